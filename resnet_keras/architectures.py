@@ -1,0 +1,418 @@
+"""The ResNet family as data: small frozen values, and one table of named networks.
+
+A network is an `Architecture`, composed of a stem, a residual unit, a shortcut option and the number
+of units in every stage; a variant is `dataclasses.replace(RESNET50, shortcut=OPTION_C)`. Parameters
+and multiply-adds are computed from the same walk (`Architecture.units`) from which `models.build`
+makes the layers, so they need no framework and no built model.
+
+Sources: [1] He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (CVPR 2016).
+"""
+
+import difflib
+import fnmatch
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from string import ascii_lowercase
+from typing import Literal
+
+from resnet_keras.errors import InputError
+
+ShortcutKind = Literal["none", "identity", "zero-padded", "projection"]
+
+
+@dataclass(frozen=True)
+class Stem:
+    """The layers before the first residual unit: a convolution and, for large images, a max pool.
+
+    Attributes:
+        filters: channels that the convolution gives.
+        kernel_size, stride: of the convolution, in pixels; the padding is kernel_size // 2.
+        pool_size: side of the max pool's window (its stride is 2), or None for no pool.
+        pool_padding: pixels of padding around the pool, on every side.
+    """
+
+    filters: int
+    kernel_size: int
+    stride: int = 1
+    pool_size: int | None = None
+    pool_padding: int = 0
+
+    @property
+    def total_stride(self) -> int:
+        return self.stride * (2 if self.pool_size else 1)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The residual function F of one unit: a chain of convolutions, each followed by BN.
+
+    Attributes:
+        widths: filters of every convolution, as multiples of the stage's filters. Two
+            convolutions make a basic unit, three a bottleneck [1, figure 5].
+        kernel_size: side of the basic unit's convolutions and of the bottleneck's middle one.
+        stride_at: index of the convolution that carries a stage's stride: 0 in the paper and the
+            course, 1 (the 3x3) in "v1.5".
+    """
+
+    widths: tuple[int, ...]
+    kernel_size: int = 3
+    stride_at: int = 0
+
+    def filters(self, stage_filters: int) -> tuple[int, ...]:
+        return tuple(width * stage_filters for width in self.widths)
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """Which shortcut a unit gets where its input and output differ in shape, and elsewhere.
+
+    [1, section 3.3, "Plain Network" and "Residual Network"; table 3] names the options A, B and C.
+    """
+
+    where_shape_changes: ShortcutKind
+    elsewhere: ShortcutKind
+
+    def kind(self, shape_changes: bool) -> ShortcutKind:
+        return self.where_shape_changes if shape_changes else self.elsewhere
+
+
+@dataclass(frozen=True)
+class Style:
+    """What all convolutions and normalisations of one network have in common.
+
+    Attributes:
+        use_bias: whether convolutions carry a bias (the course's do, the papers' do not).
+        bn_epsilon, bn_momentum: of every batch normalisation.
+        zero_init_last_gamma: start every residual branch at zero by a zero gamma in its last batch
+            normalisation (Goyal et al. 2017, section 5.1), so that units begin as the identity.
+    """
+
+    use_bias: bool = False
+    bn_epsilon: float = 1e-5
+    bn_momentum: float = 0.9
+    zero_init_last_gamma: bool = False
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Mean and standard deviation of each channel (red, green, blue), in pixel values 0..255."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ResidualUnit:
+    """One residual unit in its place in a network, as `Architecture.units` walks them.
+
+    Attributes:
+        stage: the stage's number in the paper's tables; the stem is stage 1.
+        block: the unit's label within its stage: a, b, c, … or a, b1, b2, …
+        in_filters: channels of its input.
+        filters: channels that each of its convolutions gives.
+        stride: of the whole unit.
+        shortcut: what carries the input to the addition.
+    """
+
+    stage: int
+    block: str
+    in_filters: int
+    filters: tuple[int, ...]
+    stride: int
+    shortcut: ShortcutKind
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Parameters of a network: those that training changes, and the BN statistics it does not."""
+
+    trainable: int
+    non_trainable: int
+
+    @property
+    def total(self) -> int:
+        return self.trainable + self.non_trainable
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything that tells one network of the family from another.
+
+    Attributes:
+        stem, unit, shortcut, style, preprocessing: the parts.
+        blocks: residual units in each stage, from stage 2 on.
+        filters: the filters that `unit.widths` multiplies, in each stage.
+        input_size: side of the square images that the network was published with, in pixels.
+        classes: the number of classes that it was published with.
+        numbered_stages: stages that label their units a, b1, b2, … as the Caffe release of the
+            101- and 152-layer nets does; others use letters, as long as the alphabet lasts.
+        head_window: side of the window that is averaged before the classifier; None averages the
+            whole map. The course averages 2x2 and flattens.
+    """
+
+    stem: Stem
+    unit: Unit
+    shortcut: Shortcut
+    blocks: tuple[int, ...]
+    filters: tuple[int, ...]
+    style: Style = field(default_factory=Style)
+    preprocessing: Preprocessing = Preprocessing(
+        mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)
+    )
+    input_size: int = 224
+    classes: int = 1000
+    numbered_stages: tuple[int, ...] = ()
+    head_window: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.blocks or len(self.blocks) != len(self.filters) or min(self.blocks) < 1:
+            raise InputError(
+                "blocks and filters need one positive number for every stage. "
+                f"Received: blocks={self.blocks}, filters={self.filters}"
+            )
+        if self.style.zero_init_last_gamma and not self.is_residual:
+            raise InputError(
+                "zero_init_last_gamma would make every unit of a network without shortcuts give "
+                "zeros. Received: a plain network; accepted: networks with shortcuts"
+            )
+
+    @property
+    def is_residual(self) -> bool:
+        return self.shortcut != NO_SHORTCUT
+
+    @property
+    def total_stride(self) -> int:
+        return self.stem.total_stride * 2 ** (len(self.blocks) - 1)
+
+    @property
+    def out_filters(self) -> int:
+        """Channels of the last stage's output."""
+        return self.unit.filters(self.filters[-1])[-1]
+
+    @property
+    def depth(self) -> int:
+        """Weighted layers on the longest path, as the papers count them."""
+        return 2 + sum(self.blocks) * len(self.unit.widths)
+
+    @property
+    def minimum_input_size(self) -> int:
+        """The smallest side, in pixels, whose last map still fills the head's window."""
+        size = self.total_stride
+        while self.map_size(size) < (self.head_window or 1):
+            size += 1
+        return size
+
+    def units(self) -> Iterator[ResidualUnit]:
+        """Walks the residual units from the stem to the head."""
+        in_filters = self.stem.filters
+        for stage, (count, stage_filters) in enumerate(
+            zip(self.blocks, self.filters, strict=True), start=2
+        ):
+            filters = self.unit.filters(stage_filters)
+            for index, block in enumerate(self._labels(stage, count)):
+                stride = 2 if index == 0 and stage > 2 else 1
+                shape_changes = stride > 1 or in_filters != filters[-1]
+                kind = self.shortcut.kind(shape_changes)
+                yield ResidualUnit(stage, block, in_filters, filters, stride, kind)
+                in_filters = filters[-1]
+
+    def _labels(self, stage: int, count: int) -> list[str]:
+        if stage in self.numbered_stages or count > len(ascii_lowercase):
+            return ["a", *(f"b{index}" for index in range(1, count))]
+        return list(ascii_lowercase[:count])
+
+    def stem_map_sizes(self, size: int) -> tuple[int, int]:
+        """Side of the stem's map after its convolution and after its pool, for an image's side."""
+        convolved = strided_size(size, self.stem.stride)
+        if self.stem.pool_size is None:
+            return convolved, convolved
+        return convolved, (convolved + 2 * self.stem.pool_padding - self.stem.pool_size) // 2 + 1
+
+    def map_size(self, size: int) -> int:
+        """Side of the last stage's map for an image's side, in pixels."""
+        size = self.stem_map_sizes(size)[1]
+        for _ in self.blocks[1:]:
+            size = strided_size(size, 2)
+        return size
+
+    def head_features(self, input_size: int) -> int:
+        """Length of the vector that the classifier takes."""
+        windows = self.map_size(input_size) // self.head_window if self.head_window else 1
+        return windows**2 * self.out_filters
+
+    def parameters(
+        self, classes: int | None = None, input_size: int | None = None
+    ) -> ParameterCount:
+        """Counts the network's parameters.
+
+        Args:
+            classes: of the classifier; the published number if None.
+            input_size: side of the image in pixels; it matters only to a head with a window.
+        """
+        classes = classes or self.classes
+        bias = int(self.style.use_bias)
+        features = self.head_features(input_size or self.input_size)
+        trainable = (features + 1) * classes
+        statistics = 0
+        for convolution in self._convolutions(self.input_size):
+            trainable += convolution.weights + (bias + 2) * convolution.filters
+            statistics += 2 * convolution.filters
+        return ParameterCount(trainable, statistics)
+
+    def multiply_adds(self, input_size: int | None = None, classes: int | None = None) -> int:
+        """Counts the multiply-adds (the papers' "FLOPs") of one image's forward pass.
+
+        Convolutions and the classifier are counted, as in [1, table 1]; the square image's side is
+        the published one if None.
+        """
+        size = input_size or self.input_size
+        classifier = self.head_features(size) * (classes or self.classes)
+        return classifier + sum(
+            convolution.weights * convolution.out_size**2
+            for convolution in self._convolutions(size)
+        )
+
+    def _convolutions(self, size: int) -> "Iterator[_Convolution]":
+        convolved, size = self.stem_map_sizes(size)
+        yield _Convolution(self.stem.kernel_size, 3, self.stem.filters, convolved)
+        for unit in self.units():
+            out_size = strided_size(size, unit.stride)
+            kernels = kernel_sizes(self.unit.kernel_size, len(unit.filters))
+            channels = unit.in_filters
+            for index, (kernel, filters) in enumerate(zip(kernels, unit.filters, strict=True)):
+                map_size = size if index < self.unit.stride_at else out_size
+                yield _Convolution(kernel, channels, filters, map_size)
+                channels = filters
+            if unit.shortcut == "projection":
+                yield _Convolution(1, unit.in_filters, channels, out_size)
+            size = out_size
+
+
+@dataclass(frozen=True)
+class _Convolution:
+    """What counting needs to know of one convolution."""
+
+    kernel_size: int
+    in_filters: int
+    filters: int
+    out_size: int
+
+    @property
+    def weights(self) -> int:
+        return self.kernel_size**2 * self.in_filters * self.filters
+
+
+def kernel_sizes(f: int, convolutions: int) -> tuple[int, ...]:
+    """The kernels of a unit: f, f in a basic one; 1, f, 1 in a bottleneck."""
+    if convolutions not in (2, 3):
+        raise InputError(
+            "a unit has two convolutions (basic) or three (bottleneck). "
+            f"Received: filters for {convolutions}"
+        )
+    return (f, f) if convolutions == 2 else (1, f, 1)
+
+
+def strided_size(size: int, stride: int) -> int:
+    """Side of a map after a convolution with odd kernel k and k // 2 of padding on both sides."""
+    return (size - 1) // stride + 1
+
+
+IMAGENET_STEM = Stem(64, kernel_size=7, stride=2, pool_size=3, pool_padding=1)
+CIFAR_STEM = Stem(16, kernel_size=3)
+COURSE_STEM = replace(IMAGENET_STEM, pool_padding=0)
+
+BASIC = Unit(widths=(1, 1))
+BOTTLENECK = Unit(widths=(1, 1, 4))
+BOTTLENECK_V15 = replace(BOTTLENECK, stride_at=1)
+
+NO_SHORTCUT = Shortcut("none", "none")
+OPTION_A = Shortcut("zero-padded", "identity")
+OPTION_B = Shortcut("projection", "identity")
+OPTION_C = Shortcut("projection", "projection")
+SHORTCUT_OPTIONS = {"A": OPTION_A, "B": OPTION_B, "C": OPTION_C}
+
+COURSE_STYLE = Style(use_bias=True, bn_epsilon=1e-3, bn_momentum=0.99)
+
+# [1, table 1]
+RESNET18 = Architecture(IMAGENET_STEM, BASIC, OPTION_B, (2, 2, 2, 2), (64, 128, 256, 512))
+RESNET34 = replace(RESNET18, blocks=(3, 4, 6, 3))
+RESNET50 = replace(RESNET34, unit=BOTTLENECK)
+RESNET101 = replace(RESNET50, blocks=(3, 4, 23, 3), numbered_stages=(3, 4))
+RESNET152 = replace(RESNET101, blocks=(3, 8, 36, 3))
+
+# [1, section 4.2]: 6n + 2 layers; preprocessing constants of CIFAR-10's training images.
+RESNET20 = Architecture(
+    CIFAR_STEM,
+    BASIC,
+    OPTION_A,
+    (3, 3, 3),
+    (16, 32, 64),
+    preprocessing=Preprocessing(mean=(125.3, 123.0, 113.9), std=(63.0, 62.1, 66.7)),
+    input_size=32,
+    classes=10,
+)
+
+RESNET50_COURSE = replace(
+    RESNET50,
+    stem=COURSE_STEM,
+    style=COURSE_STYLE,
+    preprocessing=Preprocessing(mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0)),
+    input_size=64,
+    classes=6,
+    head_window=2,
+)
+
+
+def _cifar(n: int, shortcut: Shortcut = OPTION_A) -> Architecture:
+    return replace(RESNET20, blocks=(n, n, n), shortcut=shortcut)
+
+
+NETWORKS: dict[str, Architecture] = {
+    "resnet18": RESNET18,
+    "resnet34": RESNET34,
+    "resnet50": RESNET50,
+    "resnet101": RESNET101,
+    "resnet152": RESNET152,
+    "plain18": replace(RESNET18, shortcut=NO_SHORTCUT),
+    "plain34": replace(RESNET34, shortcut=NO_SHORTCUT),
+    "resnet20": RESNET20,
+    "resnet32": _cifar(5),
+    "resnet44": _cifar(7),
+    "resnet56": _cifar(9),
+    "resnet110": _cifar(18),
+    "plain20": _cifar(3, NO_SHORTCUT),
+    "plain32": _cifar(5, NO_SHORTCUT),
+    "plain44": _cifar(7, NO_SHORTCUT),
+    "plain56": _cifar(9, NO_SHORTCUT),
+    "plain110": _cifar(18, NO_SHORTCUT),
+    "resnet50v1.5": replace(RESNET50, unit=BOTTLENECK_V15),
+    "resnet101v1.5": replace(RESNET101, unit=BOTTLENECK_V15),
+    "resnet152v1.5": replace(RESNET152, unit=BOTTLENECK_V15),
+    "resnet50-course": RESNET50_COURSE,
+}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the networks that match a shell pattern, such as "*50*"."""
+    return fnmatch.filter(NETWORKS, pattern)
+
+
+def find(network: str) -> Architecture:
+    """The architecture of a network's name.
+
+    Raises:
+        InputError: there is no such network; the nearest names are suggested.
+    """
+    if network not in NETWORKS:
+        raise InputError(
+            f"unknown network. Received: {network!r}; {nearest(network, list(NETWORKS))}"
+        )
+    return NETWORKS[network]
+
+
+def nearest(received: str, accepted: list[str]) -> str:
+    """Words for an error message: the accepted names most like the one received."""
+    close = difflib.get_close_matches(received, accepted, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {', '.join(close)}?"
+    return f"accepted: {', '.join(accepted)}"

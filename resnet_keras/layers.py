@@ -1,0 +1,141 @@
+"""Keras layers that the family needs and stock Keras lacks or does slowly."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from resnet_keras.architectures import Style
+
+FUSED_DTYPES = ("float32", "bfloat16", "float16")
+
+
+@keras.saving.register_keras_serializable(package="resnet_keras")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """keras.layers.BatchNormalization (Ioffe & Szegedy 2015) on TensorFlow's fused kernel.
+
+    The arguments, the weights and the mathematics are Keras's: outputs, gradients and moving
+    statistics agree to 1e-5 in float32. Stock Keras computes moments and normalisation in
+    separate float32 operations; the fused kernel takes half precision as it is and costs about half
+    as much. Where that kernel does not apply (another backend, an axis other than the last of four,
+    a mask, renorm, synchronized=True, float64) the stock implementation runs.
+
+    As in Keras, `trainable=False` means inference: the moving statistics are used and kept.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if not self._is_fusible(inputs, mask):
+            return super().call(inputs, training=training, mask=mask)
+        if training and self.trainable:
+            return self._normalize_by_batch(inputs)
+        return self._fused(inputs, self.moving_mean, self.moving_variance, is_training=False)[0]
+
+    def _is_fusible(self, inputs: Any, mask: Any) -> bool:
+        return (
+            keras.backend.backend() == "tensorflow"
+            and len(inputs.shape) == 4
+            and self.axis in (-1, 3)
+            and mask is None
+            and not self.renorm
+            and not self.synchronized
+            and keras.backend.standardize_dtype(inputs.dtype) in FUSED_DTYPES
+        )
+
+    def _normalize_by_batch(self, inputs: Any) -> Any:
+        outputs, mean, variance = self._fused(inputs, (), (), is_training=True)
+        # The kernel gives the unbiased variance (n - 1 in the denominator), Keras keeps the biased
+        # one: without this correction checkpoints would drift from those of stock Keras.
+        batch, height, width, _ = ops.shape(inputs)
+        n = ops.cast(batch * height * width, variance.dtype)
+        variance = variance * ((n - 1.0) / n)
+        for statistic, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            statistic.assign(statistic * self.momentum + value * (1.0 - self.momentum))
+        return outputs
+
+    def _fused(
+        self, inputs: Any, mean: Any, variance: Any, is_training: bool
+    ) -> tuple[Any, Any, Any]:
+        import tensorflow as tf
+
+        channels = (inputs.shape[-1],)
+        gamma = self.gamma if self.scale else ops.ones(channels)
+        beta = self.beta if self.center else ops.zeros(channels)
+        result = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=ops.convert_to_tensor(gamma, "float32"),
+            offset=ops.convert_to_tensor(beta, "float32"),
+            mean=ops.convert_to_tensor(mean, "float32"),
+            variance=ops.convert_to_tensor(variance, "float32"),
+            epsilon=self.epsilon,
+            exponential_avg_factor=1.0,
+            data_format="NHWC",
+            is_training=is_training,
+        )
+        return result.y, result.batch_mean, result.batch_variance
+
+
+@keras.saving.register_keras_serializable(package="resnet_keras")
+class ZeroPaddedShortcut(keras.layers.Layer):
+    """The parameter-free shortcut where dimensions grow: every stride-th pixel, zeros appended.
+
+    Option A of He et al. 2016, section 3.3: (batch, h, w, c) becomes
+    (batch, ceil(h / stride), ceil(w / stride), filters).
+
+    Raises:
+        ValueError: `filters` is smaller than the input's channels.
+    """
+
+    def __init__(self, filters: int, stride: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.stride = stride
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if input_shape[-1] is None or input_shape[-1] > self.filters:
+            raise ValueError(
+                "a zero-padded shortcut can only add channels. "
+                f"Received: {input_shape[-1]} channels to become {self.filters}"
+            )
+
+    def call(self, inputs: Any) -> Any:
+        kept = inputs[:, :: self.stride, :: self.stride, :]
+        missing = self.filters - inputs.shape[-1]
+        return ops.pad(kept, ((0, 0), (0, 0), (0, 0), (0, missing)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "filters": self.filters, "stride": self.stride}
+
+
+def conv_bn(
+    x: Any, filters: int, kernel_size: int, stride: int, branch: str, style: Style, **bn: Any
+) -> Any:
+    """A convolution "res<branch>" and its batch normalisation "bn<branch>".
+
+    The padding is kernel_size // 2 on every side. With a stride, Keras's "same" would pad unevenly,
+    and would depend on the image's size, so there the padding is a layer of its own.
+
+    Args:
+        x: a map (batch, h, w, channels).
+        branch: the layers' common name, such as "2a_branch2a"; the stem's is "" and gives conv1
+            and bn_conv1.
+        style: what the network's convolutions have in common.
+        **bn: further arguments of the batch normalisation.
+    """
+    conv_name, bn_name = (f"res{branch}", f"bn{branch}") if branch else ("conv1", "bn_conv1")
+    padding = "same"
+    if stride > 1:
+        padding = "valid"
+        if kernel_size > 1:
+            x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{conv_name}_pad")(x)
+    x = keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        stride,
+        padding,
+        use_bias=style.use_bias,
+        kernel_initializer="he_normal",
+        name=conv_name,
+    )(x)
+    return BatchNormalization(
+        epsilon=style.bn_epsilon, momentum=style.bn_momentum, name=bn_name, **bn
+    )(x)

@@ -1,0 +1,312 @@
+"""Networks from architectures: stem, stages, head; built, named, loaded, and as features."""
+
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+
+from resnet_keras.architectures import Architecture, Preprocessing, ResidualUnit, find
+from resnet_keras.blocks import convolutional_block, identity_block, plain_block, zero_padded_block
+from resnet_keras.errors import InputError
+from resnet_keras.layers import conv_bn
+
+InputShape = tuple[int | None, int | None, int]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A head that gives one score for every class; its arithmetic is float32 under any policy.
+
+    Attributes:
+        classes: how many; None for the architecture's.
+        activation: of the scores: "softmax", or None for logits.
+    """
+
+    classes: int | None = None
+    activation: str | None = "softmax"
+
+
+@dataclass(frozen=True)
+class Features:
+    """A head that gives the last stage's map (pooling None) or a vector (batch, channels)."""
+
+    pooling: Literal["avg", "max"] | None = None
+
+
+def build(
+    architecture: Architecture,
+    input_shape: InputShape | None = None,
+    head: Classifier | Features = Classifier(),
+    name: str | None = None,
+    include_preprocessing: bool = True,
+) -> keras.Model:
+    """Builds a network with the Keras functional API.
+
+    Args:
+        architecture: what to build.
+        input_shape: (height, width, channels), height and width in pixels or None for any; the
+            architecture's own size if None.
+        head: what follows the last stage.
+        name: of the model.
+        include_preprocessing: take RGB pixels 0..255 (uint8 or float) and normalise them, in
+            float32 under any policy, by the architecture's mean and standard deviation. Without it
+            the network takes what it is given.
+
+    Returns:
+        A model from (batch, height, width, channels) to (batch, classes) float32, or to what
+        `Features` says.
+
+    Raises:
+        InputError: the image is too small for the network, has not three channels although it is to
+            be normalised, or there is less than one class.
+    """
+    shape = input_shape or (architecture.input_size, architecture.input_size, 3)
+    _check_input_shape(architecture, shape, include_preprocessing)
+    inputs = keras.Input(shape, name="pixels")
+    x = _normalize(inputs, architecture.preprocessing) if include_preprocessing else inputs
+    x = _stem(x, architecture)
+    for unit in architecture.units():
+        x = _residual_unit(x, unit, architecture)
+    return keras.Model(inputs, _head(x, architecture, head), name=name)
+
+
+def _normalize(x: Any, preprocessing: Preprocessing) -> Any:
+    return keras.layers.Rescaling(
+        scale=[1 / std for std in preprocessing.std],
+        offset=[
+            -mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)
+        ],
+        dtype="float32",
+        name="normalize",
+    )(x)
+
+
+def _stem(x: Any, architecture: Architecture) -> Any:
+    stem = architecture.stem
+    x = conv_bn(x, stem.filters, stem.kernel_size, stem.stride, "", architecture.style)
+    x = keras.layers.Activation("relu", name="conv1_relu")(x)
+    if stem.pool_size is None:
+        return x
+    if stem.pool_padding:
+        x = keras.layers.ZeroPadding2D(stem.pool_padding, name="pool1_pad")(x)
+    return keras.layers.MaxPooling2D(stem.pool_size, strides=2, name="pool1")(x)
+
+
+def _residual_unit(x: Any, unit: ResidualUnit, architecture: Architecture) -> Any:
+    place = (architecture.unit.kernel_size, unit.filters, unit.stage, unit.block)
+    if unit.shortcut == "identity":
+        return identity_block(x, *place, style=architecture.style)
+    block = {
+        "projection": convolutional_block,
+        "zero-padded": zero_padded_block,
+        "none": plain_block,
+    }[unit.shortcut]
+    stride_at = architecture.unit.stride_at
+    return block(x, *place, s=unit.stride, stride_at=stride_at, style=architecture.style)
+
+
+def _head(x: Any, architecture: Architecture, head: Classifier | Features) -> Any:
+    if isinstance(head, Classifier):
+        classes = architecture.classes if head.classes is None else head.classes
+        if classes < 1:
+            raise InputError(f"a classifier needs at least one class. Received: classes={classes}")
+        return keras.layers.Dense(
+            classes,
+            activation=head.activation,
+            kernel_initializer="he_normal",
+            dtype="float32",
+            name=f"fc{classes}",
+        )(_average(x, architecture.head_window))
+    if head.pooling == "avg":
+        return keras.layers.GlobalAveragePooling2D(dtype="float32", name="avg_pool")(x)
+    if head.pooling == "max":
+        return keras.layers.GlobalMaxPooling2D(dtype="float32", name="max_pool")(x)
+    if head.pooling is None:
+        return x
+    raise InputError(f"pooling is None, 'avg' or 'max'. Received: {head.pooling!r}")
+
+
+def _average(x: Any, window: int | None) -> Any:
+    """Averages a map into the classifier's vector.
+
+    A head with a window flattens what is left, so it needs to know the image's size; where that is
+    open, the whole map is averaged, which is the same at the size the network was published with.
+    """
+    if window is None or None in x.shape[1:3]:
+        return keras.layers.GlobalAveragePooling2D(dtype="float32", name="avg_pool")(x)
+    x = keras.layers.AveragePooling2D(window, dtype="float32", name="avg_pool")(x)
+    return keras.layers.Flatten(name="flatten", dtype="float32")(x)
+
+
+def _check_input_shape(
+    architecture: Architecture, shape: InputShape, include_preprocessing: bool
+) -> None:
+    if len(shape) != 3 or shape[2] is None:
+        raise InputError(
+            "input_shape is (height, width, channels), height and width may be None. "
+            f"Received: {shape}"
+        )
+    minimum = architecture.minimum_input_size
+    if any(side is not None and side < minimum for side in shape[:2]):
+        raise InputError(
+            f"the image is too small for the network. Received: {shape[0]}x{shape[1]} pixels; "
+            f"accepted: at least {minimum}x{minimum}"
+        )
+    if include_preprocessing and shape[2] != 3:
+        raise InputError(
+            "the built-in preprocessing normalises RGB images. "
+            f"Received: {shape[2]} channels; accepted: 3, or include_preprocessing=False"
+        )
+
+
+def create(
+    network: str,
+    /,
+    include_top: bool = True,
+    weights: str | PathLike[str] | None = None,
+    input_shape: InputShape | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int | None = None,
+    classifier_activation: str | None = "softmax",
+    name: str | None = None,
+    include_preprocessing: bool = True,
+) -> keras.Model:
+    """Builds a network of the family by its name, with the keywords of keras.applications.
+
+    Differences from keras.applications: the model takes RGB pixels 0..255 and normalises them
+    itself (`include_preprocessing`), `weights` is a file of yours, and `classes` defaults to the
+    number that the network was published with.
+
+    Args:
+        network: such as "resnet50"; `list_models()` gives them all.
+        include_top: end in a classifier; otherwise as `pooling` says.
+        weights: a .keras or .weights.h5 file of the same network, or None for He initialisation.
+        input_shape: (height, width, 3), height and width may be None.
+        pooling: without a classifier: None gives the last map, "avg" and "max" a vector.
+        classes: of the classifier.
+        classifier_activation: "softmax", or None for logits.
+        name: of the model; the network's name by default.
+        include_preprocessing: see `build`.
+
+    Raises:
+        InputError: no such network, an argument out of range, or weights that do not fit.
+    """
+    head = Classifier(classes, classifier_activation) if include_top else Features(pooling)
+    model = build(
+        find(network), input_shape, head, name or model_name(network), include_preprocessing
+    )
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def model_name(network: str) -> str:
+    """The network's name as Keras and TensorFlow's scopes accept it."""
+    return re.sub(r"[^a-zA-Z0-9_]", "_", network)
+
+
+def _named(network: str) -> Callable[..., keras.Model]:
+    builder = partial(create, network)
+    builder.__doc__ = f'The network "{network}"; arguments and errors are those of `create`.'
+    return builder
+
+
+ResNet18 = _named("resnet18")
+ResNet34 = _named("resnet34")
+ResNet50 = _named("resnet50")
+ResNet101 = _named("resnet101")
+ResNet152 = _named("resnet152")
+
+
+def features(model: keras.Model) -> keras.Model:
+    """The maps at the end of every stage of a built or loaded network, sharing its weights.
+
+    Returns:
+        A model from the network's input to {"C2": …, "C3": …, …}, each (batch, h, w, channels) in
+        the network's compute dtype. The ImageNet networks' C2…C5 have strides 4, 8, 16, 32.
+
+    Raises:
+        InputError: the model's layers are not named as this package names them.
+    """
+    unit_output = re.compile(r"res(\d+)(?:[a-z]|b\d+)_relu")
+    ends = {}
+    for layer in model.layers:
+        if match := unit_output.fullmatch(layer.name):
+            ends[f"C{match[1]}"] = layer.output
+    if not ends:
+        raise InputError(
+            f"the model has no residual stages by this package's names. Received: {model.name!r}"
+        )
+    return keras.Model(model.inputs, ends, name=f"{model.name}_features")
+
+
+def load_model(path: str | PathLike[str]) -> keras.Model:
+    """Loads a .keras file of this package, with Keras's safe mode on.
+
+    Raises:
+        InputError: the file is missing, truncated, or no Keras model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no such model file. Received: {path}")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"not a .keras file, or a truncated one. Received: {path}")
+    try:
+        return keras.saving.load_model(path)
+    except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise InputError(f"this model cannot be loaded. Received: {path} ({reason})") from error
+
+
+def load_weights(model: keras.Model, path: str | PathLike[str]) -> None:
+    """Loads the weights of a .keras or .weights.h5 file into a model of the same network.
+
+    Raises:
+        InputError: the file is missing or no such file, or the first layer that does not fit, with
+            the shapes that were expected and found. The model's weights are then unchanged.
+    """
+    path = Path(path)
+    if path.name.endswith(".keras"):
+        stored = {
+            layer.name: [weight.numpy() for weight in layer.weights]
+            for layer in load_model(path).layers
+        }
+    elif path.name.endswith(".weights.h5"):
+        stored = dict(_read_weights_file(path))
+    else:
+        raise InputError(f"weights are a .keras or a .weights.h5 file. Received: {path}")
+
+    layers = [layer for layer in model.layers if layer.weights]
+    for layer in layers:
+        expected = [tuple(weight.shape) for weight in layer.weights]
+        found = [value.shape for value in stored.get(layer.name, [])]
+        if expected != found:
+            raise InputError(
+                f"the weights in {path} do not fit layer {layer.name!r}. "
+                f"Expected shapes: {expected}; found: {found or 'no such layer'}"
+            )
+    for layer in layers:
+        layer.set_weights(stored[layer.name])
+
+
+def _read_weights_file(path: Path) -> Iterator[tuple[str, list[Any]]]:
+    import h5py
+
+    if not path.is_file():
+        raise InputError(f"no such weights file. Received: {path}")
+    try:
+        with h5py.File(path) as file:
+            for layer in file["layers"].values():
+                variables = layer["vars"]
+                values = [variables[str(index)][()] for index in range(len(variables))]
+                yield variables.attrs["name"], values
+    except (OSError, KeyError) as error:
+        raise InputError(
+            f"not a Keras weights file, or a truncated one. Received: {path}"
+        ) from error
