@@ -1,0 +1,96 @@
+"""ResNets in Keras: the family of He et al., built, trained, evaluated and reported.
+
+Names are imported on first use, so that the command line answers `--help` without TensorFlow.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+if TYPE_CHECKING:
+    from resnet_keras.architectures import NETWORKS, Architecture, list_models
+    from resnet_keras.blocks import convolutional_block, identity_block
+    from resnet_keras.errors import InputError
+    from resnet_keras.layers import BatchNormalization
+    from resnet_keras.models import (
+        ResNet18,
+        ResNet34,
+        ResNet50,
+        ResNet101,
+        ResNet152,
+        build,
+        create,
+        features,
+        load_model,
+    )
+    from resnet_keras.recipes import RECIPES, Recipe
+    from resnet_keras.training import train
+
+__version__ = version("resnet-keras")
+
+_HOMES = {
+    "architectures": ("NETWORKS", "Architecture", "list_models"),
+    "blocks": ("convolutional_block", "identity_block"),
+    "errors": ("InputError",),
+    "layers": ("BatchNormalization",),
+    "models": (
+        "ResNet18",
+        "ResNet34",
+        "ResNet50",
+        "ResNet101",
+        "ResNet152",
+        "build",
+        "create",
+        "features",
+        "load_model",
+    ),
+    "recipes": ("RECIPES", "Recipe"),
+    "training": ("train",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "NETWORKS",
+    "RECIPES",
+    "Architecture",
+    "BatchNormalization",
+    "InputError",
+    "Recipe",
+    "ResNet18",
+    "ResNet34",
+    "ResNet50",
+    "ResNet101",
+    "ResNet152",
+    "build",
+    "convolutional_block",
+    "create",
+    "features",
+    "identity_block",
+    "list_models",
+    "load_model",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+@wrapt.when_imported("keras")
+def _register_custom_objects(_keras: ModuleType) -> None:
+    """Makes keras.saving.load_model know our layers after `import resnet_keras`.
+
+    Keras loads custom classes only once they are registered; this waits for Keras, before or after
+    this package, rather than importing it.
+    """
+    import_module(f"{__name__}.layers")
+    import_module(f"{__name__}.optimizers")

@@ -1,9 +1,9 @@
 """The ResNet family as data: small frozen values, and one table of named networks.
 
-A network is an `Architecture`, composed of a stem, a residual unit, a shortcut option and the number
-of units in every stage; a variant is `dataclasses.replace(RESNET50, shortcut=OPTION_C)`. Parameters
-and multiply-adds are computed from the same walk (`Architecture.units`) from which `models.build`
-makes the layers, so they need no framework and no built model.
+A network is an `Architecture`, composed of a stem, a residual unit, a shortcut option and the
+number of units in every stage; a variant is `dataclasses.replace(RESNET50, shortcut=OPTION_C)`.
+Parameters and multiply-adds are computed from the same walk (`Architecture.units`) from which
+`models.build` makes the layers, so they need no framework and no built model.
 
 Sources: [1] He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (CVPR 2016).
 """
@@ -397,17 +397,30 @@ def list_models(pattern: str = "*") -> list[str]:
     return fnmatch.filter(NETWORKS, pattern)
 
 
-def find(network: str) -> Architecture:
-    """The architecture of a network's name.
+def find(network: str, shortcut: str | None = None) -> Architecture:
+    """The architecture of a network's name, with another shortcut option if one is named.
 
     Raises:
-        InputError: there is no such network; the nearest names are suggested.
+        InputError: there is no such network (the nearest names are suggested) or no such option, or
+            the network is a plain one, which has no shortcuts.
     """
     if network not in NETWORKS:
         raise InputError(
             f"unknown network. Received: {network!r}; {nearest(network, list(NETWORKS))}"
         )
-    return NETWORKS[network]
+    architecture = NETWORKS[network]
+    if shortcut is None:
+        return architecture
+    if shortcut not in SHORTCUT_OPTIONS:
+        raise InputError(
+            "unknown shortcut option. "
+            f"Received: {shortcut!r}; accepted: {', '.join(SHORTCUT_OPTIONS)}"
+        )
+    if not architecture.is_residual:
+        raise InputError(
+            f"a plain network has no shortcuts. Received: {network!r}, shortcut {shortcut!r}"
+        )
+    return replace(architecture, shortcut=SHORTCUT_OPTIONS[shortcut])
 
 
 def nearest(received: str, accepted: list[str]) -> str:

@@ -18,7 +18,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     statistics agree to 1e-5 in float32. Stock Keras computes moments and normalisation in
     separate float32 operations; the fused kernel takes half precision as it is and costs about half
     as much. Where that kernel does not apply (another backend, an axis other than the last of four,
-    a mask, renorm, synchronized=True, float64) the stock implementation runs.
+    a mask, renorm, synchronized=True, float64) or does worse (XLA) the stock implementation runs.
 
     As in Keras, `trainable=False` means inference: the moving statistics are used and kept.
     """
@@ -38,7 +38,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and mask is None
             and not self.renorm
             and not self.synchronized
-            and keras.backend.standardize_dtype(inputs.dtype) in FUSED_DTYPES
+            and self.compute_dtype in FUSED_DTYPES
+            and keras.backend.standardize_dtype(inputs.dtype) == self.compute_dtype
+            and not _is_traced_for_xla()
         )
 
     def _normalize_by_batch(self, inputs: Any) -> Any:
@@ -46,10 +48,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
         # The kernel gives the unbiased variance (n - 1 in the denominator), Keras keeps the biased
         # one: without this correction checkpoints would drift from those of stock Keras.
         batch, height, width, _ = ops.shape(inputs)
+        # Of a single pixel cuDNN makes 0 / 0, a NaN that would stay in the moving variance.
         n = ops.cast(batch * height * width, variance.dtype)
-        variance = variance * ((n - 1.0) / n)
+        variance = ops.where(n > 1.0, variance * ((n - 1.0) / n), 0.0)
         for statistic, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            statistic.assign(statistic * self.momentum + value * (1.0 - self.momentum))
+            # The sum is made in float32 even where the policy keeps half-precision weights.
+            kept = ops.cast(statistic, value.dtype)
+            statistic.assign(kept * self.momentum + value * (1.0 - self.momentum))
         return outputs
 
     def _fused(
@@ -57,9 +62,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
     ) -> tuple[Any, Any, Any]:
         import tensorflow as tf
 
-        channels = (inputs.shape[-1],)
-        gamma = self.gamma if self.scale else ops.ones(channels)
-        beta = self.beta if self.center else ops.zeros(channels)
+        # From the weights' shape: the input's channels may be unknown under tf.function.
+        gamma = self.gamma if self.scale else ops.ones_like(self.moving_mean)
+        beta = self.beta if self.center else ops.zeros_like(self.moving_mean)
         result = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=ops.convert_to_tensor(gamma, "float32"),
@@ -72,6 +77,17 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=is_training,
         )
         return result.y, result.batch_mean, result.batch_variance
+
+
+def _is_traced_for_xla() -> bool:
+    """Whether TensorFlow is tracing a function with jit_compile=True.
+
+    XLA lowers the fused operation to E[x^2] - E[x]^2, which cancels in float32 (the outputs of
+    channels with a mean of ten deviations are off by 3e-4), and gains no time by it.
+    """
+    import tensorflow as tf
+
+    return tf.__internal__.get_enclosing_xla_context() is not None
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,9 @@ from resnet_keras.errors import InputError
 from resnet_keras.layers import conv_bn
 
 InputShape = tuple[int | None, int | None, int]
+
+# What Keras and h5py raise on files that they cannot read, RuntimeError for damaged HDF5.
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OSError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -243,7 +247,7 @@ def features(model: keras.Model) -> keras.Model:
         raise InputError(
             f"the model has no residual stages by this package's names. Received: {model.name!r}"
         )
-    return keras.Model(model.inputs, ends, name=f"{model.name}_features")
+    return keras.Model(model.input, ends, name=f"{model.name}_features")
 
 
 def load_model(path: str | PathLike[str]) -> keras.Model:
@@ -258,10 +262,18 @@ def load_model(path: str | PathLike[str]) -> keras.Model:
     if not zipfile.is_zipfile(path):
         raise InputError(f"not a .keras file, or a truncated one. Received: {path}")
     try:
+        _check_archive(path)
         return keras.saving.load_model(path)
-    except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+    except (*UNREADABLE, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(f"this model cannot be loaded. Received: {path} ({reason})") from error
+
+
+def _check_archive(path: Path) -> None:
+    """Compares the checksums, which Keras does not: HDF5 can crash the process on damaged bytes."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"{damaged} is damaged")
 
 
 def load_weights(model: keras.Model, path: str | PathLike[str]) -> None:
@@ -291,6 +303,15 @@ def load_weights(model: keras.Model, path: str | PathLike[str]) -> None:
                 f"the weights in {path} do not fit layer {layer.name!r}. "
                 f"Expected shapes: {expected}; found: {found or 'no such layer'}"
             )
+    # A deeper network's file has every layer of a shallower one, with the same shapes. A classifier
+    # alone may be left over: it is, where the model ends in features.
+    known = {layer.name for layer in layers}
+    for name, values in stored.items():
+        if values and name not in known and not re.fullmatch(r"fc\d+", name):
+            raise InputError(
+                f"the weights in {path} are of another network. Received: layer {name!r}; "
+                f"accepted: the layers of {model.name!r}"
+            )
     for layer in layers:
         layer.set_weights(stored[layer.name])
 
@@ -304,9 +325,14 @@ def _read_weights_file(path: Path) -> Iterator[tuple[str, list[Any]]]:
         with h5py.File(path) as file:
             for layer in file["layers"].values():
                 variables = layer["vars"]
-                values = [variables[str(index)][()] for index in range(len(variables))]
+                values = [_read_array(variables[str(index)]) for index in range(len(variables))]
                 yield variables.attrs["name"], values
-    except (OSError, KeyError) as error:
+    except UNREADABLE as error:
         raise InputError(
             f"not a Keras weights file, or a truncated one. Received: {path}"
         ) from error
+
+
+def _read_array(dataset: Any) -> Any:
+    # HDF5 has no bfloat16: Keras stores its bytes, and the type's name beside them.
+    return dataset[()].view(dataset.attrs.get("dtype", dataset.dtype))

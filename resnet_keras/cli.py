@@ -1,0 +1,243 @@
+"""The command line: resnet-keras list | train | evaluate | predict.
+
+Arguments to calls, nothing else. Whatever needs TensorFlow is imported inside the commands, so that
+`--help` and `list` answer at once.
+"""
+
+import dataclasses
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from resnet_keras import architectures, recipes
+from resnet_keras.errors import InputError
+from resnet_keras.runs import Run
+
+RUNS = Path("runs")
+
+# Options that replace one value of the recipe; None leaves it.
+_of_recipe = "(default: the recipe's)"
+Count = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_of_recipe)]
+Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint=_of_recipe)]
+Word = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint=_of_recipe)]
+
+
+def list_networks(pattern: tyro.conf.Positional[str] = "*") -> None:
+    """List the networks with their parameters and multiply-adds.
+
+    Args:
+        pattern: show only the names that match, such as "*50*".
+    """
+    names = architectures.list_models(pattern)
+    if not names:
+        everything = list(architectures.NETWORKS)
+        raise InputError(
+            f"no network matches. Received: {pattern!r}; "
+            f"{architectures.nearest(pattern.strip('*'), everything)}"
+        )
+    table = Table(box=None, pad_edge=False)
+    table.add_column("network", no_wrap=True)
+    for heading in ("layers", "input", "classes", "parameters", "multiply-adds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name in names:
+        architecture = architectures.NETWORKS[name]
+        table.add_row(
+            name,
+            str(architecture.depth),
+            f"{architecture.input_size}x{architecture.input_size}",
+            str(architecture.classes),
+            f"{architecture.parameters().trainable:,}",
+            f"{architecture.multiply_adds() / 1e6:,.1f} M",
+        )
+    Console().print(table)
+
+
+def train(
+    network: tyro.conf.Positional[str],
+    data: str = "digits",
+    recipe: str = "quick",
+    epochs: Count = None,
+    batch_size: Count = None,
+    learning_rate: Number = None,
+    l2: Number = None,
+    image_size: Count = None,
+    precision: Word = None,
+    seed: Count = None,
+    shortcut: Annotated[
+        str | None, tyro.conf.arg(metavar="A|B|C", help_behavior_hint="(default: the network's)")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/NETWORK-DATA-RECIPE)"),
+    ] = None,
+    start_over: bool = False,
+) -> None:
+    """Train a network, measure it on the test images and write its report.
+
+    The same command goes on with a run that was interrupted, and leaves a finished one alone.
+
+    Args:
+        network: its name; `resnet-keras list` shows them all.
+        data: labelled images: digits.
+        recipe: quick or paper-cifar10; the options below replace its values.
+        epochs: passes over the training images.
+        batch_size: images a step.
+        learning_rate: the highest, after the warm-up.
+        l2: factor of the L2 term on every parameter (the papers' weight decay).
+        image_size: side of the images in pixels.
+        precision: auto, float32, mixed_bfloat16 or mixed_float16.
+        seed: of weights, order and augmentation.
+        shortcut: option A, B or C in place of the network's own.
+        run: the run folder.
+        start_over: move the run folder aside if there is one, and begin again.
+    """
+    architectures.find(network, shortcut)
+    values = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "l2": l2,
+        "image_size": image_size,
+        "precision": precision,
+        "seed": seed,
+    }
+    given = {name: value for name, value in values.items() if value is not None}
+    chosen = dataclasses.replace(recipes.find(recipe), **given)
+    option = f"-{shortcut}" if shortcut else ""
+    folder = Run(run or RUNS / f"{network}{option}-{data}-{recipe}")
+
+    from resnet_keras.data import sources
+
+    source = sources.find(data)
+    with _quiet_tensorflow():
+        from resnet_keras import evaluation, report, training
+
+    if start_over and folder.exists:
+        print(f"the run that was there is now {folder.set_aside()}")
+    training.train(network, source, chosen, folder, shortcut)
+    if folder.read_evaluation() is None:
+        evaluation.evaluate_run(folder)
+        report.write_report(folder)
+    _print_summary(folder)
+
+
+def evaluate(run: tyro.conf.Positional[Path]) -> None:
+    """Measure a run's best model on the test images and write its report.
+
+    Args:
+        run: the run folder.
+    """
+    folder = Run(run)
+    folder.read_details()
+    with _quiet_tensorflow():
+        from resnet_keras import evaluation, report
+
+    evaluation.evaluate_run(folder)
+    report.write_report(folder)
+    _print_summary(folder)
+
+
+def predict(
+    images: tyro.conf.Positional[tuple[Path, ...]],
+    run: Path,
+    top: int = 5,
+) -> None:
+    """Print the most probable classes of image files.
+
+    Args:
+        images: JPEG, PNG, WebP or other image files, of any size.
+        run: the run folder whose best model answers.
+        top: how many classes to print.
+    """
+    from resnet_keras.data.images import read_image
+
+    if not images:
+        raise InputError("predict needs at least one image file. Received: none")
+    if top < 1:
+        raise InputError(f"top must be at least 1. Received: {top}")
+    folder = Run(run)
+    class_names = folder.read_details().class_names
+    pixels = [read_image(path) for path in images]
+    with _quiet_tensorflow():
+        from resnet_keras import evaluation
+
+    model = evaluation.load_run_model(folder)
+    for path, image in zip(images, pixels, strict=True):
+        print(path)
+        for class_name, probability in evaluation.classify(model, image, class_names, top):
+            print(f"  {probability:7.2%}  {class_name}")
+
+
+COMMANDS = {
+    "list": list_networks,
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command; bad input ends with one line on stderr and exit status 2."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="resnet-keras",
+            description="ResNets in Keras: built, trained, evaluated and reported.",
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except InputError as error:
+        print(f"resnet-keras: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("resnet-keras: interrupted; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+@contextmanager
+def _quiet_tensorflow() -> Iterator[None]:
+    """Keeps TensorFlow's start-up log off the terminal, unless TF_CPP_MIN_LOG_LEVEL asks for it.
+
+    Its C++ part writes some lines at import whatever the level is, hence the redirection.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _print_summary(run: Run) -> None:
+    evaluation = run.read_evaluation() or {}
+    wrong = len(evaluation["mistakes"])
+    print(
+        f"\ntest error  {evaluation['top1_error']:.2%} top-1, {evaluation['top5_error']:.2%} top-5 "
+        f"({wrong} of {evaluation['images']} images wrong)"
+        f"\nrun folder  {run}"
+        "\nnext"
+        f"\n  {_command('python')} -m webbrowser {run.report}"
+        f"\n  {_command('tensorboard')} --logdir {run.events} --host 127.0.0.1"
+        f"\n  {_command('resnet-keras')} predict {run.folder / 'examples'}/*.png --run {run}"
+    )
+
+
+def _command(program: str) -> str:
+    """How the user's shell finds a program that was installed beside this one."""
+    beside = Path(sys.argv[0]).with_name(program)
+    return program if shutil.which(program) == str(beside) else str(beside)

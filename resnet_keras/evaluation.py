@@ -1,0 +1,152 @@
+"""What a network gets right and wrong on labelled images."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from resnet_keras.data import sources
+from resnet_keras.data.images import resize
+from resnet_keras.data.sources import Split
+from resnet_keras.errors import InputError
+from resnet_keras.models import load_model, model_name
+from resnet_keras.runs import Run
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One wrongly classified image.
+
+    Attributes:
+        image: its index in the split.
+        label, predicted: indices of its class and of the class with the highest probability.
+        probability: that the network gave to the class it predicted.
+    """
+
+    image: int
+    label: int
+    predicted: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Errors as fractions of the images, 0..1.
+
+    Attributes:
+        images: how many.
+        loss: mean cross-entropy, in nats.
+        top1_error, top5_error: as the papers count them; top-5 is 0 with five classes or fewer.
+        confusion_matrix: counts, rows are the true classes, columns the predicted ones.
+        mistakes: all of them, those that the network was surest of first.
+    """
+
+    images: int
+    loss: float
+    top1_error: float
+    top5_error: float
+    confusion_matrix: tuple[tuple[int, ...], ...]
+    mistakes: tuple[Mistake, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Evaluation":
+        mistakes = tuple(Mistake(**mistake) for mistake in content["mistakes"])
+        matrix = tuple(tuple(row) for row in content["confusion_matrix"])
+        return cls(**{**content, "mistakes": mistakes, "confusion_matrix": matrix})
+
+
+def evaluate(model: keras.Model, split: Split, verbose: int | str = "auto") -> Evaluation:
+    """Runs a classifier over a split, one view an image.
+
+    Args:
+        model: from pixels to probabilities (batch, classes).
+        split: images of the size that the model takes.
+        verbose: of the progress bar, as in Keras.
+    """
+    return score(model.predict(split.images, verbose=verbose), split.labels)
+
+
+def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
+    """Scores probabilities (n, classes) against labels (n,)."""
+    count, classes = probabilities.shape
+    of_label = probabilities[np.arange(count), labels]
+    predicted = probabilities.argmax(axis=1)
+    # A tie counts against the network: a class as probable as the label stands before it.
+    rivals = (probabilities >= of_label[:, None]).sum(axis=1) - 1
+    matrix = np.zeros((classes, classes), int)
+    np.add.at(matrix, (labels, predicted), 1)
+    wrong = np.flatnonzero(predicted != labels)
+    surest_first = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")]
+    return Evaluation(
+        images=count,
+        loss=float(-np.log(np.maximum(of_label, 1e-7)).mean()),
+        top1_error=len(wrong) / count,
+        top5_error=float((rivals >= 5).mean()),
+        confusion_matrix=tuple(tuple(int(cell) for cell in row) for row in matrix),
+        mistakes=tuple(
+            Mistake(
+                int(i), int(labels[i]), int(predicted[i]), float(probabilities[i, predicted[i]])
+            )
+            for i in surest_first
+        ),
+    )
+
+
+def classify(
+    model: keras.Model, image: np.ndarray, class_names: tuple[str, ...], top: int = 5
+) -> list[tuple[str, float]]:
+    """The most probable classes of one image, with their probabilities, the likeliest first.
+
+    Args:
+        model: a classifier with a fixed, square input size.
+        image: (height, width, 3) uint8 of any size; its centre square is resized to the model's.
+    """
+    size = model.input_shape[1]
+    probabilities = model.predict(resize(image, size)[None], verbose=0)[0]
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return [(class_names[index], float(probabilities[index])) for index in order]
+
+
+def evaluate_run(run: Run) -> Evaluation:
+    """Measures a run's best model on the test images, and keeps the result in the run folder.
+
+    An example image of every class is kept beside it, as examples/<class>.png.
+
+    Raises:
+        InputError: there is no such run, it has no model yet, or its folder is damaged.
+    """
+    details = run.read_details()
+    model = load_run_model(run)
+    test = sources.find(details.data).load("test", details.image_size)
+    evaluation = evaluate(model, test)
+    run.write_evaluation(evaluation.to_json())
+    for label, class_name in enumerate(details.class_names):
+        first = np.flatnonzero(test.labels == label)[:1]
+        for index in first:
+            run.write_example(class_name, test.images[index])
+    return evaluation
+
+
+def load_run_model(run: Run) -> keras.Model:
+    """Loads the best model of a run.
+
+    Raises:
+        InputError: there is no such run, no epoch has ended yet, or its model is damaged or another
+            network's.
+    """
+    details = run.read_details()
+    if not run.best_model.exists():
+        raise InputError(f"no epoch of this run has ended yet. Received: {run}")
+    model = load_model(run.best_model)
+    expected = (model_name(details.network), (None, len(details.class_names)))
+    found = (model.name, model.output_shape)
+    if expected != found:
+        raise InputError(
+            f"{run.best_model} is not this run's model. "
+            f"Expected: {expected[0]} with output {expected[1]}; found: {found[0]}, {found[1]}"
+        )
+    return model

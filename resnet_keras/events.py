@@ -1,0 +1,103 @@
+"""What TensorBoard shows of a run, written with TensorBoard's own writer (no TensorFlow needed)."""
+
+import io
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image
+from tensorboard.compat.proto import event_pb2, graph_pb2, node_def_pb2, summary_pb2
+from tensorboard.plugins.image import metadata as image_metadata
+from tensorboard.plugins.scalar import summary_v2 as scalar_summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+
+class EventLog:
+    """An events file in a folder; a context manager that flushes and closes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._writer = EventFileWriter(str(folder))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._writer.close()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for tag, value in values.items():
+            self._add_summary(step, scalar_summary.scalar_pb(tag, np.float32(value)))
+        self._writer.flush()
+
+    def image(self, step: int, tag: str, image: np.ndarray) -> None:
+        """Logs one picture, (height, width, 3) uint8."""
+        png = io.BytesIO()
+        Image.fromarray(image).save(png, "PNG")
+        height, width, _ = image.shape
+        value = summary_pb2.Summary.Value(
+            tag=tag,
+            metadata=image_metadata.create_summary_metadata(display_name=tag, description=""),
+            image=summary_pb2.Summary.Image(
+                height=height, width=width, colorspace=3, encoded_image_string=png.getvalue()
+            ),
+        )
+        self._add_summary(step, summary_pb2.Summary(value=[value]))
+        self._writer.flush()
+
+    def graph(self, model: Any) -> None:
+        """Logs a Keras model as a graph of its layers, folded by stage and unit."""
+        graph = layer_graph(model)
+        event = event_pb2.Event(wall_time=time.time(), graph_def=graph.SerializeToString())
+        self._writer.add_event(event)
+        self._writer.flush()
+
+    def _add_summary(self, step: int, summary: summary_pb2.Summary) -> None:
+        self._writer.add_event(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
+
+
+def layer_graph(model: Any) -> graph_pb2.GraphDef:
+    """The layers of a functional model as nodes, named "stage2/2a/res2a_branch2a" and so on."""
+    node_of_tensor = {id(layer.output): _node_name(layer.name) for layer in model.layers}
+    nodes = []
+    for layer in model.layers:
+        inputs = [] if layer.__class__.__name__ == "InputLayer" else _as_list(layer.input)
+        nodes.append(
+            node_def_pb2.NodeDef(
+                name=_node_name(layer.name),
+                op=layer.__class__.__name__,
+                input=[node_of_tensor[id(tensor)] for tensor in inputs],
+            )
+        )
+    return graph_pb2.GraphDef(node=nodes)
+
+
+def _as_list(tensors: Any) -> list[Any]:
+    return list(tensors) if isinstance(tensors, list | tuple) else [tensors]
+
+
+def _node_name(layer_name: str) -> str:
+    if unit := re.match(r"(?:res|bn)((\d+)(?:[a-z]\d*))(?:_|$)", layer_name):
+        return f"stage{unit[2]}/{unit[1]}/{layer_name}"
+    if re.search(r"conv1|pool1", layer_name):
+        return f"stem/{layer_name}"
+    return layer_name
+
+
+def image_grid(images: np.ndarray, columns: int = 8) -> np.ndarray:
+    """Lays images (n, h, w, 3) out in rows, on white, with a pixel between them."""
+    _, height, width, _ = images.shape
+    rows = -(-len(images) // columns)
+    grid = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), 255, np.uint8)
+    for index, image in enumerate(images):
+        top, left = (index // columns) * (height + 1), (index % columns) * (width + 1)
+        grid[top : top + height, left : left + width] = image
+    return grid

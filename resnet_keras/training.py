@@ -1,0 +1,254 @@
+"""One training run: network, data and recipe in, a run folder out."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from typing import Any
+
+import keras
+import numpy as np
+
+from resnet_keras import optimizers, pictures, precision
+from resnet_keras.architectures import Architecture, find
+from resnet_keras.data.sources import Source, Split
+from resnet_keras.errors import InputError
+from resnet_keras.evaluation import evaluate
+from resnet_keras.events import EventLog, image_grid
+from resnet_keras.models import Classifier, build, load_model, model_name
+from resnet_keras.recipes import Recipe
+from resnet_keras.runs import HistoryRow, Run, RunDetails, versions, write_file
+
+GRID_IMAGES = 32
+
+
+def train(
+    network: str,
+    source: Source,
+    recipe: Recipe,
+    run: Run,
+    shortcut: str | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Trains a network into a run folder, or goes on with a run that was interrupted.
+
+    The model with the lowest validation error is kept as best.keras. A finished run is left as it
+    is. An interrupted one continues after its last finished epoch.
+
+    Args:
+        network: its name, such as "resnet50".
+        source: labelled images; its training and validation splits are used.
+        recipe: how to train.
+        run: the folder; made if missing.
+        shortcut: option "A", "B" or "C" in place of the network's own.
+        say: takes the lines that tell what is going on.
+
+    Raises:
+        InputError: the arguments do not fit each other, the folder holds another run or is damaged,
+            or it cannot be written.
+    """
+    architecture = _configure(find(network, shortcut), recipe)
+    image_size = recipe.image_size or min(architecture.input_size, source.image_size)
+    chosen = precision.decide(precision.describe_machine(), recipe.precision)
+    details = RunDetails(
+        network=network,
+        shortcut=shortcut,
+        data=source.name,
+        class_names=source.class_names,
+        image_size=image_size,
+        recipe=recipe,
+        precision=str(chosen),
+        versions=versions(),
+        started=datetime.now().astimezone().isoformat(timespec="seconds"),
+    )
+    if run.exists:
+        details = _check_same(run, details)
+        if details.finished:
+            say(f"{run} is finished: {recipe.epochs} epochs")
+            return
+    say(str(chosen))
+
+    keras.utils.set_random_seed(recipe.seed)
+    training = source.load("train", image_size)
+    validation = source.load("validation", image_size)
+    with dtype_policy(chosen.policy):
+        model = build(
+            architecture,
+            (image_size, image_size, 3),
+            Classifier(len(source.class_names)),
+            model_name(network),
+        )
+    if not run.exists:
+        run.create(details)
+    history = _fit(model, training, validation, recipe, run, chosen.jit_compile, say)
+    run.write_details(dataclasses.replace(details, finished=True))
+    best = min(history, key=_rank)
+    say(
+        f"best model: epoch {best['epoch']:.0f}, "
+        f"validation top-1 error {best['validation_top1_error']:.2%}"
+    )
+
+
+def _configure(architecture: Architecture, recipe: Recipe) -> Architecture:
+    if not (recipe.zero_init_last_gamma and architecture.is_residual):
+        return architecture
+    style = dataclasses.replace(architecture.style, zero_init_last_gamma=True)
+    return dataclasses.replace(architecture, style=style)
+
+
+def _check_same(run: Run, asked: RunDetails) -> RunDetails:
+    """The details of the run on disk, if it is the one that is asked for."""
+    found = run.read_details()
+    differences = [
+        f"{name} is {there!r} there and {here!r} here"
+        for name, there, here in _pairs(found, asked)
+        if there != here
+    ]
+    if differences:
+        raise InputError(
+            f"{run} holds another run: {'; '.join(differences)}. "
+            "Name another run folder, or start over"
+        )
+    return found
+
+
+def _pairs(found: RunDetails, asked: RunDetails) -> Iterator[tuple[str, Any, Any]]:
+    for name in ("network", "shortcut", "data", "class_names", "image_size"):
+        yield name, getattr(found, name), getattr(asked, name)
+    for field in dataclasses.fields(Recipe):
+        yield field.name, getattr(found.recipe, field.name), getattr(asked.recipe, field.name)
+
+
+@contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Layers made inside take this Keras dtype policy; the one before it returns afterwards."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _fit(
+    model: keras.Model,
+    training: Split,
+    validation: Split,
+    recipe: Recipe,
+    run: Run,
+    jit_compile: bool | str,
+    say: Callable[[str], None],
+) -> list[HistoryRow]:
+    from resnet_keras.data.tf_pipeline import steps_per_epoch, training_batches
+
+    steps = steps_per_epoch(len(training), recipe.batch_size)
+    history: list[HistoryRow] = []
+    if run.last_model.exists():
+        model = load_model(run.last_model)
+        epochs_done = int(model.optimizer.iterations) // steps
+        history = run.read_history()[:epochs_done]
+        say(f"{run} was interrupted; going on after epoch {epochs_done}")
+    else:
+        model.compile(
+            optimizer=optimizers.optimizer(recipe, steps),
+            loss=keras.losses.SparseCategoricalCrossentropy(),
+            metrics=[
+                keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+                keras.metrics.SparseTopKCategoricalAccuracy(5, name="top5_accuracy"),
+            ],
+            jit_compile=jit_compile,
+        )
+    batches = training_batches(
+        training,
+        batch_size=recipe.batch_size,
+        epochs=recipe.epochs,
+        seed=recipe.seed,
+        shift=recipe.shift,
+        flip=recipe.flip,
+        first_epoch=len(history),
+    )
+    with ExitStack() as stack:
+        training_log = stack.enter_context(EventLog(run.events / "training"))
+        validation_log = stack.enter_context(EventLog(run.events / "validation"))
+        if not history:
+            training_log.graph(model)
+            images = next(batches.take(1).as_numpy_iterator())[0][:GRID_IMAGES]
+            training_log.image(0, "augmented_inputs", image_grid(images))
+        recorder = Recorder(run, history, steps * recipe.batch_size, training_log, validation_log)
+        model.fit(
+            batches,
+            initial_epoch=len(history),
+            epochs=recipe.epochs,
+            steps_per_epoch=steps,
+            validation_data=(validation.images, validation.labels),
+            callbacks=[recorder],
+        )
+        matrix = evaluate(load_model(run.best_model), validation, verbose=0).confusion_matrix
+        names = run.read_details().class_names
+        picture = pictures.confusion_matrix(np.array(matrix), names)
+        validation_log.image(recipe.epochs, "confusion_matrix", pictures.pixels(picture))
+    return recorder.history
+
+
+class Recorder(keras.callbacks.Callback):
+    """After every epoch: history.csv, TensorBoard's scalars, the last and the best model."""
+
+    def __init__(
+        self,
+        run: Run,
+        history: list[HistoryRow],
+        images_per_epoch: int,
+        training_log: EventLog,
+        validation_log: EventLog,
+    ) -> None:
+        super().__init__()
+        self.run = run
+        self.history = history
+        self.images_per_epoch = images_per_epoch
+        self.training_log = training_log
+        self.validation_log = validation_log
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._epoch_started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        # Validation follows the last batch, and is not training time.
+        self._last_batch_ended = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        row = self._row(epoch + 1, logs or {})
+        is_best = not self.history or _rank(row) < min(map(_rank, self.history))
+        self.history.append(row)
+        self.run.write_history(self.history)
+        if is_best:
+            write_file(self.run.best_model, self.model.save)
+        write_file(self.run.last_model, self.model.save)
+        self._log(row)
+
+    def _row(self, epoch: int, logs: dict[str, float]) -> HistoryRow:
+        seconds = self._last_batch_ended - self._epoch_started
+        return {
+            "epoch": epoch,
+            "loss": logs["loss"],
+            "top1_error": 1 - logs["accuracy"],
+            "top5_error": 1 - logs["top5_accuracy"],
+            "validation_loss": logs["val_loss"],
+            "validation_top1_error": 1 - logs["val_accuracy"],
+            "validation_top5_error": 1 - logs["val_top5_accuracy"],
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "images_per_second": self.images_per_epoch / seconds,
+            "seconds": seconds,
+        }
+
+    def _log(self, row: HistoryRow) -> None:
+        epoch = int(row["epoch"])
+        errors = ("loss", "top1_error", "top5_error")
+        speeds = ("learning_rate", "images_per_second")
+        self.training_log.scalars(epoch, {name: row[name] for name in (*errors, *speeds)})
+        self.validation_log.scalars(epoch, {name: row[f"validation_{name}"] for name in errors})
+
+
+def _rank(row: HistoryRow) -> tuple[float, float]:
+    """Orders epochs: the lowest validation error is best, the loss decides between equals."""
+    return row["validation_top1_error"], row["validation_loss"]

@@ -1,0 +1,194 @@
+"""Sources, image files and the input pipeline."""
+
+import hashlib
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from resnet_keras.data import sources
+from resnet_keras.data.images import read_image, resize
+from resnet_keras.data.sources import Split
+from resnet_keras.data.tf_pipeline import augment, training_batches
+from resnet_keras.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return {name: sources.find("digits").load(name, 8) for name in SPLITS}
+
+
+def test_digits_are_split_without_overlap_and_stratified(digits):
+    assert {name: len(split) for name, split in digits.items()} == {
+        "train": 1257,
+        "validation": 180,
+        "test": 360,
+    }
+    shares = np.bincount(load_digits().target) / 1797
+    for split in digits.values():
+        assert split.images.dtype == np.uint8 and split.labels.dtype == np.int64
+        assert np.abs(np.bincount(split.labels) - shares * len(split)).max() <= 1
+    together = np.concatenate([split.images[..., 0] for split in digits.values()])
+    original = np.rint(load_digits().images * 255 / 16).astype(np.uint8)
+    assert sorted(map(bytes, together)) == sorted(map(bytes, original))
+
+
+def test_the_test_split_never_moves(digits):
+    labels = digits["test"].labels.astype(np.uint8)
+    assert hashlib.sha256(labels.tobytes()).hexdigest() == TEST_LABELS
+
+
+TEST_LABELS = "70ee2850bb25b543ca4112717fd4396c3fb90bcb54d8015bd3f9c7c900966072"
+
+
+def test_digits_at_64_pixels():
+    split = sources.find("digits").load("validation", 64)
+    assert split.images.shape == (180, 64, 64, 3)
+    assert split.images.max() == 255
+
+
+def test_unknown_data():
+    with pytest.raises(InputError, match="unknown data. Received: 'mnist'; accepted: digits"):
+        sources.find("mnist")
+
+
+RED, WHITE = (255, 0, 0), (255, 255, 255)
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg", "bmp", "gif"])
+def test_reads_image_formats(tmp_path, suffix):
+    Image.new("RGB", (7, 5), RED).save(tmp_path / f"image.{suffix}")
+    pixels = read_image(tmp_path / f"image.{suffix}")
+    assert pixels.shape == (5, 7, 3) and pixels.dtype == np.uint8
+    assert np.abs(pixels.astype(int) - RED).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "color", "expected"),
+    [
+        ("L", 128, (128, 128, 128)),
+        ("LA", (0, 0), WHITE),
+        ("RGBA", (255, 0, 0, 0), WHITE),
+        ("RGBA", (255, 0, 0, 255), RED),
+        ("1", 1, WHITE),
+        ("I;16", 128 << 8, (128, 128, 128)),
+        ("P", 0, (0, 0, 0)),
+    ],
+)
+def test_reads_image_modes(tmp_path, mode, color, expected):
+    Image.new(mode, (4, 4), color).save(tmp_path / "image.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "image.png")[0, 0], expected)
+
+
+def test_applies_the_cameras_rotation(tmp_path):
+    image = Image.new("RGB", (6, 3), RED)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "image.jpg", exif=exif)
+    assert read_image(tmp_path / "image.jpg").shape == (6, 3, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n"])
+def test_refuses_what_is_no_image(tmp_path, content):
+    path = tmp_path / "image.png"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not an image that can be read") as error:
+        read_image(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_refuses_a_truncated_image(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.jpg")
+    (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
+    with pytest.raises(InputError, match="not an image that can be read"):
+        read_image(tmp_path / "half.jpg")
+
+
+def test_refuses_a_missing_image_and_a_folder(tmp_path):
+    with pytest.raises(InputError, match="no such image file"):
+        read_image(tmp_path / "image.png")
+    with pytest.raises(InputError, match="not an image that can be read"):
+        read_image(tmp_path)
+
+
+def test_resize_keeps_the_centre_square():
+    image = np.zeros((10, 30, 3), np.uint8)
+    image[:, 10:20] = 200
+    np.testing.assert_array_equal(resize(image, 10), np.full((10, 10, 3), 200))
+    assert resize(image, 20).shape == (20, 20, 3)
+
+
+def numbered(count):
+    """Images whose every pixel is their label."""
+    labels = np.arange(count)
+    return Split(np.tile(labels[:, None, None, None], (1, 8, 8, 3)).astype(np.uint8), labels)
+
+
+def test_every_epoch_visits_every_image_once_in_its_own_order():
+    batches = training_batches(numbered(12), batch_size=4, epochs=3, seed=1)
+    order = np.concatenate([labels for _, labels in batches.as_numpy_iterator()]).reshape(3, 12)
+    for epoch in order:
+        assert sorted(epoch) == list(range(12))
+    assert len({tuple(epoch) for epoch in order}) == 3
+
+
+def test_batches_depend_on_seed_and_step_alone():
+    def labels_and_images(**changes):
+        options = {"batch_size": 4, "epochs": 3, "seed": 1, "shift": 0.25, "flip": True}
+        batches = training_batches(numbered(13), **{**options, **changes})
+        return list(batches.as_numpy_iterator())
+
+    whole, again, later = labels_and_images(), labels_and_images(), labels_and_images(first_epoch=1)
+    assert len(whole) == 9  # three full batches of 13 images, three times
+    for one, other in itertools.chain(
+        zip(whole, again, strict=True), zip(whole[3:], later, strict=True)
+    ):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+    other_seed = labels_and_images(seed=2)
+    assert any((a[1] != b[1]).any() for a, b in zip(whole, other_seed, strict=True))
+
+
+def test_a_batch_larger_than_the_data_is_the_data():
+    batches = list(training_batches(numbered(3), batch_size=8, epochs=2, seed=0))
+    assert [len(labels) for _, labels in batches] == [3, 3]
+
+
+def test_shift_moves_within_its_margin_on_black():
+    image = np.zeros((1, 8, 8, 3), np.uint8)
+    image[0, 4, 4] = 255
+    places = set()
+    for seed in range(60):
+        shifted = augment(tf.constant(image), tf.constant([0, seed]), shift=0.25).numpy()
+        (row, column) = np.argwhere(shifted[0, :, :, 0])[0]
+        assert shifted.sum() == 3 * 255
+        places.add((row, column))
+    rows, columns = zip(*places, strict=True)
+    assert {min(rows), max(rows), min(columns), max(columns)} == {2, 6}
+
+
+def test_flip_mirrors_about_half_of_the_images():
+    images = np.tile(np.arange(8, dtype=np.uint8)[:, None], (200, 8, 1, 3))
+    flipped = augment(tf.constant(images), tf.constant([3, 4]), flip=True).numpy()
+    mirrored = (flipped[:, 0, 0, 0] == 7).sum()
+    np.testing.assert_array_equal(np.sort(flipped, axis=2), np.sort(images, axis=2))
+    assert 60 < mirrored < 140
+
+
+def test_without_augmentation_images_stay():
+    images = numbered(5).images
+    np.testing.assert_array_equal(augment(tf.constant(images), tf.constant([0, 0])), images)
+
+
+def test_augmentation_is_the_same_eagerly_and_in_the_pipeline():
+    images = tf.constant(numbered(6).images)
+    seed = tf.constant([5, 6])
+    eager = augment(images, seed, shift=0.25, flip=True)
+    traced = tf.function(lambda: augment(images, seed, shift=0.25, flip=True))()
+    np.testing.assert_array_equal(eager, traced)
