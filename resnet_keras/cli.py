@@ -122,9 +122,9 @@ def train(
 
     if start_over and folder.exists:
         print(f"the run that was there is now {folder.set_aside()}")
-    training.train(network, source, chosen, folder, shortcut)
+    training.train(network, source, chosen, folder, shortcut, _verbosity())
     if folder.read_evaluation() is None:
-        evaluation.evaluate_run(folder)
+        evaluation.evaluate_run(folder, _verbosity())
         report.write_report(folder)
     _print_summary(folder)
 
@@ -140,7 +140,7 @@ def evaluate(run: tyro.conf.Positional[Path]) -> None:
     with _quiet_tensorflow():
         from resnet_keras import evaluation, report
 
-    evaluation.evaluate_run(folder)
+    evaluation.evaluate_run(folder, _verbosity())
     report.write_report(folder)
     _print_summary(folder)
 
@@ -221,6 +221,11 @@ def _quiet_tensorflow() -> Iterator[None]:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+
+
+def _verbosity() -> int:
+    """Keras's progress bar on a terminal, a line an epoch in a file or a pipe."""
+    return 1 if sys.stdout.isatty() else 2
 
 
 def _print_summary(run: Run) -> None:

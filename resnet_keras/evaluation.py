@@ -111,7 +111,7 @@ def classify(
     return [(class_names[index], float(probabilities[index])) for index in order]
 
 
-def evaluate_run(run: Run) -> Evaluation:
+def evaluate_run(run: Run, verbose: int | str = "auto") -> Evaluation:
     """Measures a run's best model on the test images, and keeps the result in the run folder.
 
     An example image of every class is kept beside it, as examples/<class>.png.
@@ -122,7 +122,7 @@ def evaluate_run(run: Run) -> Evaluation:
     details = run.read_details()
     model = load_run_model(run)
     test = sources.find(details.data).load("test", details.image_size)
-    evaluation = evaluate(model, test)
+    evaluation = evaluate(model, test, verbose)
     run.write_evaluation(evaluation.to_json())
     for label, class_name in enumerate(details.class_names):
         first = np.flatnonzero(test.labels == label)[:1]

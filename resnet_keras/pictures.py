@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from PIL import Image
 
 TRAINING, VALIDATION = "#0072b2", "#d55e00"  # told apart by colour-blind readers too
@@ -27,7 +28,13 @@ def curves(history: Sequence[Mapping[str, float]]) -> bytes:
         axes.legend(frameon=False)
 
     draw(loss, "loss")
-    loss.set(title="Cross-entropy loss", yscale="log")
+    loss.set(title="Cross-entropy loss")
+    low, high = loss.dataLim.intervaly
+    if high > 4 * low > 0:
+        loss.set_yscale("log")
+        loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        loss.yaxis.set_major_formatter("{x:g}")
+        loss.yaxis.set_minor_locator(NullLocator())
     draw(error, "top1_error", scale=100)
     error.set(title="Top-1 error, %")
     error.set_ylim(bottom=0)

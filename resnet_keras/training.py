@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import Any
@@ -29,7 +29,7 @@ def train(
     recipe: Recipe,
     run: Run,
     shortcut: str | None = None,
-    say: Callable[[str], None] = print,
+    verbose: int | str = "auto",
 ) -> None:
     """Trains a network into a run folder, or goes on with a run that was interrupted.
 
@@ -42,7 +42,7 @@ def train(
         recipe: how to train.
         run: the folder; made if missing.
         shortcut: option "A", "B" or "C" in place of the network's own.
-        say: takes the lines that tell what is going on.
+        verbose: of Keras's progress bar: 0 none, 1 a bar, 2 a line an epoch, "auto" as Keras decides.
 
     Raises:
         InputError: the arguments do not fit each other, the folder holds another run or is damaged,
@@ -65,9 +65,9 @@ def train(
     if run.exists:
         details = _check_same(run, details)
         if details.finished:
-            say(f"{run} is finished: {recipe.epochs} epochs")
+            print(f"{run} is finished: {recipe.epochs} epochs")
             return
-    say(str(chosen))
+    print(str(chosen))
 
     keras.utils.set_random_seed(recipe.seed)
     training = source.load("train", image_size)
@@ -81,10 +81,10 @@ def train(
         )
     if not run.exists:
         run.create(details)
-    history = _fit(model, training, validation, recipe, run, chosen.jit_compile, say)
+    history = _fit(model, training, validation, recipe, run, chosen.jit_compile, verbose)
     run.write_details(dataclasses.replace(details, finished=True))
     best = min(history, key=_rank)
-    say(
+    print(
         f"best model: epoch {best['epoch']:.0f}, "
         f"validation top-1 error {best['validation_top1_error']:.2%}"
     )
@@ -138,7 +138,7 @@ def _fit(
     recipe: Recipe,
     run: Run,
     jit_compile: bool | str,
-    say: Callable[[str], None],
+    verbose: int | str,
 ) -> list[HistoryRow]:
     from resnet_keras.data.tf_pipeline import steps_per_epoch, training_batches
 
@@ -148,7 +148,7 @@ def _fit(
         model = load_model(run.last_model)
         epochs_done = int(model.optimizer.iterations) // steps
         history = run.read_history()[:epochs_done]
-        say(f"{run} was interrupted; going on after epoch {epochs_done}")
+        print(f"{run} was interrupted; going on after epoch {epochs_done}")
     else:
         model.compile(
             optimizer=optimizers.optimizer(recipe, steps),
@@ -183,6 +183,8 @@ def _fit(
             steps_per_epoch=steps,
             validation_data=(validation.images, validation.labels),
             callbacks=[recorder],
+            shuffle=False,  # the pipeline has done it
+            verbose=verbose,
         )
         matrix = evaluate(load_model(run.best_model), validation, verbose=0).confusion_matrix
         names = run.read_details().class_names

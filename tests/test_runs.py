@@ -1,0 +1,143 @@
+"""The run folder: written whole, read back, and damage told in one line."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from resnet_keras.errors import InputError
+from resnet_keras.recipes import QUICK
+from resnet_keras.runs import Run, RunDetails, versions, write_file, write_text
+
+DETAILS = RunDetails(
+    network="resnet20",
+    shortcut=None,
+    data="digits",
+    class_names=("zero", "one"),
+    image_size=32,
+    recipe=QUICK,
+    precision="precision: float32",
+    versions={"python": "3.11"},
+    started="2026-01-01T00:00:00+00:00",
+)
+ROWS = [{"epoch": 1.0, "loss": 2.5}, {"epoch": 2.0, "loss": 0.25}]
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = Run(tmp_path / "runs" / "one")
+    run.create(DETAILS)
+    return run
+
+
+def test_details_and_history_are_read_as_they_were_written(run):
+    assert run.read_details() == DETAILS
+    assert run.read_history() == []
+    run.write_history(ROWS)
+    assert run.read_history() == ROWS
+    finished = dataclasses.replace(DETAILS, finished=True)
+    run.write_details(finished)
+    assert run.read_details() == finished
+    assert sorted(path.name for path in run.folder.iterdir()) == ["history.csv", "run.json"]
+
+
+def test_versions_name_the_backend():
+    import keras
+
+    assert {"python", "resnet-keras", "keras", "numpy", keras.backend.backend()} == set(versions())
+
+
+def refused(call, words):
+    with pytest.raises(InputError) as error:
+        call()
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_folder_and_folder_without_a_run(tmp_path):
+    refused(Run(tmp_path / "nowhere").read_details, "no such run folder")
+    refused(Run(tmp_path).read_details, "not a run folder")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '{"format": 1, "recipe": 3}'])
+def test_damaged_details(run, content):
+    (run.folder / "run.json").write_text(content)
+    refused(run.read_details, "run.json is damaged")
+
+
+def test_a_recipe_out_of_range_is_damage(run):
+    content = json.loads((run.folder / "run.json").read_text())
+    content["recipe"]["epochs"] = -1
+    (run.folder / "run.json").write_text(json.dumps(content))
+    refused(run.read_details, "epochs must be at least 1")
+
+
+def test_a_later_format_is_refused(run):
+    content = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps({**content, "format": 2}))
+    refused(run.read_details, "Received: 2; accepted: 1")
+
+
+@pytest.mark.parametrize("content", ["epoch,loss\n1\n", "epoch,loss\n1,x\n", "epoch,loss\n1,2,3\n"])
+def test_damaged_history(run, content):
+    (run.folder / "history.csv").write_text(content)
+    refused(run.read_history, "history.csv is damaged")
+
+
+def test_a_folder_of_other_files_is_not_taken(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    refused(lambda: Run(tmp_path).create(DETAILS), "holds files of something else")
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
+def test_a_file_is_not_a_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    refused(lambda: Run(tmp_path / "file").create(DETAILS), "the run folder is a file")
+    refused(lambda: Run(tmp_path / "file" / "run").create(DETAILS), "cannot be written")
+
+
+def test_an_unwritable_folder():
+    # /proc takes no folders from anybody, root included.
+    refused(lambda: Run("/proc/run").create(DETAILS), "cannot be written. Received: /proc/run")
+
+
+def test_starting_over_keeps_what_was_there(run):
+    assert run.set_aside().name == "one.old-1"
+    run.create(DETAILS)
+    assert run.set_aside().name == "one.old-2"
+    assert Run(run.folder.with_name("one.old-1")).read_details() == DETAILS
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+
+    def write_half(partial):
+        partial.write_text("ne")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_file(path, write_half)
+    assert os.listdir(tmp_path) == ["file.txt"]
+    assert path.read_text() == "old"
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    """RLIMIT_FSIZE stands for the full disk: a write beyond it fails as one there does."""
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from resnet_keras.runs import write_text
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+write_text(Path(sys.argv[1]), "x" * 5000)
+"""
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    finished = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True)
+    assert "File too large" in finished.stderr
+    assert os.listdir(tmp_path) == ["file.txt"]
+    assert path.read_text() == "old"
