@@ -79,6 +79,14 @@ def schedule(
     return WarmUp(recipe.learning_rate, warmup, after)
 
 
-def optimizer(recipe: Recipe, steps_per_epoch: int) -> SGD:
-    """The recipe's optimizer, its learning rate a schedule."""
-    return SGD(schedule(recipe, steps_per_epoch), momentum=recipe.momentum, l2=recipe.l2)
+def optimizer(
+    recipe: Recipe, steps_per_epoch: int, loss_scaling: bool = False
+) -> keras.optimizers.Optimizer:
+    """The recipe's optimizer, its learning rate a schedule.
+
+    Args:
+        loss_scaling: whether to scale the loss, as float16 needs. Keras's `compile` would do it too,
+            but a model that is loaded again under another global policy would lose it.
+    """
+    sgd = SGD(schedule(recipe, steps_per_epoch), momentum=recipe.momentum, l2=recipe.l2)
+    return keras.optimizers.LossScaleOptimizer(sgd) if loss_scaling else sgd

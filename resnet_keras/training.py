@@ -81,7 +81,7 @@ def train(
         )
     if not run.exists:
         run.create(details)
-    history = _fit(model, training, validation, recipe, run, chosen.jit_compile, verbose)
+    history = _fit(model, training, validation, recipe, run, chosen, verbose)
     run.write_details(dataclasses.replace(details, finished=True))
     best = min(history, key=_rank)
     print(
@@ -137,7 +137,7 @@ def _fit(
     validation: Split,
     recipe: Recipe,
     run: Run,
-    jit_compile: bool | str,
+    chosen: precision.Precision,
     verbose: int | str,
 ) -> list[HistoryRow]:
     from resnet_keras.data.tf_pipeline import steps_per_epoch, training_batches
@@ -151,13 +151,13 @@ def _fit(
         print(f"{run} was interrupted; going on after epoch {epochs_done}")
     else:
         model.compile(
-            optimizer=optimizers.optimizer(recipe, steps),
+            optimizer=optimizers.optimizer(recipe, steps, chosen.loss_scaling),
             loss=keras.losses.SparseCategoricalCrossentropy(),
             metrics=[
                 keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
                 keras.metrics.SparseTopKCategoricalAccuracy(5, name="top5_accuracy"),
             ],
-            jit_compile=jit_compile,
+            jit_compile=chosen.jit_compile,
         )
     batches = training_batches(
         training,

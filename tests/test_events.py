@@ -1,0 +1,103 @@
+"""TensorBoard's events, asked of a real TensorBoard server over HTTP."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnet_keras.events import EventLog, image_grid, layer_graph
+from resnet_keras.models import create
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (5, 9, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, picture):
+    """The address of a TensorBoard that serves one run."""
+    folder = tmp_path_factory.mktemp("events")
+    with EventLog(folder / "training") as log:
+        log.graph(create("resnet20"))
+        log.image(0, "grid", picture)
+        for step in (1, 2, 3):
+            log.scalars(step, {"loss": 1 / step, "learning_rate": 0.1})
+    with open(folder / "log", "w+") as output:
+        command = [sys.executable, "-m", "tensorboard.main", "--logdir", folder]
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", "0"], stderr=output, text=True
+        )
+        try:
+            yield wait_for_address(folder / "log", process)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def wait_for_address(log, process):
+    for _ in range(600):
+        words = [word for word in log.read_text().split() if word.startswith("http://127.0.0.1:")]
+        if words:
+            return words[0]
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+def ask(server, route):
+    """Asks until the server has loaded the run."""
+    address = urllib.parse.urljoin(server, f"data/plugin/{route}")
+    for _ in range(300):
+        with urllib.request.urlopen(address) as answer:
+            content = answer.read()
+        if content.strip() not in (b"", b"{}"):
+            return content
+        time.sleep(0.1)
+    raise AssertionError(address)
+
+
+def test_scalars(server):
+    assert set(json.loads(ask(server, "scalars/tags"))["training"]) == {"loss", "learning_rate"}
+    rows = json.loads(ask(server, "scalars/scalars?run=training&tag=loss"))
+    assert [row[1] for row in rows] == [1, 2, 3]
+    np.testing.assert_allclose([row[2] for row in rows], [1, 1 / 2, 1 / 3], rtol=1e-6)
+
+
+def test_images(server, picture):
+    (row,) = json.loads(ask(server, "images/images?run=training&tag=grid&sample=0"))
+    png = ask(server, f"images/individualImage?{row['query']}")
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), picture)
+
+
+def test_graph(server):
+    graph = ask(server, "graphs/graph?run=training&conceptual=false").decode()
+    assert 'name: "stage2/2a/res2a_branch2a"' in graph
+    assert 'op: "BatchNormalization"' in graph
+
+
+def test_layer_graph_holds_every_layer_and_its_inputs():
+    model = create("resnet20")
+    nodes = {node.name: node for node in layer_graph(model).node}
+    assert len(nodes) == len(model.layers)
+    assert list(nodes["stage3/3a/res3a"].input) == [
+        "stage3/3a/bn3a_branch2b",
+        "stage3/3a/res3a_branch1",
+    ]
+    assert list(nodes["stem/conv1"].input) == ["normalize"]
+    assert set(name for node in nodes.values() for name in node.input) <= set(nodes)
+
+
+def test_image_grid():
+    images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 3), np.uint8)
+    grid = image_grid(images, columns=2)
+    assert grid.shape == (3 * 2 + 2, 2 * 3 + 1, 3)
+    assert (grid[0, 0, 0], grid[0, 4, 0], grid[3, 0, 0], grid[6, 0, 0]) == (0, 1, 2, 4)
+    assert grid[2].min() == 255 and grid[:, 3].min() == 255 and grid[6, 4, 0] == 255
