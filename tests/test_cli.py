@@ -1,0 +1,170 @@
+"""The command line, as a user types it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnet_keras import architectures, cli
+
+TRAIN = ("train", "resnet20", "--epochs", "1", "--image-size", "8", "--batch-size", "128")
+
+
+def run_program(*arguments, cwd=None):
+    """Runs the installed program in a process of its own."""
+    program = [sys.executable, "-c", "from resnet_keras.cli import main; main()"]
+    return subprocess.run([*program, *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder in which `resnet-keras train` was run, and what it printed."""
+    folder = tmp_path_factory.mktemp("work")
+    finished = run_program(*TRAIN, "--run", "runs/one", cwd=folder)
+    assert finished.returncode == 0, finished.stderr
+    return folder, finished
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["train", "--help"], ["predict", "--help"]]
+)
+def test_help_and_list_never_import_tensorflow(arguments):
+    script = f"""
+import sys
+from resnet_keras.cli import main
+try:
+    main({arguments})
+except SystemExit as end:
+    assert end.code == 0
+assert not {{"tensorflow", "keras", "jax"}} & set(sys.modules)
+"""
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_list_shows_parameters_and_multiply_adds(capsys):
+    cli.main(["list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(architectures.NETWORKS)
+    (resnet50,) = (line for line in lines if line.startswith("resnet50 "))
+    assert "25,557,032" in resnet50 and "3,858.0 M" in resnet50
+
+
+def test_list_by_pattern(capsys):
+    cli.main(["list", "*v1.5"])
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 3
+
+
+def refused(capsys, *arguments):
+    """The one line on stderr with which the command line refuses."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("resnet-keras: error: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["list", "resnet51"], "no network matches. Received: 'resnet51'; did you mean resnet56"),
+        (["train", "resnet51"], "unknown network. Received: 'resnet51'; did you mean resnet56"),
+        (["train", "resnet20", "--recipe", "quik"], "unknown recipe. Received: 'quik'"),
+        (["train", "resnet20", "--data", "mnist"], "unknown data. Received: 'mnist'"),
+        (["train", "resnet20", "--shortcut", "D"], "unknown shortcut option. Received: 'D'"),
+        (["train", "plain20", "--shortcut", "A"], "a plain network has no shortcuts"),
+        (["train", "resnet20", "--epochs", "0"], "epochs must be at least 1. Received: 0"),
+        (["train", "resnet20", "--learning-rate", "-1"], "learning_rate must be positive"),
+        (["train", "resnet20", "--precision", "bf16"], "unknown precision. Received: 'bf16'"),
+        (["train", "resnet50", "--image-size", "16"], "Received: 16x16 pixels; accepted: at least"),
+        (["train", "resnet20", "--run", "/proc/run"], "the run folder cannot be written"),
+        (["evaluate", "nowhere"], "no such run folder. Received: nowhere"),
+        (["predict", "x.png", "--run", "nowhere"], "no such run folder. Received: nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(capsys, monkeypatch, tmp_path, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert words in refused(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_command_and_option_are_status_2():
+    for arguments in (["frobnicate"], ["train", "resnet20", "--frobnicate"], ["train"]):
+        finished = run_program(*arguments)
+        assert finished.returncode == 2
+        assert "Traceback" not in finished.stderr
+
+
+def test_train_ends_with_error_folder_and_next_commands(trained):
+    folder, finished = trained
+    *_, error, run, heading, report, tensorboard, predict = finished.stdout.splitlines()
+    evaluation = json.loads((folder / "runs/one/evaluation.json").read_text())
+    assert error.startswith(f"test error  {evaluation['top1_error']:.2%} top-1, ")
+    assert run == "run folder  runs/one"
+    assert heading == "next"
+    assert report.endswith(" -m webbrowser runs/one/report.html")
+    assert "tensorboard --logdir runs/one/tensorboard --host 127.0.0.1" in tensorboard
+    assert predict.endswith("predict runs/one/examples/*.png --run runs/one")
+    assert "precision: " in finished.stdout
+    assert "Traceback" not in finished.stderr
+
+
+def test_train_again_does_nothing(trained):
+    folder, _ = trained
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    again = run_program(*TRAIN, "--run", "runs/one", cwd=folder)
+    assert again.returncode == 0
+    assert "runs/one is finished: 1 epochs" in again.stdout
+    assert "test error" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_start_over_keeps_the_run_that_was_there(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["cp", "-r", trained[0] / "runs", "."], check=True)
+    cli.main([*TRAIN, "--run", "runs/one", "--start-over"])
+    assert "the run that was there is now runs/one.old-1" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["one", "one.old-1"]
+
+
+def test_evaluate_measures_again(trained, capsys, monkeypatch):
+    monkeypatch.chdir(trained[0])
+    before = (trained[0] / "runs/one/evaluation.json").read_text()
+    cli.main(["evaluate", "runs/one"])
+    assert "test error" in capsys.readouterr().out
+    assert (trained[0] / "runs/one/evaluation.json").read_text() == before
+
+
+def test_predict_takes_any_image(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    names = []
+    for mode, name in (
+        ("RGB", "photo.jpg"),
+        ("L", "grey.png"),
+        ("RGBA", "alpha.png"),
+        ("RGB", "photo.webp"),
+    ):
+        channels = Image.new(mode, (1, 1)).getbands()
+        pixels = generator.integers(0, 256, (37, 53, len(channels)), np.uint8)
+        Image.fromarray(pixels.squeeze()).save(name)
+        names.append(name)
+    cli.main(["predict", *names, "--run", str(trained[0] / "runs/one"), "--top", "3"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[::4] == names
+    for start in range(0, len(lines), 4):
+        shares = [float(line.split()[0].rstrip("%")) for line in lines[start + 1 : start + 4]]
+        assert shares == sorted(shares, reverse=True) and sum(shares) <= 100.1
+        assert all(line.split()[1] in "0123456789" for line in lines[start + 1 : start + 4])
+
+
+def test_predict_refuses_what_is_no_image(trained, tmp_path, capsys):
+    (tmp_path / "text.png").write_text("not an image")
+    line = refused(
+        capsys, "predict", str(tmp_path / "text.png"), "--run", str(trained[0] / "runs/one")
+    )
+    assert "not an image that can be read" in line and "text.png" in line

@@ -1,0 +1,90 @@
+"""The decision about precision, as a table of machines."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+from resnet_keras.errors import InputError
+from resnet_keras.precision import Machine, decide, describe_machine
+
+BF16_CPU = frozenset({"sse2", "avx512f", "avx512_bf16"})
+AMX_CPU = frozenset({"avx512f", "amx_bf16", "amx_tile"})
+OLD_CPU = frozenset({"sse2", "avx2", "avx512f"})
+
+
+def gpu(*capabilities, backend="tensorflow"):
+    return Machine(backend, "gpu", capabilities)
+
+
+@pytest.mark.parametrize(
+    ("machine", "policy", "jit_compile", "words"),
+    [
+        (gpu((9, 0)), "mixed_bfloat16", True, "GPU of compute capability 9.0"),
+        (gpu((8, 0)), "mixed_bfloat16", True, "8.0"),
+        (gpu((12, 0)), "mixed_bfloat16", True, "12.0"),
+        (gpu((7, 5)), "mixed_float16", True, "7.5"),
+        (gpu((7, 0)), "mixed_float16", True, "7.0"),
+        (gpu((6, 1)), "float32", True, "6.1, without fast half precision"),
+        (gpu((9, 0), (7, 5)), "mixed_float16", True, "7.5"),
+        (gpu(None), "float32", True, "tells no compute capability"),
+        (gpu((9, 0), None), "float32", True, "tells no compute capability"),
+        (gpu((9, 0), backend="jax"), "mixed_bfloat16", "auto", "9.0"),
+        (Machine("tensorflow", cpu_features=BF16_CPU), "mixed_bfloat16", False, "AVX512-BF16"),
+        (Machine("tensorflow", cpu_features=AMX_CPU), "mixed_bfloat16", False, "AMX"),
+        (Machine("tensorflow", cpu_features=OLD_CPU), "float32", False, "without bfloat16"),
+        (Machine("tensorflow"), "float32", False, "without bfloat16"),
+        (Machine("jax", cpu_features=BF16_CPU), "mixed_bfloat16", "auto", "AVX512-BF16"),
+        (Machine("jax", "tpu"), "mixed_bfloat16", "auto", "TPU"),
+        (Machine("torch"), "float32", False, "without bfloat16"),
+    ],
+)
+def test_decisions(machine, policy, jit_compile, words):
+    decision = decide(machine)
+    assert (decision.policy, decision.jit_compile) == (policy, jit_compile)
+    assert decision.loss_scaling == (policy == "mixed_float16")
+    assert words in decision.reason
+    line = str(decision)
+    assert line.startswith(f"precision: {policy}") and words in line and "\n" not in line
+
+
+def test_a_bf16_cpu_is_told_in_one_line():
+    decision = decide(Machine("tensorflow", cpu_features=BF16_CPU))
+    assert str(decision) == "precision: mixed_bfloat16 (CPU with AVX512-BF16); XLA off"
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("machine", [gpu((9, 0)), Machine("tensorflow")])
+def test_a_request_wins(machine, policy):
+    decision = decide(machine, policy)
+    best = decide(machine)
+    assert decision.policy == policy
+    assert decision.jit_compile == best.jit_compile
+    assert ("requested" in decision.reason) == (policy != best.policy)
+
+
+def test_an_unknown_request():
+    with pytest.raises(InputError, match=r"Received: 'bf16'; accepted: auto, float32") as error:
+        decide(Machine("tensorflow"), "bf16")
+    assert "\n" not in str(error.value)
+
+
+def test_this_machine():
+    machine = describe_machine()
+    assert machine.backend == keras.backend.backend()
+    keras.dtype_policies.get(decide(machine).policy)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        assert ("avx512_bf16" in machine.cpu_features) == ("avx512_bf16" in cpuinfo.read_text())
+
+
+def test_deciding_needs_no_framework():
+    script = """
+import sys
+from resnet_keras.precision import Machine, decide
+decide(Machine("tensorflow"))
+assert not {"tensorflow", "keras", "jax"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
