@@ -10,7 +10,7 @@ from resnet_keras import pictures
 from resnet_keras.architectures import find
 from resnet_keras.data import sources
 from resnet_keras.evaluation import Evaluation
-from resnet_keras.runs import Run, write_text
+from resnet_keras.runs import Run, best_row, write_text
 
 SHOWN_MISTAKES = 24
 
@@ -32,7 +32,7 @@ def write_report(run: Run) -> None:
             len(details.class_names), details.image_size
         ),
         history=history,
-        best=min(history, key=lambda row: row["validation_top1_error"]) if history else None,
+        best=best_row(history) if history else None,
         curves=_data_url(pictures.curves(history)) if history else None,
         evaluation=evaluation,
         **(_evaluation_pictures(run, Evaluation.from_json(evaluation)) if evaluation else {}),

@@ -2,7 +2,7 @@
 
     run.json          what was trained, on what, how, with which versions
     history.csv       one row an epoch
-    best.keras        the model with the lowest validation error
+    best.keras        the model that validates best
     last.keras        the model and its optimizer after the last finished epoch
     evaluation.json   error on the test images
     examples/         a test image of every class
@@ -217,6 +217,11 @@ class Run:
         if not isinstance(content, dict):
             raise InputError(f"{path} is damaged (not a JSON object)")
         return content
+
+
+def best_row(history: Sequence[HistoryRow]) -> HistoryRow:
+    """The row of the epoch whose model is best.keras: the last that was the best when it ended."""
+    return [row for row in history if row["best"]][-1]
 
 
 def versions() -> dict[str, str]:

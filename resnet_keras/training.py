@@ -1,8 +1,9 @@
 """One training run: network, data and recipe in, a run folder out."""
 
 import dataclasses
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import Any
@@ -18,7 +19,7 @@ from resnet_keras.evaluation import evaluate
 from resnet_keras.events import EventLog, image_grid
 from resnet_keras.models import Classifier, build, load_model, model_name
 from resnet_keras.recipes import Recipe
-from resnet_keras.runs import HistoryRow, Run, RunDetails, versions, write_file
+from resnet_keras.runs import HistoryRow, Run, RunDetails, best_row, versions, write_file
 
 GRID_IMAGES = 32
 
@@ -33,8 +34,8 @@ def train(
 ) -> None:
     """Trains a network into a run folder, or goes on with a run that was interrupted.
 
-    The model with the lowest validation error is kept as best.keras. A finished run is left as it
-    is. An interrupted one continues after its last finished epoch.
+    The model that validates best is kept as best.keras, see `validates_best`. A finished run is
+    left as it is. An interrupted one continues after its last finished epoch.
 
     Args:
         network: its name, such as "resnet50".
@@ -83,7 +84,7 @@ def train(
         run.create(details)
     history = _fit(model, training, validation, recipe, run, chosen, verbose)
     run.write_details(dataclasses.replace(details, finished=True))
-    best = min(history, key=_rank)
+    best = best_row(history)
     print(
         f"best model: epoch {best['epoch']:.0f}, "
         f"validation top-1 error {best['validation_top1_error']:.2%}"
@@ -175,7 +176,9 @@ def _fit(
             training_log.graph(model)
             images = next(batches.take(1).as_numpy_iterator())[0][:GRID_IMAGES]
             training_log.image(0, "augmented_inputs", image_grid(images))
-        recorder = Recorder(run, history, steps * recipe.batch_size, training_log, validation_log)
+        recorder = Recorder(
+            run, history, steps * recipe.batch_size, len(validation), training_log, validation_log
+        )
         model.fit(
             batches,
             initial_epoch=len(history),
@@ -201,6 +204,7 @@ class Recorder(keras.callbacks.Callback):
         run: Run,
         history: list[HistoryRow],
         images_per_epoch: int,
+        validation_images: int,
         training_log: EventLog,
         validation_log: EventLog,
     ) -> None:
@@ -208,6 +212,7 @@ class Recorder(keras.callbacks.Callback):
         self.run = run
         self.history = history
         self.images_per_epoch = images_per_epoch
+        self.validation_images = validation_images
         self.training_log = training_log
         self.validation_log = validation_log
 
@@ -220,10 +225,12 @@ class Recorder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         row = self._row(epoch + 1, logs or {})
-        is_best = not self.history or _rank(row) < min(map(_rank, self.history))
+        errors = [earlier["validation_top1_error"] for earlier in self.history]
+        best = validates_best(row["validation_top1_error"], errors, self.validation_images)
+        row["best"] = int(best)
         self.history.append(row)
         self.run.write_history(self.history)
-        if is_best:
+        if best:
             write_file(self.run.best_model, self.model.save)
         write_file(self.run.last_model, self.model.save)
         self._log(row)
@@ -251,6 +258,17 @@ class Recorder(keras.callbacks.Callback):
         self.validation_log.scalars(epoch, {name: row[f"validation_{name}"] for name in errors})
 
 
-def _rank(row: HistoryRow) -> tuple[float, float]:
-    """Orders epochs: the lowest validation error is best, the loss decides between equals."""
-    return row["validation_top1_error"], row["validation_loss"]
+def validates_best(error: float, earlier: Sequence[float], images: int) -> bool:
+    """Whether a validation error makes its epoch the best one so far.
+
+    It does if no earlier error is lower by more than one standard error (Breiman et al. 1984, the
+    1-SE rule). Some hundred validation images cannot tell 1% from 2%, and of epochs that they cannot
+    tell apart the later one, with the smaller learning rate, does better on other images.
+
+    Args:
+        error: top-1 error of the epoch, 0..1.
+        earlier: those of the epochs before it.
+        images: how many the errors were measured on.
+    """
+    lowest = min(earlier, default=1.0)
+    return error <= lowest + math.sqrt(lowest * (1 - lowest) / images)

@@ -15,7 +15,7 @@ from resnet_keras.errors import InputError
 from resnet_keras.evaluation import evaluate_run, load_run_model
 from resnet_keras.models import load_model
 from resnet_keras.recipes import Recipe
-from resnet_keras.runs import Run
+from resnet_keras.runs import Run, best_row
 
 TINY = dataclasses.replace(RESNET20, stem=Stem(4, 3), blocks=(1, 1, 1), filters=(4, 8, 16))
 RECIPE = Recipe(
@@ -69,7 +69,7 @@ def test_a_run_leaves_its_folder(finished, digits):
     assert [row["epoch"] for row in history] == [1, 2]
     assert history[1]["loss"] < history[0]["loss"] < 3
     assert all(row["images_per_second"] > 0 for row in history)
-    best = min(history, key=lambda row: (row["validation_top1_error"], row["validation_loss"]))
+    best = best_row(history)
     split = digits.load("validation", 8)
     right = load_model(finished.best_model).predict(split.images, verbose=0).argmax(1)
     assert np.mean(right != split.labels) == pytest.approx(best["validation_top1_error"])
@@ -230,3 +230,20 @@ def test_a_run_without_a_model(run):
     run.best_model.unlink()
     with pytest.raises(InputError, match="no epoch of this run has ended yet"):
         load_run_model(run)
+
+
+@pytest.mark.parametrize(
+    ("error", "earlier", "is_best"),
+    [
+        (0.9, [], True),
+        (0.010, [0.020], True),
+        (0.020, [0.020], True),
+        (0.027, [0.020], True),  # the standard error of 2% on 400 images is 0.7%
+        (0.028, [0.020], False),
+        (0.028, [0.020, 0.025, 0.9], False),
+        (0.001, [0.0], False),
+        (0.0, [0.0], True),
+    ],
+)
+def test_the_best_epoch_by_the_one_standard_error_rule(error, earlier, is_best):
+    assert training.validates_best(error, earlier, images=400) == is_best
