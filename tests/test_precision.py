@@ -28,17 +28,19 @@ def gpu(*capabilities, backend="tensorflow"):
         (gpu((7, 5)), "mixed_float16", True, "7.5"),
         (gpu((7, 0)), "mixed_float16", True, "7.0"),
         (gpu((6, 1)), "float32", True, "6.1, without fast half precision"),
-        (gpu((9, 0), (7, 5)), "mixed_float16", True, "7.5"),
-        (gpu(None), "float32", True, "tells no compute capability"),
-        (gpu((9, 0), None), "float32", True, "tells no compute capability"),
+        (gpu((9, 0), (9, 0)), "mixed_bfloat16", "auto", "9.0"),
+        (gpu((9, 0), (7, 5)), "mixed_float16", "auto", "7.5"),
+        (gpu(None), "float32", "auto", "tells no compute capability"),
+        (gpu((9, 0), None), "float32", "auto", "tells no compute capability"),
         (gpu((9, 0), backend="jax"), "mixed_bfloat16", "auto", "9.0"),
         (Machine("tensorflow", cpu_features=BF16_CPU), "mixed_bfloat16", False, "AVX512-BF16"),
         (Machine("tensorflow", cpu_features=AMX_CPU), "mixed_bfloat16", False, "AMX"),
-        (Machine("tensorflow", cpu_features=OLD_CPU), "float32", False, "without bfloat16"),
-        (Machine("tensorflow"), "float32", False, "without bfloat16"),
+        (Machine("tensorflow", cpu_features=OLD_CPU), "float32", False, "without AVX512-BF16 or AMX"),
+        (Machine("tensorflow"), "float32", False, "tells no features"),
         (Machine("jax", cpu_features=BF16_CPU), "mixed_bfloat16", "auto", "AVX512-BF16"),
         (Machine("jax", "tpu"), "mixed_bfloat16", "auto", "TPU"),
-        (Machine("torch"), "float32", False, "without bfloat16"),
+        (Machine("tensorflow", "tpu"), "mixed_bfloat16", "auto", "TPU"),
+        (Machine("torch"), "float32", False, "tells no features"),
     ],
 )
 def test_decisions(machine, policy, jit_compile, words):
@@ -62,7 +64,8 @@ def test_a_request_wins(machine, policy):
     best = decide(machine)
     assert decision.policy == policy
     assert decision.jit_compile == best.jit_compile
-    assert ("requested" in decision.reason) == (policy != best.policy)
+    assert decision.reason.startswith("requested")
+    assert (f"{best.policy} is faster here" in decision.reason) == (policy != best.policy)
 
 
 def test_an_unknown_request():
