@@ -59,7 +59,9 @@ def measure(peer: str, size: int, batch_size: int, steps: int, policy: str) -> M
             weights=None, input_shape=(size, size, 3), classes=CLASSES
         )
     model.compile(
-        keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy", jit_compile=False
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        "sparse_categorical_crossentropy",
+        jit_compile=False,
     )
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (batch_size, size, size, 3)).astype("float32")

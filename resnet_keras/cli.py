@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
@@ -20,6 +20,9 @@ from rich.table import Table
 from resnet_keras import architectures, recipes
 from resnet_keras.errors import InputError
 from resnet_keras.runs import Run
+
+if TYPE_CHECKING:
+    from resnet_keras.evaluation import Evaluation
 
 RUNS = Path("runs")
 
@@ -123,10 +126,11 @@ def train(
     if start_over and folder.exists:
         print(f"the run that was there is now {folder.set_aside()}")
     training.train(network, source, chosen, folder, shortcut, _verbosity())
-    if folder.read_evaluation() is None:
-        evaluation.evaluate_run(folder, _verbosity())
+    measured = evaluation.read_evaluation(folder)
+    if measured is None:
+        measured = evaluation.evaluate_run(folder, _verbosity())
         report.write_report(folder)
-    _print_summary(folder)
+    _print_summary(folder, measured)
 
 
 def evaluate(run: tyro.conf.Positional[Path]) -> None:
@@ -140,9 +144,9 @@ def evaluate(run: tyro.conf.Positional[Path]) -> None:
     with _quiet_tensorflow():
         from resnet_keras import evaluation, report
 
-    evaluation.evaluate_run(folder, _verbosity())
+    measured = evaluation.evaluate_run(folder, _verbosity())
     report.write_report(folder)
-    _print_summary(folder)
+    _print_summary(folder, measured)
 
 
 def predict(
@@ -197,6 +201,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         print(f"resnet-keras: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as error:  # a full disk, say
+        print(f"resnet-keras: error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("resnet-keras: interrupted; the same command goes on", file=sys.stderr)
         raise SystemExit(130) from None
@@ -228,12 +235,10 @@ def _verbosity() -> int:
     return 1 if sys.stdout.isatty() else 2
 
 
-def _print_summary(run: Run) -> None:
-    evaluation = run.read_evaluation() or {}
-    wrong = len(evaluation["mistakes"])
+def _print_summary(run: Run, measured: "Evaluation") -> None:
     print(
-        f"\ntest error  {evaluation['top1_error']:.2%} top-1, {evaluation['top5_error']:.2%} top-5 "
-        f"({wrong} of {evaluation['images']} images wrong)"
+        f"\ntest error  {measured.top1_error:.2%} top-1, {measured.top5_error:.2%} top-5 "
+        f"({len(measured.mistakes)} of {measured.images} images wrong)"
         f"\nrun folder  {run}"
         "\nnext"
         f"\n  {_command('python')} -m webbrowser {run.report}"

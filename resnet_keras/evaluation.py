@@ -1,7 +1,6 @@
 """What a network gets right and wrong on labelled images."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -49,14 +48,27 @@ class Evaluation:
     confusion_matrix: tuple[tuple[int, ...], ...]
     mistakes: tuple[Mistake, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Evaluation":
+def write_evaluation(run: Run, evaluation: Evaluation) -> None:
+    """Keeps an evaluation in the run folder."""
+    run.write_evaluation(asdict(evaluation))
+
+
+def read_evaluation(run: Run) -> Evaluation | None:
+    """The evaluation in the run folder, or None if the run was not evaluated yet.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    content = run.read_evaluation()
+    if content is None:
+        return None
+    try:
         mistakes = tuple(Mistake(**mistake) for mistake in content["mistakes"])
         matrix = tuple(tuple(row) for row in content["confusion_matrix"])
-        return cls(**{**content, "mistakes": mistakes, "confusion_matrix": matrix})
+        return Evaluation(**{**content, "mistakes": mistakes, "confusion_matrix": matrix})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"the evaluation in {run} is damaged ({error})") from error
 
 
 def evaluate(model: keras.Model, split: Split, verbose: int | str = "auto") -> Evaluation:
@@ -123,7 +135,7 @@ def evaluate_run(run: Run, verbose: int | str = "auto") -> Evaluation:
     model = load_run_model(run)
     test = sources.find(details.data).load("test", details.image_size)
     evaluation = evaluate(model, test, verbose)
-    run.write_evaluation(evaluation.to_json())
+    write_evaluation(run, evaluation)
     for label, class_name in enumerate(details.class_names):
         first = np.flatnonzero(test.labels == label)[:1]
         for index in first:

@@ -85,8 +85,8 @@ def optimizer(
     """The recipe's optimizer, its learning rate a schedule.
 
     Args:
-        loss_scaling: whether to scale the loss, as float16 needs. Keras's `compile` would do it too,
-            but a model that is loaded again under another global policy would lose it.
+        loss_scaling: whether to scale the loss, as float16 needs. Keras's `compile` would do it
+            too, but a model that is loaded again under another global policy would lose it.
     """
     sgd = SGD(schedule(recipe, steps_per_epoch), momentum=recipe.momentum, l2=recipe.l2)
     return keras.optimizers.LossScaleOptimizer(sgd) if loss_scaling else sgd

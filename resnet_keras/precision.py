@@ -144,7 +144,7 @@ def _describe_tensorflow(features: frozenset[str]) -> Machine:
 
 
 def _describe_jax(features: frozenset[str]) -> Machine:
-    import jax
+    import jax  # pyright: ignore[reportMissingImports]
 
     accelerator = jax.default_backend()
     if accelerator == "gpu":

@@ -9,7 +9,7 @@ import numpy as np
 from resnet_keras import pictures
 from resnet_keras.architectures import find
 from resnet_keras.data import sources
-from resnet_keras.evaluation import Evaluation
+from resnet_keras.evaluation import Evaluation, read_evaluation
 from resnet_keras.runs import Run, best_row, write_text
 
 SHOWN_MISTAKES = 24
@@ -21,7 +21,7 @@ def write_report(run: Run) -> None:
     Raises:
         InputError: the run folder is damaged, or its data cannot be had.
     """
-    details, history, evaluation = run.read_details(), run.read_history(), run.read_evaluation()
+    details, history, evaluation = run.read_details(), run.read_history(), read_evaluation(run)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("resnet_keras", "templates"), autoescape=True
     )
@@ -35,7 +35,7 @@ def write_report(run: Run) -> None:
         best=best_row(history) if history else None,
         curves=_data_url(pictures.curves(history)) if history else None,
         evaluation=evaluation,
-        **(_evaluation_pictures(run, Evaluation.from_json(evaluation)) if evaluation else {}),
+        **(_evaluation_pictures(run, evaluation) if evaluation else {}),
     )
     write_text(run.report, page)
 

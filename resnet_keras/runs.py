@@ -35,6 +35,19 @@ from resnet_keras.recipes import Recipe
 FORMAT_VERSION = 1
 VERSIONED_PACKAGES = ("resnet-keras", "keras", "numpy")
 
+HISTORY_COLUMNS: tuple[str, ...] = (
+    "epoch",
+    "loss",
+    "top1_error",
+    "top5_error",
+    "validation_loss",
+    "validation_top1_error",
+    "validation_top5_error",
+    "learning_rate",
+    "images_per_second",
+    "seconds",
+    "best",  # 1 where the epoch's model became best.keras
+)
 HistoryRow = dict[str, float]
 
 
@@ -171,7 +184,7 @@ class Run:
 
     def write_history(self, rows: Sequence[HistoryRow]) -> None:
         table = io.StringIO()
-        writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(table, HISTORY_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text(self._history, table.getvalue())
@@ -186,11 +199,9 @@ class Run:
             return []
         try:
             with self._history.open(newline="") as file:
-                return [
-                    {name: float(value) for name, value in row.items()}
-                    for row in csv.DictReader(file, strict=True)
-                ]
-        except (TypeError, ValueError, csv.Error) as error:
+                reader = csv.DictReader(file, strict=True)
+                return [{name: float(row[name]) for name in HISTORY_COLUMNS} for row in reader]
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise InputError(f"{self._history} is damaged ({error})") from error
 
     def write_evaluation(self, content: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ def train(
         recipe: how to train.
         run: the folder; made if missing.
         shortcut: option "A", "B" or "C" in place of the network's own.
-        verbose: of Keras's progress bar: 0 none, 1 a bar, 2 a line an epoch, "auto" as Keras decides.
+        verbose: of Keras's progress bar: 0 none, 1 a bar, 2 a line an epoch, "auto" either.
 
     Raises:
         InputError: the arguments do not fit each other, the folder holds another run or is damaged,
@@ -262,8 +262,8 @@ def validates_best(error: float, earlier: Sequence[float], images: int) -> bool:
     """Whether a validation error makes its epoch the best one so far.
 
     It does if no earlier error is lower by more than one standard error (Breiman et al. 1984, the
-    1-SE rule). Some hundred validation images cannot tell 1% from 2%, and of epochs that they cannot
-    tell apart the later one, with the smaller learning rate, does better on other images.
+    1-SE rule). Some hundred validation images cannot tell 1% from 2%, and of epochs that they
+    cannot tell apart the later one, with the smaller learning rate, does better on other images.
 
     Args:
         error: top-1 error of the epoch, 0..1.

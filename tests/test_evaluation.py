@@ -1,11 +1,11 @@
 """Errors, confusion matrix and mistakes, against figures worked out by hand."""
 
-import json
-
 import numpy as np
 import pytest
 
-from resnet_keras.evaluation import Evaluation, Mistake, score
+from resnet_keras.errors import InputError
+from resnet_keras.evaluation import Mistake, read_evaluation, score, write_evaluation
+from resnet_keras.runs import Run
 
 PROBABILITIES = np.array(
     [
@@ -52,6 +52,16 @@ def test_a_network_that_has_not_decided_is_not_right():
     assert (found.top1_error, found.top5_error) == (1.0, 1.0)
 
 
-def test_evaluation_survives_json():
+def test_a_run_keeps_its_evaluation(tmp_path):
     found = score(PROBABILITIES, LABELS)
-    assert Evaluation.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert read_evaluation(Run(tmp_path)) is None
+    write_evaluation(Run(tmp_path), found)
+    assert read_evaluation(Run(tmp_path)) == found
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"mistakes": 3}', '{"mistakes": [{}]}'])
+def test_a_damaged_evaluation_is_told(tmp_path, content):
+    (tmp_path / "evaluation.json").write_text(content)
+    with pytest.raises(InputError, match="damaged") as error:
+        read_evaluation(Run(tmp_path))
+    assert "\n" not in str(error.value)

@@ -92,7 +92,7 @@ def test_layer_graph_holds_every_layer_and_its_inputs():
         "stage3/3a/res3a_branch1",
     ]
     assert list(nodes["stem/conv1"].input) == ["normalize"]
-    assert set(name for node in nodes.values() for name in node.input) <= set(nodes)
+    assert {name for node in nodes.values() for name in node.input} <= set(nodes)
 
 
 def test_image_grid():

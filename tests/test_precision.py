@@ -35,7 +35,12 @@ def gpu(*capabilities, backend="tensorflow"):
         (gpu((9, 0), backend="jax"), "mixed_bfloat16", "auto", "9.0"),
         (Machine("tensorflow", cpu_features=BF16_CPU), "mixed_bfloat16", False, "AVX512-BF16"),
         (Machine("tensorflow", cpu_features=AMX_CPU), "mixed_bfloat16", False, "AMX"),
-        (Machine("tensorflow", cpu_features=OLD_CPU), "float32", False, "without AVX512-BF16 or AMX"),
+        (
+            Machine("tensorflow", cpu_features=OLD_CPU),
+            "float32",
+            False,
+            "without AVX512-BF16 or AMX",
+        ),
         (Machine("tensorflow"), "float32", False, "tells no features"),
         (Machine("jax", cpu_features=BF16_CPU), "mixed_bfloat16", "auto", "AVX512-BF16"),
         (Machine("jax", "tpu"), "mixed_bfloat16", "auto", "TPU"),

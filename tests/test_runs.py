@@ -10,7 +10,7 @@ import pytest
 
 from resnet_keras.errors import InputError
 from resnet_keras.recipes import QUICK
-from resnet_keras.runs import Run, RunDetails, versions, write_file, write_text
+from resnet_keras.runs import HISTORY_COLUMNS, Run, RunDetails, versions, write_file, write_text
 
 DETAILS = RunDetails(
     network="resnet20",
@@ -23,7 +23,8 @@ DETAILS = RunDetails(
     versions={"python": "3.11"},
     started="2026-01-01T00:00:00+00:00",
 )
-ROWS = [{"epoch": 1.0, "loss": 2.5}, {"epoch": 2.0, "loss": 0.25}]
+ROWS = [dict.fromkeys(HISTORY_COLUMNS, epoch / 8) for epoch in (1, 2)]
+HEADER = ",".join(HISTORY_COLUMNS)
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_a_later_format_is_refused(run):
     refused(run.read_details, "Received: 2; accepted: 1")
 
 
-@pytest.mark.parametrize("content", ["epoch,loss\n1\n", "epoch,loss\n1,x\n", "epoch,loss\n1,2,3\n"])
+@pytest.mark.parametrize("content", ["epoch,loss\n1,2\n", f"{HEADER}\n1,2\n", f"{HEADER}\n1,x\n"])
 def test_damaged_history(run, content):
     (run.folder / "history.csv").write_text(content)
     refused(run.read_history, "history.csv is damaged")

@@ -1,7 +1,6 @@
 """Training through the real entry point: one tiny network, a few steps."""
 
 import dataclasses
-import json
 import shutil
 
 import keras
@@ -12,7 +11,12 @@ from resnet_keras import architectures, report, training
 from resnet_keras.architectures import RESNET20, Stem
 from resnet_keras.data import sources
 from resnet_keras.errors import InputError
-from resnet_keras.evaluation import evaluate_run, load_run_model
+from resnet_keras.evaluation import (
+    evaluate_run,
+    load_run_model,
+    read_evaluation,
+    write_evaluation,
+)
 from resnet_keras.models import load_model
 from resnet_keras.recipes import Recipe
 from resnet_keras.runs import Run, best_row
@@ -99,9 +103,7 @@ def test_a_finished_run_is_left_alone(finished, digits, capsys):
         ("tiny", None, {"seed": 1, "l2": 0.0}, "l2 is 0.0001 there and 0.0 here; seed is 0"),
     ],
 )
-def test_another_run_in_the_folder_is_refused(
-    finished, digits, network, shortcut, changes, words
-):
+def test_another_run_in_the_folder_is_refused(finished, digits, network, shortcut, changes, words):
     before = contents(finished.folder)
     recipe = dataclasses.replace(RECIPE, **changes)
     with pytest.raises(InputError) as error:
@@ -110,7 +112,7 @@ def test_another_run_in_the_folder_is_refused(
     assert contents(finished.folder) == before
 
 
-class Interrupted(Exception):
+class BreakOffError(Exception):
     pass
 
 
@@ -120,12 +122,12 @@ def interrupted_after(epochs, digits, run, monkeypatch):
 
     def break_off(self, batch, logs=None):
         if len(self.history) == epochs and batch == 3:
-            raise Interrupted
+            raise BreakOffError
         record(self, batch, logs)
 
     with monkeypatch.context() as patch:
         patch.setattr(training.Recorder, "on_train_batch_end", break_off)
-        with pytest.raises(Interrupted):
+        with pytest.raises(BreakOffError):
             training.train("tiny", digits, RECIPE, run, verbose=0)
 
 
@@ -163,7 +165,11 @@ def test_training_never_sees_the_test_images(digits, tmp_path):
             return super().load(split, image_size)
 
     training.train(
-        "tiny", WithoutTest(), dataclasses.replace(RECIPE, epochs=1), Run(tmp_path / "run"), verbose=0
+        "tiny",
+        WithoutTest(),
+        dataclasses.replace(RECIPE, epochs=1),
+        Run(tmp_path / "run"),
+        verbose=0,
     )
 
 
@@ -195,7 +201,7 @@ def test_a_plain_network_ignores_the_zero_gamma(digits, tmp_path, monkeypatch):
 def test_evaluation_and_report(run):
     evaluation = evaluate_run(run, verbose=0)
     assert evaluation.images == 360
-    assert run.read_evaluation() == json.loads(json.dumps(evaluation.to_json()))
+    assert read_evaluation(run) == evaluation
     examples = sorted(path.name for path in (run.folder / "examples").iterdir())
     assert examples == [f"{digit}.png" for digit in range(10)]
     report.write_report(run)
@@ -214,7 +220,7 @@ def test_report_before_evaluation(run):
 def test_report_of_a_faultless_network(run):
     evaluation = evaluate_run(run, verbose=0)
     faultless = dataclasses.replace(evaluation, top1_error=0.0, mistakes=())
-    run.write_evaluation(faultless.to_json())
+    write_evaluation(run, faultless)
     report.write_report(run)
     assert "None of the 360 test images is classified wrongly" in run.report.read_text()
 

@@ -41,7 +41,7 @@ def training_batches(
     def batch(step: Any) -> tuple[Any, Any]:
         epoch, place = step // steps, step % steps
         positions = place * batch_size + tf.range(batch_size, dtype=tf.int64)
-        chosen = tf.random.experimental.index_shuffle(
+        chosen = tf.random.experimental.index_shuffle(  # pyright: ignore[reportAttributeAccessIssue]
             positions, tf.stack([tf.constant(seed, tf.int64), epoch]), max_index=len(split) - 1
         )
         batch_seed = tf.stack([tf.constant(seed, tf.int64), step])
