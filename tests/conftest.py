@@ -4,8 +4,15 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import dataclasses
+
 import keras
 import pytest
+
+from resnet_keras import architectures
+from resnet_keras.architectures import RESNET20, Stem
+
+TINY = dataclasses.replace(RESNET20, stem=Stem(4, 3), blocks=(1, 1, 1), filters=(4, 8, 16))
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +21,11 @@ def fresh_keras() -> None:
     # Collecting garbage after every test would take longer than most tests.
     keras.utils.clear_session(free_memory=False)
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="module")
+def tiny_network():
+    """Puts a network of seconds, "tiny", into the table of named ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(architectures.NETWORKS, "tiny", TINY)
+        yield TINY

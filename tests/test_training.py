@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from resnet_keras import architectures, report, training
-from resnet_keras.architectures import RESNET20, Stem
 from resnet_keras.data import sources
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import (
@@ -21,7 +20,8 @@ from resnet_keras.models import load_model
 from resnet_keras.recipes import Recipe
 from resnet_keras.runs import Run, best_row
 
-TINY = dataclasses.replace(RESNET20, stem=Stem(4, 3), blocks=(1, 1, 1), filters=(4, 8, 16))
+pytestmark = pytest.mark.usefixtures("tiny_network")
+
 RECIPE = Recipe(
     epochs=2,
     batch_size=64,
@@ -33,20 +33,13 @@ RECIPE = Recipe(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def tiny_network():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(architectures.NETWORKS, "tiny", TINY)
-        yield
-
-
 @pytest.fixture(scope="module")
 def digits():
     return sources.find("digits")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, digits):
+def finished(tmp_path_factory, tiny_network, digits):
     """A finished run, not to be changed."""
     run = Run(tmp_path_factory.mktemp("runs") / "finished")
     training.train("tiny", digits, RECIPE, run, verbose=0)
@@ -189,8 +182,8 @@ def test_mixed_precision_learns_and_scales_its_loss(digits, tmp_path, policy):
     assert row["learning_rate"] == pytest.approx(0, abs=1e-6)
 
 
-def test_a_plain_network_ignores_the_zero_gamma(digits, tmp_path, monkeypatch):
-    plain = dataclasses.replace(TINY, shortcut=architectures.NO_SHORTCUT)
+def test_a_plain_network_ignores_the_zero_gamma(tiny_network, digits, tmp_path, monkeypatch):
+    plain = dataclasses.replace(tiny_network, shortcut=architectures.NO_SHORTCUT)
     monkeypatch.setitem(architectures.NETWORKS, "plain-tiny", plain)
     run = Run(tmp_path / "run")
     recipe = dataclasses.replace(RECIPE, epochs=1)
