@@ -1,0 +1,160 @@
+# `make` or `make help` lists what can be made.
+
+# The first interpreter that will do; `make PYTHON=/path/to/python …` names another. One without
+# ensurepip (Debian splits it off) cannot make a virtual environment.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
+	if $$python -c "import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" \
+		2>/dev/null; then echo $$python; break; fi; done)
+
+BIN := .venv/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+RUNTIME := .venv/.installed-runtime
+DEV := .venv/.installed-dev
+GPU_PACKAGES := .venv/.installed-gpu
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SUFFIXES:
+
+##@ Use
+
+.PHONY: help
+help: ## show this list
+	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [VARIABLE=value …]" } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^#:/ { printf "  %-16s %s\n", "", substr($$0, 4) } \
+		/^[a-z%-]+:.*## / { sub(/%/, "<network>", $$1); printf "  %-16s %s\n", $$1, $$2 }' \
+		$(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: $(RUNTIME) $(if $(GPU),$(GPU_PACKAGES)) ## install into .venv; the other targets do it when needed
+#: GPU=1 adds CUDA's libraries, for NVIDIA cards on Linux
+	@echo "ready: $(BIN)/resnet-keras --help"
+
+# A pattern cannot be phony; what depends on this is made whatever files there are.
+.PHONY: always
+always:
+
+train-%: always $(RUNTIME) ## train, evaluate and report, as in make train-resnet50
+#: DATA=digits  RECIPE=quick  EPOCHS=12  RUN=folder  SHORTCUT=A|B|C
+#: START_OVER=1  ARGS="any other option of resnet-keras train"
+	$(BIN)/resnet-keras train $* $(TRAIN_OPTIONS)
+
+TRAIN_OPTIONS = $(strip $(call option,DATA,data) $(call option,RECIPE,recipe) \
+	$(call option,EPOCHS,epochs) $(call option,RUN,run) $(call option,SHORTCUT,shortcut) \
+	$(if $(START_OVER),--start-over) $(ARGS))
+option = $(if $($(1)),--$(2) "$($(1))")
+
+.PHONY: evaluate
+evaluate: need-RUN $(RUNTIME) ## measure a run's best model again: RUN=runs/resnet50-digits-quick
+	$(BIN)/resnet-keras evaluate "$(RUN)" $(ARGS)
+
+.PHONY: predict
+predict: need-IMAGE need-RUN $(RUNTIME) ## name what an image shows
+#: IMAGE=photo.jpg  RUN=runs/resnet50-digits-quick
+	$(BIN)/resnet-keras predict $(IMAGE) --run "$(RUN)" $(ARGS)
+
+# Asked before anything is installed.
+need-%: always
+	$(if $($*),,$(error $* is missing; `make help` shows what it takes))
+
+.PHONY: list
+list: $(RUNTIME) ## show the networks, their parameters and multiply-adds
+	$(BIN)/resnet-keras list $(ARGS)
+
+.PHONY: tensorboard
+tensorboard: $(RUNTIME) ## watch runs in a browser, on this machine only
+#: RUN=one run's folder  PORT=6006
+	$(BIN)/tensorboard --logdir "$(or $(RUN),runs)" --host 127.0.0.1 --port $(or $(PORT),6006)
+
+##@ Work on the code
+
+.PHONY: check
+check: lint test ## what has to pass before a change goes in
+
+.PHONY: lint
+lint: $(DEV) ## style, formatting, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: format
+format: $(DEV) ## format the code, and mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: test
+test: $(DEV) ## the fast tests: ARGS="-k word"
+	$(BIN)/pytest -q -m "not slow" $(ARGS)
+
+.PHONY: test-slow
+test-slow: $(DEV) ## the slow tests
+	$(BIN)/pytest -q -m slow $(ARGS)
+
+.PHONY: test-all
+test-all: $(DEV) ## all tests
+	$(BIN)/pytest -q $(ARGS)
+
+.PHONY: bench
+bench: $(RUNTIME) ## time a training step beside stock Keras
+	$(BIN)/python benchmarks/training_step.py $(ARGS)
+
+.PHONY: build
+build: $(DEV) ## the wheel, in dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+.PHONY: lock
+lock: $(BIN)/uv ## refresh requirements.txt and requirements/: ARGS=--upgrade for the newest
+	$(LOCK) -o requirements.txt
+	$(LOCK) --extra gpu -c requirements.txt -o requirements/gpu.txt
+	$(LOCK) --extra dev -c requirements.txt -o requirements/dev.txt
+	$(LOCK) --extra notebooks -c requirements/dev.txt -o requirements/notebooks.txt
+	$(LOCK) --extra peers -c requirements/dev.txt -c requirements/notebooks.txt \
+		$(TORCH_CUDA:%=--no-emit-package %) -o requirements/peers.txt
+
+.PHONY: clean
+clean: ## remove .venv, caches and built packages; runs/ stays
+	rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -not -path "./runs/*" -prune -exec rm -rf {} +
+
+# The environment. Every list in requirements/ is complete by itself, and they all agree. A mark is
+# set only when pip is done, so what is interrupted is done again; pip then skips what is there.
+
+.venv/.created:
+	$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 was found; install one or name it with PYTHON=))
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+$(RUNTIME): requirements.txt pyproject.toml | .venv/.created
+	@echo "installing TensorFlow, Keras and the rest into .venv: about 2 GB, a few minutes"
+	@$(PIP) install -q -r requirements.txt
+	@$(PIP) install -q --no-deps --editable .
+	@touch $@
+
+$(DEV): requirements/dev.txt $(RUNTIME)
+	@echo "installing the tests' and linters' packages into .venv: about 0.2 GB, a minute"
+	@$(PIP) install -q -r $<
+	@touch $@
+
+$(GPU_PACKAGES): requirements/gpu.txt $(RUNTIME)
+	@echo "installing CUDA's libraries into .venv: about 4 GB, some minutes"
+	@$(PIP) install -q -r $<
+	@touch $@
+
+$(BIN)/uv: | .venv/.created
+	@$(PIP) install -q $(or $(shell sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements/dev.txt 2>/dev/null),uv)
+
+# One version of a package for every Python from 3.11 on and every platform, from the public index
+# whatever the machine's own settings are.
+LOCK = env -u UV_FIND_LINKS -u UV_INDEX -u UV_EXTRA_INDEX_URL \
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --no-config --universal --fork-strategy fewest \
+	--python-version 3.11 $(ARGS) pyproject.toml
+
+# torch's wheel for Linux names these itself, each at one version; a build for CPUs, which serves the
+# same pin, needs none. Listed, they would be installed (several GB) with that one too.
+TORCH_CUDA := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
+	nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile \
+	nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 \
+	nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx triton
