@@ -43,9 +43,9 @@ HISTORY_COLUMNS: tuple[str, ...] = (
     "validation_loss",
     "validation_top1_error",
     "validation_top5_error",
-    "learning_rate",
+    "learning_rate",  # when the epoch ended
     "images_per_second",
-    "seconds",
+    "seconds",  # without validation
     "best",  # 1 where the epoch's model became best.keras
 )
 HistoryRow = dict[str, float]

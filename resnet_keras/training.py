@@ -237,14 +237,18 @@ class Recorder(keras.callbacks.Callback):
 
     def _row(self, epoch: int, logs: dict[str, float]) -> HistoryRow:
         seconds = self._last_batch_ended - self._epoch_started
+
+        def error(accuracy: str) -> float:
+            return round(1 - logs[accuracy], 6)  # accuracies are float32
+
         return {
             "epoch": epoch,
             "loss": logs["loss"],
-            "top1_error": 1 - logs["accuracy"],
-            "top5_error": 1 - logs["top5_accuracy"],
+            "top1_error": error("accuracy"),
+            "top5_error": error("top5_accuracy"),
             "validation_loss": logs["val_loss"],
-            "validation_top1_error": 1 - logs["val_accuracy"],
-            "validation_top5_error": 1 - logs["val_top5_accuracy"],
+            "validation_top1_error": error("val_accuracy"),
+            "validation_top5_error": error("val_top5_accuracy"),
             "learning_rate": float(self.model.optimizer.learning_rate),
             "images_per_second": self.images_per_epoch / seconds,
             "seconds": seconds,

@@ -1,4 +1,4 @@
-"""Writes the golden fixture: models in today's file format, and what they predict.
+"""Writes the golden fixtures: models and a run in today's formats, and what they predict.
 
 A maintainer runs this once for a format; the files it writes are kept for ever, so that a later
 version which reads them otherwise, or not at all, fails its tests:
@@ -6,6 +6,7 @@ version which reads them otherwise, or not at all, fails its tests:
     python tests/make_golden.py
 """
 
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +17,23 @@ import numpy as np
 from resnet_keras.architectures import (
     BOTTLENECK,
     IMAGENET_STEM,
+    NETWORKS,
     OPTION_B,
     RESNET20,
     RESNET50,
     Architecture,
     Stem,
 )
+from resnet_keras.data import sources
+from resnet_keras.evaluation import evaluate_run
 from resnet_keras.models import build
+from resnet_keras.recipes import Recipe
+from resnet_keras.runs import Run
+from resnet_keras.training import train
 
-FOLDER = Path(__file__).parent / "fixtures" / "golden_model"
+FIXTURES = Path(__file__).parent / "fixtures"
+FOLDER = FIXTURES / "golden_model"
+GOLDEN_RUN = FIXTURES / "golden_run"
 
 TINY_BASIC = replace(RESNET20, blocks=(1, 1, 1), filters=(4, 8, 16), stem=Stem(4, 3))
 TINY_BOTTLENECK = replace(
@@ -72,7 +81,22 @@ def compress(path: Path) -> None:
             archive.writestr(name, data)
 
 
-def main() -> None:
+def write_run() -> None:
+    """Trains and evaluates a run, and keeps what a later version has to read."""
+    NETWORKS["tiny"] = TINY_BASIC
+    run = Run(GOLDEN_RUN)
+    recipe = Recipe(
+        epochs=6, batch_size=32, learning_rate=0.1, shift=1 / 8, image_size=16, precision="float32"
+    )
+    train("tiny", sources.find("digits"), recipe, run)
+    evaluate_run(run)
+    compress(run.best_model)
+    run.last_model.unlink()
+    shutil.rmtree(run.events)
+    shutil.rmtree(run.folder / "examples")
+
+
+def write_models() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     inputs = np.random.default_rng(7).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     np.save(FOLDER / "inputs.npy", inputs)
@@ -91,4 +115,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    write_models()
+    write_run()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -246,3 +247,18 @@ def test_a_run_without_a_model(run):
 )
 def test_the_best_epoch_by_the_one_standard_error_rule(error, earlier, is_best):
     assert training.validates_best(error, earlier, images=400) == is_best
+
+
+def test_the_golden_run_is_read_as_when_it_was_written(tmp_path):
+    """A run of an earlier version opens, predicts and reports; tests/make_golden.py wrote it."""
+    shutil.copytree(Path(__file__).parent / "fixtures" / "golden_run", tmp_path / "run")
+    run = Run(tmp_path / "run")
+    details, history, written = run.read_details(), run.read_history(), read_evaluation(run)
+    assert (details.network, details.data, details.finished) == ("tiny", "digits", True)
+    assert details.recipe.learning_rate == 0.1
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
+    measured = evaluate_run(run, verbose=0)
+    assert measured.top1_error == written.top1_error < 0.5
+    assert measured.loss == pytest.approx(written.loss, abs=1e-5)
+    report.write_report(run)
+    assert f"{100 * written.top1_error:.2f} %" in run.report.read_text()
