@@ -56,7 +56,7 @@ class Precision:
     def __str__(self) -> str:
         scaled = " with loss scaling" if self.loss_scaling else ""
         xla = {True: "on", False: "off", "auto": "as Keras decides"}[self.jit_compile]
-        return f"precision: {self.policy}{scaled} ({self.reason}); XLA {xla}"
+        return f"{self.policy}{scaled} ({self.reason}); XLA {xla}"
 
 
 def decide(machine: Machine, requested: str = "auto") -> Precision:

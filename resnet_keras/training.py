@@ -68,7 +68,7 @@ def train(
         if details.finished:
             print(f"{run} is finished: {recipe.epochs} epochs")
             return
-    print(str(chosen))
+    print(f"precision: {chosen}")
 
     keras.utils.set_random_seed(recipe.seed)
     training = source.load("train", image_size)
@@ -109,7 +109,7 @@ def _check_same(run: Run, asked: RunDetails) -> RunDetails:
     if differences:
         raise InputError(
             f"{run} holds another run: {'; '.join(differences)}. "
-            "Name another run folder, or start over"
+            "Name another folder (--run), or begin again (--start-over)"
         )
     return found
 
