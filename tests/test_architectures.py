@@ -325,7 +325,8 @@ def test_unknown_network_suggests_the_nearest(received, suggested):
         find(received)
     message = str(error.value)
     assert f"Received: '{received}'" in message
-    assert "did you mean" in message and suggested in message
+    assert "did you mean " in message
+    assert suggested in message
     assert "\n" not in message
 
 

@@ -104,9 +104,7 @@ def test_basic_identity_block_computes_relu_of_f_plus_x():
 
 @pytest.mark.parametrize("stride_at", [0, 1])
 def test_convolutional_block_computes_relu_of_f_plus_projection(stride_at):
-    model = model_of(
-        convolutional_block, (7, 5, 3), 3, [2, 4, 6], 3, "a", s=2, stride_at=stride_at
-    )
+    model = model_of(convolutional_block, (7, 5, 3), 3, [2, 4, 6], 3, "a", s=2, stride_at=stride_at)
     x = images(2, 7, 5, 3)
     strides = (2, 1) if stride_at == 0 else (1, 2)
     branch = relu(conv_bn(model, "3a_branch2a", x, strides[0]))
