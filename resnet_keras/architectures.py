@@ -249,7 +249,7 @@ class Architecture:
             classes: of the classifier; the published number if None.
             input_size: side of the image in pixels; it matters only to a head with a window.
         """
-        classes = classes or self.classes
+        classes = self.classes if classes is None else classes
         bias = int(self.style.use_bias)
         features = self.head_features(input_size or self.input_size)
         trainable = (features + 1) * classes
@@ -266,7 +266,8 @@ class Architecture:
         the published one if None.
         """
         size = input_size or self.input_size
-        classifier = self.head_features(size) * (classes or self.classes)
+        classes = self.classes if classes is None else classes
+        classifier = self.head_features(size) * classes
         return classifier + sum(
             convolution.weights * convolution.out_size**2
             for convolution in self._convolutions(size)

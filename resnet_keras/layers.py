@@ -127,8 +127,9 @@ def conv_bn(
 ) -> Any:
     """A convolution "res<branch>" and its batch normalisation "bn<branch>".
 
-    The padding is kernel_size // 2 on every side. With a stride, Keras's "same" would pad unevenly,
-    and would depend on the image's size, so there the padding is a layer of its own.
+    The padding is kernel_size // 2 on every side (one less before the map if the kernel is even).
+    With a stride, Keras's "same" would depend on the image's size, so there the padding is a layer
+    of its own.
 
     Args:
         x: a map (batch, h, w, channels).
@@ -142,7 +143,8 @@ def conv_bn(
     if stride > 1:
         padding = "valid"
         if kernel_size > 1:
-            x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{conv_name}_pad")(x)
+            sides = ((kernel_size - 1) // 2, kernel_size // 2)
+            x = keras.layers.ZeroPadding2D((sides, sides), name=f"{conv_name}_pad")(x)
     x = keras.layers.Conv2D(
         filters,
         kernel_size,

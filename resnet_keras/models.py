@@ -184,8 +184,8 @@ def create(
     """Builds a network of the family by its name, with the keywords of keras.applications.
 
     Differences from keras.applications: the model takes RGB pixels 0..255 and normalises them
-    itself (`include_preprocessing`), `weights` is a file of yours, and `classes` defaults to the
-    number that the network was published with.
+    itself (`include_preprocessing`), `weights` is a file of yours, `classes` defaults to the number
+    that the network was published with, and there is no `input_tensor`: call the model on one.
 
     Args:
         network: such as "resnet50"; `list_models()` gives them all.

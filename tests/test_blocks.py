@@ -233,3 +233,10 @@ def test_blocks_refuse_other_than_two_or_three_filters(block, filters):
 def test_zero_padded_shortcut_cannot_remove_channels():
     with pytest.raises(ValueError, match="Received: 5 channels to become 4"):
         ZeroPaddedShortcut(4, 2)(images(1, 4, 4, 5))
+
+
+@pytest.mark.parametrize(("filters", "stride_at"), [([2, 4, 6], 1), ([4, 6], 0), ([4, 6], 1)])
+def test_an_even_kernel_may_carry_the_stride(filters, stride_at):
+    x = keras.Input((5, 4, 3))
+    block = convolutional_block(x, 2, filters, 3, "a", s=2, stride_at=stride_at)
+    assert block.shape == (None, 3, 2, 6)
