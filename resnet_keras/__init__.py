@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         load_model,
     )
     from resnet_keras.recipes import RECIPES, Recipe
+    from resnet_keras.runs import Run
     from resnet_keras.training import train
 
 __version__ = version("resnet-keras")
@@ -48,6 +49,7 @@ _HOMES = {
         "load_model",
     ),
     "recipes": ("RECIPES", "Recipe"),
+    "runs": ("Run",),
     "training": ("train",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -64,6 +66,7 @@ __all__ = [
     "ResNet50",
     "ResNet101",
     "ResNet152",
+    "Run",
     "build",
     "convolutional_block",
     "create",

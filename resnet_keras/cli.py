@@ -123,9 +123,7 @@ def train(
     with _quiet_tensorflow():
         from resnet_keras import evaluation, report, training
 
-    if start_over and folder.exists:
-        print(f"the run that was there is now {folder.set_aside()}")
-    training.train(network, source, chosen, folder, shortcut, _verbosity())
+    training.train(network, source, chosen, folder, shortcut, start_over, _verbosity())
     measured = evaluation.read_evaluation(folder)
     if measured is None:
         measured = evaluation.evaluate_run(folder, _verbosity())

@@ -33,6 +33,7 @@ from resnet_keras.errors import InputError
 from resnet_keras.recipes import Recipe
 
 FORMAT_VERSION = 1
+PARTIAL = ".partial-"  # what a killed process may leave behind
 VERSIONED_PACKAGES = ("resnet-keras", "keras", "numpy")
 
 HISTORY_COLUMNS: tuple[str, ...] = (
@@ -131,7 +132,7 @@ class Run:
             raise InputError(f"the run folder is a file. Received: {self.folder}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if any(self.folder.iterdir()):
+            if any(not path.name.startswith(PARTIAL) for path in self.folder.iterdir()):
                 raise InputError(
                     "the run folder holds files of something else. "
                     f"Received: {self.folder}; accepted: a new or an empty folder"
@@ -249,7 +250,7 @@ def write_file(path: Path, write: Callable[[Path], Any]) -> None:
 
     The name beside it keeps its ending, which tells Keras the format.
     """
-    partial = path.with_name(f".partial-{path.name}")
+    partial = path.with_name(f"{PARTIAL}{path.name}")
     try:
         write(partial)
         with partial.open("rb") as file:

@@ -30,6 +30,7 @@ def train(
     recipe: Recipe,
     run: Run,
     shortcut: str | None = None,
+    start_over: bool = False,
     verbose: int | str = "auto",
 ) -> None:
     """Trains a network into a run folder, or goes on with a run that was interrupted.
@@ -37,12 +38,15 @@ def train(
     The model that validates best is kept as best.keras, see `validates_best`. A finished run is
     left as it is. An interrupted one continues after its last finished epoch.
 
+        train("resnet20", sources.find("digits"), RECIPES["quick"], Run("runs/mine"))
+
     Args:
         network: its name, such as "resnet50".
         source: labelled images; its training and validation splits are used.
         recipe: how to train.
         run: the folder; made if missing.
         shortcut: option "A", "B" or "C" in place of the network's own.
+        start_over: move a run that is in the folder aside, and begin again.
         verbose: of Keras's progress bar: 0 none, 1 a bar, 2 a line an epoch, "auto" either.
 
     Raises:
@@ -63,12 +67,12 @@ def train(
         versions=versions(),
         started=datetime.now().astimezone().isoformat(timespec="seconds"),
     )
-    if run.exists:
+    if run.exists and not start_over:
         details = _check_same(run, details)
         if details.finished:
             print(f"{run} is finished: {recipe.epochs} epochs")
             return
-    print(f"precision: {chosen}")
+    print(f"precision: {details.precision}")
 
     keras.utils.set_random_seed(recipe.seed)
     training = source.load("train", image_size)
@@ -80,6 +84,9 @@ def train(
             Classifier(len(source.class_names)),
             model_name(network),
         )
+    # Only now, when all that was asked for has proved possible, is anything on disk touched.
+    if run.exists and start_over:
+        print(f"the run that was there is now {run.set_aside()}")
     if not run.exists:
         run.create(details)
     history = _fit(model, training, validation, recipe, run, chosen, verbose)

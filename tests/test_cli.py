@@ -138,6 +138,14 @@ def test_start_over_keeps_the_run_that_was_there(trained, tmp_path, monkeypatch,
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["one", "one.old-1"]
 
 
+def test_a_refused_start_over_moves_nothing(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained[0] / "runs", "runs")
+    line = refused(capsys, *TRAIN[:4], "--image-size", "2", "--run", "runs/one", "--start-over")
+    assert "too small" in line
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["one"]
+
+
 @pytest.mark.slow
 def test_train_evaluate_predict_as_programs(tmp_path):
     options = ("--epochs", "1", "--image-size", "8", "--precision", "float32")

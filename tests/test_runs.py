@@ -94,6 +94,12 @@ def test_a_folder_of_other_files_is_not_taken(tmp_path):
     assert os.listdir(tmp_path) == ["thesis.txt"]
 
 
+def test_a_process_killed_at_the_very_start_is_no_obstacle(tmp_path):
+    (tmp_path / ".partial-run.json").write_text('{"form')
+    Run(tmp_path).create(DETAILS)
+    assert Run(tmp_path).read_details() == DETAILS
+
+
 def test_a_file_is_not_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
     refused(lambda: Run(tmp_path / "file").create(DETAILS), "the run folder is a file")
