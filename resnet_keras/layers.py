@@ -122,38 +122,69 @@ class ZeroPaddedShortcut(keras.layers.Layer):
         return {**super().get_config(), "filters": self.filters, "stride": self.stride}
 
 
-def conv_bn(
-    x: Any, filters: int, kernel_size: int, stride: int, branch: str, style: Style, **bn: Any
-) -> Any:
-    """A convolution "res<branch>" and its batch normalisation "bn<branch>".
+@keras.saving.register_keras_serializable(package="resnet_keras")
+class GroupedConv2D(keras.layers.Conv2D):
+    """keras.layers.Conv2D for groups > 1, without the detour that stock Keras takes on TensorFlow.
 
-    The padding is kernel_size // 2 on every side (one less before the map if the kernel is even).
+    There Keras compiles grouped convolutions with XLA: hundreds of times slower in training on a
+    CPU, and a call that ONNX cannot represent. tf.nn.conv2d reads the groups off the kernel's shape.
+    """
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        if keras.backend.backend() != "tensorflow" or self.data_format != "channels_last":
+            return super().convolution_op(inputs, kernel)
+        import tensorflow as tf
+
+        return tf.nn.conv2d(
+            inputs,
+            ops.convert_to_tensor(kernel),
+            strides=self.strides,
+            padding=self.padding.upper(),
+            dilations=self.dilation_rate,
+        )
+
+
+def convolution(
+    x: Any,
+    filters: int,
+    kernel_size: int,
+    stride: int,
+    name: str,
+    style: Style,
+    groups: int = 1,
+) -> Any:
+    """A convolution that pads kernel_size // 2 on every side (one less before an even kernel's map).
+
     With a stride, Keras's "same" would depend on the image's size, so there the padding is a layer
     of its own.
 
     Args:
         x: a map (batch, h, w, channels).
-        branch: the layers' common name, such as "2a_branch2a"; the stem's is "" and gives conv1
-            and bn_conv1.
+        name: of the layer.
         style: what the network's convolutions have in common.
-        **bn: further arguments of the batch normalisation.
+        groups: into which the channels are divided.
     """
-    conv_name, bn_name = (f"res{branch}", f"bn{branch}") if branch else ("conv1", "bn_conv1")
     padding = "same"
     if stride > 1:
         padding = "valid"
         if kernel_size > 1:
             sides = ((kernel_size - 1) // 2, kernel_size // 2)
-            x = keras.layers.ZeroPadding2D((sides, sides), name=f"{conv_name}_pad")(x)
-    x = keras.layers.Conv2D(
+            x = keras.layers.ZeroPadding2D((sides, sides), name=f"{name}_pad")(x)
+    layer = keras.layers.Conv2D if groups == 1 else GroupedConv2D
+    return layer(
         filters,
         kernel_size,
         stride,
         padding,
+        groups=groups,
         use_bias=style.use_bias,
         kernel_initializer="he_normal",
-        name=conv_name,
+        name=name,
     )(x)
+
+
+def normalization(x: Any, name: str, style: Style, **options: Any) -> Any:
+    """The network's batch normalisation; `options` are further ones of BatchNormalization."""
     return BatchNormalization(
-        epsilon=style.bn_epsilon, momentum=style.bn_momentum, name=bn_name, **bn
+        epsilon=style.bn_epsilon, momentum=style.bn_momentum, name=name, **options
     )(x)

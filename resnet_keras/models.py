@@ -4,7 +4,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -13,9 +13,17 @@ from typing import Any, Literal
 import keras
 
 from resnet_keras.architectures import Architecture, Preprocessing, ResidualUnit, find
-from resnet_keras.blocks import convolutional_block, identity_block, plain_block, zero_padded_block
+from resnet_keras.blocks import (
+    activation,
+    convolutional_block,
+    identity_block,
+    plain_block,
+    zero_padded_block,
+)
 from resnet_keras.errors import InputError
-from resnet_keras.layers import conv_bn
+from resnet_keras.layers import convolution, normalization
+
+FINAL = "_final"  # names what follows the last unit of a pre-activated network
 
 InputShape = tuple[int | None, int | None, int]
 
@@ -77,6 +85,7 @@ def build(
     x = _stem(x, architecture)
     for unit in architecture.units():
         x = _residual_unit(x, unit, architecture)
+    x = activation(x, architecture.unit.ordering.first, FINAL, architecture.style)
     return keras.Model(inputs, _head(x, architecture, head), name=name)
 
 
@@ -93,7 +102,9 @@ def _normalize(x: Any, preprocessing: Preprocessing) -> Any:
 
 def _stem(x: Any, architecture: Architecture) -> Any:
     stem = architecture.stem
-    x = conv_bn(x, stem.filters, stem.kernel_size, stem.stride, "", architecture.style)
+    style = architecture.style
+    x = convolution(x, stem.filters, stem.kernel_size, stem.stride, "conv1", style)
+    x = normalization(x, "bn_conv1", style)
     x = keras.layers.Activation("relu", name="conv1_relu")(x)
     if stem.pool_size is None:
         return x
@@ -102,17 +113,16 @@ def _stem(x: Any, architecture: Architecture) -> Any:
     return keras.layers.MaxPooling2D(stem.pool_size, strides=2, name="pool1")(x)
 
 
-def _residual_unit(x: Any, unit: ResidualUnit, architecture: Architecture) -> Any:
-    place = (architecture.unit.kernel_size, unit.filters, unit.stage, unit.block)
-    if unit.shortcut == "identity":
-        return identity_block(x, *place, style=architecture.style)
-    block = {
-        "projection": convolutional_block,
-        "zero-padded": zero_padded_block,
-        "none": plain_block,
-    }[unit.shortcut]
-    stride_at = architecture.unit.stride_at
-    return block(x, *place, s=unit.stride, stride_at=stride_at, style=architecture.style)
+def _residual_unit(x: Any, place: ResidualUnit, architecture: Architecture) -> Any:
+    unit = replace(architecture.unit, ordering=place.ordering)
+    arguments = (unit.kernel_size, place.filters, place.stage, place.block)
+    how = {"unit": unit, "style": architecture.style}
+    if place.shortcut == "none":
+        return plain_block(x, *arguments, s=place.stride, **how)
+    if place.shortcut == "identity":
+        return identity_block(x, *arguments, junction=place.junction, **how)
+    block = convolutional_block if place.shortcut == "projection" else zero_padded_block
+    return block(x, *arguments, s=place.stride, junction=place.junction, **how)
 
 
 def _head(x: Any, architecture: Architecture, head: Classifier | Features) -> Any:
@@ -238,11 +248,13 @@ def features(model: keras.Model) -> keras.Model:
     Raises:
         InputError: the model's layers are not named as this package names them.
     """
-    unit_output = re.compile(r"res(\d+)(?:[a-z]|b\d+)_relu")
+    unit_output = re.compile(r"res(\d+)(?:[a-z]|b\d+)(?:_relu)?")
     ends = {}
     for layer in model.layers:
         if match := unit_output.fullmatch(layer.name):
             ends[f"C{match[1]}"] = layer.output
+        elif ends and layer.name == f"res{FINAL}_relu":
+            ends[max(ends)] = layer.output
     if not ends:
         raise InputError(
             f"the model has no residual stages by this package's names. Received: {model.name!r}"
