@@ -128,13 +128,13 @@ clean: ## remove .venv, caches and built packages; runs/ stays
 	@touch $@
 
 $(RUNTIME): requirements.txt pyproject.toml | .venv/.created
-	@echo "installing TensorFlow, Keras and the rest into .venv: about 2 GB, a few minutes"
+	@echo "installing TensorFlow, Keras and the rest into .venv: 2.5 GB, a few minutes"
 	@$(PIP) install -q -r requirements.txt
 	@$(PIP) install -q --no-deps --editable .
 	@touch $@
 
 $(DEV): requirements/dev.txt $(RUNTIME)
-	@echo "installing the tests' and linters' packages into .venv: about 0.2 GB, a minute"
+	@echo "installing the tests' and linters' packages into .venv: 0.3 GB, a minute"
 	@$(PIP) install -q -r $<
 	@touch $@
 

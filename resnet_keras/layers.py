@@ -8,6 +8,7 @@ from keras import ops
 from resnet_keras.architectures import Style
 
 FUSED_DTYPES = ("float32", "bfloat16", "float16")
+MANY_WEIGHTS = 2**18  # from here on matrix products are faster than convolution gradients
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
@@ -91,6 +92,59 @@ def _is_traced_for_xla() -> bool:
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
+class PointwiseConv2D(keras.layers.Conv2D):
+    """A 1x1 keras.layers.Conv2D whose gradients are plain matrix products on TensorFlow's CPU.
+
+    The gradients are the same; oneDNN's convolution kernels need up to four times as long for them
+    where a map is small and its channels are many. Inference, other backends and GPUs run Keras's
+    own convolution.
+    """
+
+    def __init__(self, filters: int, kernel_size: int | tuple[int, int] = 1, **kwargs: Any) -> None:
+        super().__init__(filters, kernel_size, **kwargs)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        if not training or not self._has_many_weights() or not _computes_on_tensorflow_cpu():
+            return super().call(inputs)
+        if self.strides != (1, 1):
+            inputs = inputs[:, :: self.strides[0], :: self.strides[1]]
+        outputs = _pointwise(inputs, self.kernel)
+        if self.use_bias:
+            outputs = ops.add(outputs, ops.cast(self.bias, outputs.dtype))
+        return self.activation(outputs)
+
+    def _has_many_weights(self) -> bool:
+        return self.kernel.shape[-2] * self.kernel.shape[-1] >= MANY_WEIGHTS
+
+
+def _computes_on_tensorflow_cpu() -> bool:
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.config.get_visible_devices("GPU")
+
+
+def _pointwise(x: Any, kernel: Any) -> Any:
+    """A 1x1 convolution of stride 1, its gradients written as matrix products."""
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def convolve(x: Any, kernel: Any) -> tuple[Any, Any]:
+        def gradient(upstream: Any) -> tuple[Any, Any]:
+            _, _, channels, filters = kernel.shape
+            pixels = tf.reshape(x, (-1, channels))
+            errors = tf.reshape(upstream, (-1, filters))
+            of_pixels = tf.matmul(errors, kernel[0, 0], transpose_b=True)
+            of_kernel = tf.matmul(pixels, errors, transpose_a=True)
+            return tf.reshape(of_pixels, tf.shape(x)), of_kernel[None, None]
+
+        return tf.nn.conv2d(x, kernel, 1, "VALID"), gradient
+
+    return convolve(x, tf.convert_to_tensor(kernel))
+
+
+@keras.saving.register_keras_serializable(package="resnet_keras")
 class ZeroPaddedShortcut(keras.layers.Layer):
     """The parameter-free shortcut where dimensions grow: every stride-th pixel, zeros appended.
 
@@ -170,12 +224,17 @@ def convolution(
         if kernel_size > 1:
             sides = ((kernel_size - 1) // 2, kernel_size // 2)
             x = keras.layers.ZeroPadding2D((sides, sides), name=f"{name}_pad")(x)
-    layer = keras.layers.Conv2D if groups == 1 else GroupedConv2D
+    if kernel_size == 1:
+        layer = PointwiseConv2D
+    elif groups > 1:
+        layer = GroupedConv2D
+    else:
+        layer = keras.layers.Conv2D
     return layer(
         filters,
         kernel_size,
-        stride,
-        padding,
+        strides=stride,
+        padding=padding,
         groups=groups,
         use_bias=style.use_bias,
         kernel_initializer="he_normal",
