@@ -74,12 +74,8 @@ class Ordering:
 ORIGINAL = Ordering(first=(), between=("bn", "relu"), last=("bn",), joined=("relu",))
 BN_AFTER_ADDITION = Ordering(first=(), between=("bn", "relu"), last=(), joined=("bn", "relu"))
 RELU_BEFORE_ADDITION = Ordering(first=(), between=("bn", "relu"), last=("bn", "relu"), joined=())
-RELU_ONLY_PREACTIVATION = Ordering(
-    first=("relu",), between=("bn", "relu"), last=("bn",), joined=()
-)
-FULL_PREACTIVATION = Ordering(
-    first=("bn", "relu"), between=("bn", "relu"), last=(), joined=()
-)
+RELU_ONLY_PREACTIVATION = Ordering(first=("relu",), between=("bn", "relu"), last=("bn",), joined=())
+FULL_PREACTIVATION = Ordering(first=("bn", "relu"), between=("bn", "relu"), last=(), joined=())
 
 
 @dataclass(frozen=True)
@@ -154,8 +150,8 @@ class Junction:
     """How a unit's residual branch and shortcut become its output. Both papers add them.
 
     Attributes:
-        manipulation: what is done to a shortcut without convolution; [2, table 1] shows that nothing
-            should be.
+        manipulation: what is done to a shortcut without convolution; by [2, table 1] nothing should
+            be.
         drop_rate: probability that the branch is left out in a training step, for the whole batch:
             stochastic depth (Huang et al. 2016). What is kept is divided by 1 - drop_rate, so that
             inference needs no scaling.
@@ -287,9 +283,7 @@ class Architecture:
                 f"Received: blocks={self.blocks}, filters={self.filters}"
             )
         if not 0 < self.final_survival <= 1:
-            raise InputError(
-                f"final_survival must lie in (0, 1]. Received: {self.final_survival}"
-            )
+            raise InputError(f"final_survival must lie in (0, 1]. Received: {self.final_survival}")
         if (self.manipulation or self.final_survival < 1) and not self.is_residual:
             raise InputError(
                 "manipulations and stochastic depth need shortcuts. Received: a plain network"
@@ -563,9 +557,7 @@ NETWORKS: dict[str, Architecture] = {
     "resnet1001": replace(RESNET164, blocks=(111, 111, 111)),
     "preresnet110": replace(_cifar(18), unit=BASIC_PREACTIVATED),
     "preresnet164": replace(RESNET164, unit=BOTTLENECK_PREACTIVATED),
-    "preresnet1001": replace(
-        RESNET164, blocks=(111, 111, 111), unit=BOTTLENECK_PREACTIVATED
-    ),
+    "preresnet1001": replace(RESNET164, blocks=(111, 111, 111), unit=BOTTLENECK_PREACTIVATED),
     "preresnet200": replace(RESNET152, blocks=(3, 24, 36, 3), unit=BOTTLENECK_PREACTIVATED),
     "resnext50-32x4d": RESNEXT50,
     "resnext29-8x64d": RESNEXT29,

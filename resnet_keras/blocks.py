@@ -198,4 +198,3 @@ def activation(x: Any, steps: Sequence[Step], name: str, style: Style, **bn: Any
         else:
             x = keras.layers.Activation("relu", name=f"res{name}_relu")(x)
     return x
-

@@ -181,7 +181,7 @@ class GroupedConv2D(keras.layers.Conv2D):
     """keras.layers.Conv2D for groups > 1, without the detour that stock Keras takes on TensorFlow.
 
     There Keras compiles grouped convolutions with XLA: hundreds of times slower in training on a
-    CPU, and a call that ONNX cannot represent. tf.nn.conv2d reads the groups off the kernel's shape.
+    CPU, and a call that ONNX cannot represent. tf.nn.conv2d reads the groups off the kernel.
     """
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
@@ -207,10 +207,10 @@ def convolution(
     style: Style,
     groups: int = 1,
 ) -> Any:
-    """A convolution that pads kernel_size // 2 on every side (one less before an even kernel's map).
+    """A convolution that pads kernel_size // 2 on every side.
 
-    With a stride, Keras's "same" would depend on the image's size, so there the padding is a layer
-    of its own.
+    An even kernel's padding before the map is one less. With a stride, Keras's "same" would depend
+    on the image's size, so there the padding is a layer of its own.
 
     Args:
         x: a map (batch, h, w, channels).

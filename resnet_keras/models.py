@@ -1,9 +1,12 @@
 """Networks from architectures: stem, stages, head; built, named, loaded, and as features."""
 
+import json
 import re
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
@@ -23,6 +26,7 @@ from resnet_keras.blocks import (
 from resnet_keras.errors import InputError
 from resnet_keras.layers import convolution, normalization
 
+LAYERS_PER_CONVOLUTION = 4  # itself, BN, ReLU, and now and then padding or an addition
 FINAL = "_final"  # names what follows the last unit of a pre-activated network
 
 InputShape = tuple[int | None, int | None, int]
@@ -86,7 +90,23 @@ def build(
     for unit in architecture.units():
         x = _residual_unit(x, unit, architecture)
     x = activation(x, architecture.unit.ordering.first, FINAL, architecture.style)
-    return keras.Model(inputs, _head(x, architecture, head), name=name)
+    outputs = _head(x, architecture, head)
+    with _recursion_for(layers=LAYERS_PER_CONVOLUTION * architecture.depth):
+        return keras.Model(inputs, outputs, name=name)
+
+
+@contextmanager
+def _recursion_for(layers: int) -> Iterator[None]:
+    """Lets Keras walk a graph of so many layers, which it does by recursion; not for longer.
+
+    A network of more than some 300 layers would pass Python's limit.
+    """
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 1000 + 2 * layers))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def _normalize(x: Any, preprocessing: Preprocessing) -> Any:
@@ -259,7 +279,8 @@ def features(model: keras.Model) -> keras.Model:
         raise InputError(
             f"the model has no residual stages by this package's names. Received: {model.name!r}"
         )
-    return keras.Model(model.input, ends, name=f"{model.name}_features")
+    with _recursion_for(len(model.layers)):
+        return keras.Model(model.input, ends, name=f"{model.name}_features")
 
 
 def load_model(path: str | PathLike[str]) -> keras.Model:
@@ -274,18 +295,23 @@ def load_model(path: str | PathLike[str]) -> keras.Model:
     if not zipfile.is_zipfile(path):
         raise InputError(f"not a .keras file, or a truncated one. Received: {path}")
     try:
-        _check_archive(path)
-        return keras.saving.load_model(path)
+        with _recursion_for(_check_archive(path)):
+            return keras.saving.load_model(path)
     except (*UNREADABLE, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(f"this model cannot be loaded. Received: {path} ({reason})") from error
 
 
-def _check_archive(path: Path) -> None:
-    """Compares the checksums, which Keras does not: HDF5 can crash the process on damaged bytes."""
+def _check_archive(path: Path) -> int:
+    """Compares the checksums, which Keras does not: HDF5 can crash the process on damaged bytes.
+
+    Returns:
+        The number of layers.
+    """
     with zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"{damaged} is damaged")
+        return len(json.loads(archive.read("config.json"))["config"].get("layers", []))
 
 
 def load_weights(model: keras.Model, path: str | PathLike[str]) -> None:
