@@ -515,6 +515,7 @@ def _cifar(n: int, shortcut: Shortcut = OPTION_A) -> Architecture:
 
 # [1, section 4.2; 2, section 5]: 9n + 2 layers of bottlenecks.
 RESNET164 = replace(_cifar(18, OPTION_B), unit=BOTTLENECK)
+RESNET1001 = replace(RESNET164, blocks=(111, 111, 111))
 
 RESNEXT50 = replace(
     RESNET50,
@@ -530,38 +531,92 @@ RESNEXT29 = replace(
     filters=(256, 512, 1024),
 )
 
-NETWORKS: dict[str, Architecture] = {
-    "resnet18": RESNET18,
-    "resnet34": RESNET34,
-    "resnet50": RESNET50,
-    "resnet101": RESNET101,
-    "resnet152": RESNET152,
-    "plain18": replace(RESNET18, shortcut=NO_SHORTCUT),
-    "plain34": replace(RESNET34, shortcut=NO_SHORTCUT),
-    "resnet20": RESNET20,
-    "resnet32": _cifar(5),
-    "resnet44": _cifar(7),
-    "resnet56": _cifar(9),
-    "resnet110": _cifar(18),
-    "plain20": _cifar(3, NO_SHORTCUT),
-    "plain32": _cifar(5, NO_SHORTCUT),
-    "plain44": _cifar(7, NO_SHORTCUT),
-    "plain56": _cifar(9, NO_SHORTCUT),
-    "plain110": _cifar(18, NO_SHORTCUT),
-    "resnet50v1.5": replace(RESNET50, unit=BOTTLENECK_V15),
-    "resnet101v1.5": replace(RESNET101, unit=BOTTLENECK_V15),
-    "resnet152v1.5": replace(RESNET152, unit=BOTTLENECK_V15),
-    "resnet50-course": RESNET50_COURSE,
-    "resnet1202": _cifar(200),
-    "resnet164": RESNET164,
-    "resnet1001": replace(RESNET164, blocks=(111, 111, 111)),
-    "preresnet110": replace(_cifar(18), unit=BASIC_PREACTIVATED),
-    "preresnet164": replace(RESNET164, unit=BOTTLENECK_PREACTIVATED),
-    "preresnet1001": replace(RESNET164, blocks=(111, 111, 111), unit=BOTTLENECK_PREACTIVATED),
-    "preresnet200": replace(RESNET152, blocks=(3, 24, 36, 3), unit=BOTTLENECK_PREACTIVATED),
-    "resnext50-32x4d": RESNEXT50,
-    "resnext29-8x64d": RESNEXT29,
-}
+
+@dataclass(frozen=True)
+class Group:
+    """Named networks that belong together.
+
+    Attributes:
+        title: what they have in common, and where they were published.
+        purpose: what one takes them for.
+        networks: by name.
+    """
+
+    title: str
+    purpose: str
+    networks: dict[str, Architecture]
+
+
+FAMILY = (
+    Group(
+        "ResNets for photographs (He et al. 2016, table 1)",
+        "images of some 224 pixels; 50 is what most work builds on",
+        {
+            "resnet18": RESNET18,
+            "resnet34": RESNET34,
+            "resnet50": RESNET50,
+            "resnet101": RESNET101,
+            "resnet152": RESNET152,
+        },
+    ),
+    Group(
+        "their v1.5, stride on the 3x3 (torchvision, NVIDIA)",
+        "to compare with, or take weights from, other libraries",
+        {
+            "resnet50v1.5": replace(RESNET50, unit=BOTTLENECK_V15),
+            "resnet101v1.5": replace(RESNET101, unit=BOTTLENECK_V15),
+            "resnet152v1.5": replace(RESNET152, unit=BOTTLENECK_V15),
+        },
+    ),
+    Group(
+        "the course walkthrough's ResNet-50",
+        "to follow the walkthrough, which counts 23,600,006 with the BN statistics",
+        {"resnet50-course": RESNET50_COURSE},
+    ),
+    Group(
+        "ResNets for small images (He et al. 2016, section 4.2)",
+        "32 pixels; depth studied at little cost",
+        {
+            "resnet20": RESNET20,
+            "resnet32": _cifar(5),
+            "resnet44": _cifar(7),
+            "resnet56": _cifar(9),
+            "resnet110": _cifar(18),
+            "resnet1202": _cifar(200),
+            "resnet164": RESNET164,
+            "resnet1001": RESNET1001,
+        },
+    ),
+    Group(
+        "plain networks, without shortcuts (He et al. 2016)",
+        "to see the degradation problem",
+        {
+            "plain18": replace(RESNET18, shortcut=NO_SHORTCUT),
+            "plain34": replace(RESNET34, shortcut=NO_SHORTCUT),
+            "plain20": _cifar(3, NO_SHORTCUT),
+            "plain32": _cifar(5, NO_SHORTCUT),
+            "plain44": _cifar(7, NO_SHORTCUT),
+            "plain56": _cifar(9, NO_SHORTCUT),
+            "plain110": _cifar(18, NO_SHORTCUT),
+        },
+    ),
+    Group(
+        "full pre-activation (He et al. 2016, Identity Mappings)",
+        "very deep networks that still train well",
+        {
+            "preresnet110": replace(_cifar(18), unit=BASIC_PREACTIVATED),
+            "preresnet164": replace(RESNET164, unit=BOTTLENECK_PREACTIVATED),
+            "preresnet1001": replace(RESNET1001, unit=BOTTLENECK_PREACTIVATED),
+            "preresnet200": replace(RESNET152, blocks=(3, 24, 36, 3), unit=BOTTLENECK_PREACTIVATED),
+        },
+    ),
+    Group(
+        "ResNeXt (Xie et al. 2017)",
+        "grouped convolutions: better at the same cost",
+        {"resnext50-32x4d": RESNEXT50, "resnext29-8x64d": RESNEXT29},
+    ),
+)
+NETWORKS = {name: network for group in FAMILY for name, network in group.networks.items()}
 
 
 def list_models(pattern: str = "*") -> list[str]:

@@ -15,6 +15,7 @@ from resnet_keras.architectures import (
     BASIC,
     BOTTLENECK,
     CIFAR_STEM,
+    FAMILY,
     NETWORKS,
     NO_SHORTCUT,
     OPTION_A,
@@ -393,3 +394,9 @@ def test_parts_of_the_named_networks():
     assert RESNET34.unit == BASIC
     assert RESNET152.unit == BOTTLENECK
     assert [unit.stride_at for unit in (BOTTLENECK, NETWORKS["resnet50v1.5"].unit)] == [0, 1]
+
+
+def test_every_network_stands_in_one_group():
+    names = [name for group in FAMILY for name in group.networks]
+    assert len(names) == len(set(names)) == len(NETWORKS)
+    assert all(group.title and group.purpose for group in FAMILY)
