@@ -92,29 +92,53 @@ def _is_traced_for_xla() -> bool:
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
-class PointwiseConv2D(keras.layers.Conv2D):
-    """A 1x1 keras.layers.Conv2D whose gradients are plain matrix products on TensorFlow's CPU.
+class Conv2D(keras.layers.Conv2D):
+    """keras.layers.Conv2D, faster on TensorFlow where Keras or oneDNN is slow.
 
-    The gradients are the same; oneDNN's convolution kernels need up to four times as long for them
-    where a map is small and its channels are many. Inference, other backends and GPUs run Keras's
-    own convolution.
+    Gradients of a convolution with many weights are the same, but written as matrix products on a
+    CPU: oneDNN's convolution kernels need up to four times as long for them where the map is small
+    and its channels are many.
+
+    Grouped convolutions go to tf.nn.conv2d, which reads the groups off the kernel's shape. Keras
+    compiles them with XLA: hundreds of times slower in training on a CPU, and a call that ONNX
+    cannot represent.
     """
 
-    def __init__(self, filters: int, kernel_size: int | tuple[int, int] = 1, **kwargs: Any) -> None:
-        super().__init__(filters, kernel_size, **kwargs)
-
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        if not training or not self._has_many_weights() or not _computes_on_tensorflow_cpu():
+        if not training or not self._gains_by_products() or not _computes_on_tensorflow_cpu():
             return super().call(inputs)
-        if self.strides != (1, 1):
+        if self.strides != (1, 1):  # only a 1x1 convolution comes here with a stride
             inputs = inputs[:, :: self.strides[0], :: self.strides[1]]
-        outputs = _pointwise(inputs, self.kernel)
+        outputs = _convolve(inputs, self.kernel)
         if self.use_bias:
             outputs = ops.add(outputs, ops.cast(self.bias, outputs.dtype))
         return self.activation(outputs)
 
-    def _has_many_weights(self) -> bool:
-        return self.kernel.shape[-2] * self.kernel.shape[-1] >= MANY_WEIGHTS
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        is_stock = self.groups == 1 or self.data_format != "channels_last"
+        if is_stock or keras.backend.backend() != "tensorflow":
+            return super().convolution_op(inputs, kernel)
+        import tensorflow as tf
+
+        return tf.nn.conv2d(
+            inputs,
+            ops.convert_to_tensor(kernel),
+            self.strides,
+            self.padding.upper(),
+            dilations=self.dilation_rate,
+        )
+
+    def _gains_by_products(self) -> bool:
+        *size, channels, filters = self.kernel.shape
+        if channels * filters < MANY_WEIGHTS or self.groups > 1:
+            return False
+        if self.data_format != "channels_last" or self.dilation_rate != (1, 1):
+            return False
+        if size == [1, 1]:
+            return True
+        pads_evenly = self.padding == "same" and all(side % 2 for side in size)
+        # In float32 oneDNN's kernel gradient of larger windows is as fast.
+        return pads_evenly and self.strides == (1, 1) and self.compute_dtype != "float32"
 
 
 def _computes_on_tensorflow_cpu() -> bool:
@@ -125,21 +149,41 @@ def _computes_on_tensorflow_cpu() -> bool:
     return not tf.config.get_visible_devices("GPU")
 
 
-def _pointwise(x: Any, kernel: Any) -> Any:
-    """A 1x1 convolution of stride 1, its gradients written as matrix products."""
+def _convolve(x: Any, kernel: Any) -> Any:
+    """A convolution of stride 1 and padding k // 2, its gradients written as matrix products."""
     import tensorflow as tf
 
     @tf.custom_gradient
     def convolve(x: Any, kernel: Any) -> tuple[Any, Any]:
-        def gradient(upstream: Any) -> tuple[Any, Any]:
-            _, _, channels, filters = kernel.shape
-            pixels = tf.reshape(x, (-1, channels))
-            errors = tf.reshape(upstream, (-1, filters))
-            of_pixels = tf.matmul(errors, kernel[0, 0], transpose_b=True)
-            of_kernel = tf.matmul(pixels, errors, transpose_a=True)
-            return tf.reshape(of_pixels, tf.shape(x)), of_kernel[None, None]
+        rows, columns, channels, filters = kernel.shape
 
-        return tf.nn.conv2d(x, kernel, 1, "VALID"), gradient
+        def gradient(upstream: Any) -> tuple[Any, Any]:
+            errors = tf.reshape(upstream, (-1, filters))
+            if rows == columns == 1:
+                of_x = tf.reshape(tf.matmul(errors, kernel[0, 0], transpose_b=True), tf.shape(x))
+            else:
+                of_x = tf.raw_ops.Conv2DBackpropInput(
+                    input_sizes=tf.shape(x),
+                    filter=kernel,
+                    out_backprop=upstream,
+                    strides=[1, 1, 1, 1],
+                    padding="SAME",
+                )
+            above, before = rows // 2, columns // 2
+            padded = tf.pad(x, ((0, 0), (above, above), (before, before), (0, 0)))
+            _, height, width, _ = tf.unstack(tf.shape(x))
+            of_kernel = [
+                tf.matmul(
+                    tf.reshape(padded[:, i : i + height, j : j + width], (-1, channels)),
+                    errors,
+                    transpose_a=True,
+                )
+                for i in range(rows)
+                for j in range(columns)
+            ]
+            return of_x, tf.reshape(tf.stack(of_kernel), kernel.shape)
+
+        return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
 
     return convolve(x, tf.convert_to_tensor(kernel))
 
@@ -176,28 +220,6 @@ class ZeroPaddedShortcut(keras.layers.Layer):
         return {**super().get_config(), "filters": self.filters, "stride": self.stride}
 
 
-@keras.saving.register_keras_serializable(package="resnet_keras")
-class GroupedConv2D(keras.layers.Conv2D):
-    """keras.layers.Conv2D for groups > 1, without the detour that stock Keras takes on TensorFlow.
-
-    There Keras compiles grouped convolutions with XLA: hundreds of times slower in training on a
-    CPU, and a call that ONNX cannot represent. tf.nn.conv2d reads the groups off the kernel.
-    """
-
-    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        if keras.backend.backend() != "tensorflow" or self.data_format != "channels_last":
-            return super().convolution_op(inputs, kernel)
-        import tensorflow as tf
-
-        return tf.nn.conv2d(
-            inputs,
-            ops.convert_to_tensor(kernel),
-            strides=self.strides,
-            padding=self.padding.upper(),
-            dilations=self.dilation_rate,
-        )
-
-
 def convolution(
     x: Any,
     filters: int,
@@ -223,14 +245,7 @@ def convolution(
         padding = "valid"
         if kernel_size > 1:
             sides = ((kernel_size - 1) // 2, kernel_size // 2)
-            x = keras.layers.ZeroPadding2D((sides, sides), name=f"{name}_pad")(x)
-    if kernel_size == 1:
-        layer = PointwiseConv2D
-    elif groups > 1:
-        layer = GroupedConv2D
-    else:
-        layer = keras.layers.Conv2D
-    return layer(
+    return Conv2D(
         filters,
         kernel_size,
         strides=stride,

@@ -620,14 +620,15 @@ def test_conv_bn_starts_he_normal(kernel_size):
     assert_array_equal(bias, np.zeros(256))
 
 
-# --- PointwiseConv2D ---
+# --- Conv2D ---
 
 
-def pointwise_and_stock(monkeypatch, stride, use_bias=True):
+def conv_and_stock(monkeypatch, kernel_size=1, dtype="float32", **options):
     """Ours, made to take its own way with few weights, and Keras's; of the same weights."""
     monkeypatch.setattr(layers, "MANY_WEIGHTS", 1)
-    arguments = {"strides": stride, "use_bias": use_bias, "kernel_initializer": "he_normal"}
-    ours, stock = layers.PointwiseConv2D(5, **arguments), keras.layers.Conv2D(5, 1, **arguments)
+    arguments = {"kernel_initializer": "he_normal", "padding": "same", "dtype": dtype, **options}
+    ours = layers.Conv2D(5, kernel_size, **arguments)
+    stock = keras.layers.Conv2D(5, kernel_size, **arguments)
     for layer in (ours, stock):
         layer.build((None, 7, 6, 3))
     values = [np.random.default_rng(i).normal(size=w.shape) for i, w in enumerate(stock.weights)]
@@ -640,54 +641,87 @@ def outputs_and_gradients(layer, x, upstream):
     x = tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        outputs = layer(x, training=True) if type(layer) is layers.PointwiseConv2D else layer(x)
+        outputs = layer(x, training=True) if type(layer) is layers.Conv2D else layer(x)
         loss = tf.reduce_sum(tf.cast(outputs, "float32") * upstream)
     return [outputs, *tape.gradient(loss, [x, *(weight.value for weight in layer.weights)])]
 
 
-@pytest.mark.parametrize("stride", [1, 2, (1, 2)])
-@pytest.mark.parametrize("use_bias", [True, False])
-def test_pointwise_convolution_equals_stock(monkeypatch, stride, use_bias):
-    ours, stock = pointwise_and_stock(monkeypatch, stride, use_bias)
+CONVOLUTIONS = [
+    {"kernel_size": 1},
+    {"kernel_size": 1, "strides": 2},
+    {"kernel_size": 1, "strides": (1, 2), "use_bias": False},
+    {"kernel_size": 1, "padding": "valid", "activation": "relu"},
+    # Half precision, as windows take matrix products only there.
+    {"kernel_size": 3, "dtype": "mixed_bfloat16"},
+    {"kernel_size": (3, 5), "dtype": "mixed_bfloat16", "use_bias": False},
+]
+
+
+@pytest.mark.parametrize("options", CONVOLUTIONS)
+def test_convolution_equals_stock(monkeypatch, options):
+    ours, stock = conv_and_stock(monkeypatch, **options)
+    assert ours._gains_by_products()
     generator = np.random.default_rng(5)
     x = generator.normal(size=(2, 7, 6, 3)).astype("float32")
     upstream = generator.normal(size=stock(x).shape).astype("float32")
     expected = outputs_and_gradients(stock, x, upstream)
     found = outputs_and_gradients(ours, x, upstream)
-    assert len(found) == (4 if use_bias else 3)
+    assert len(found) == 3 + ours.use_bias
+    tolerance = 0.02 if "dtype" in options else 1e-5
     for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+        assert one.dtype == other.dtype
+        largest = np.abs(other.numpy().astype("float32")).max()
+        assert_allclose(
+            one.numpy().astype("float32"),
+            other.numpy().astype("float32"),
+            rtol=0,
+            atol=tolerance * largest,
+        )
 
 
-def test_pointwise_convolution_of_unknown_size(monkeypatch):
-    ours, stock = pointwise_and_stock(monkeypatch, 2)
+@pytest.mark.parametrize("options", [CONVOLUTIONS[1], CONVOLUTIONS[4]])
+def test_convolution_of_unknown_size(monkeypatch, options):
+    ours, stock = conv_and_stock(monkeypatch, **options)
     x = np.random.default_rng(6).normal(size=(2, 7, 6, 3)).astype("float32")
-    signature = [tf.TensorSpec((None, None, None, 3), "float32")]
 
-    @tf.function(input_signature=signature)
-    def gradient(x):
-        return tf.gradients(tf.square(ours(x, training=True)), x)[0]
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), "float32")])
+    def kernel_gradient(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.cast(ours(x, training=True), "float32"))
+        return tape.gradient(loss, ours.kernel.value)
 
-    inputs = tf.constant(x)
     with tf.GradientTape() as tape:
-        tape.watch(inputs)
-        squares = tf.square(stock(inputs))
-    np.testing.assert_allclose(gradient(x), tape.gradient(squares, inputs), atol=1e-4)
+        loss = tf.reduce_sum(tf.cast(stock(x), "float32"))
+    expected = tape.gradient(loss, stock.kernel.value)
+    assert_allclose(kernel_gradient(x), expected, rtol=0.02, atol=0.2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3},  # float32
+        {"kernel_size": 3, "strides": 2, "dtype": "mixed_bfloat16"},
+        {"kernel_size": 3, "padding": "valid", "dtype": "mixed_bfloat16"},
+        {"kernel_size": 2, "dtype": "mixed_bfloat16"},
+        {"kernel_size": 3, "dilation_rate": 2, "dtype": "mixed_bfloat16"},
+    ],
+)
+def test_other_convolutions_are_stock(monkeypatch, options):
+    ours, _ = conv_and_stock(monkeypatch, **options)
+    assert not ours._gains_by_products()
 
 
 def graph_operations(function):
-    names = set()
     graph = tf.function(function).get_concrete_function().graph.as_graph_def()
-    for node in [*graph.node, *(n for f in graph.library.function for n in f.node_def)]:
-        names.add(node.op)
-    return names
+    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+    return {node.op for node in nodes}
 
 
-def test_pointwise_convolution_is_stock_in_inference_and_of_few_weights(monkeypatch):
-    ours, _ = pointwise_and_stock(monkeypatch, 1)
+def test_convolution_is_stock_in_inference_and_of_few_weights(monkeypatch):
+    ours, _ = conv_and_stock(monkeypatch)
     x = tf.ones((1, 7, 6, 3))
 
-    def kernel_gradient(training):
+    def operations_of_gradient(training):
         def gradient():
             with tf.GradientTape() as tape:
                 outputs = ours(x, training=training)
@@ -695,28 +729,16 @@ def test_pointwise_convolution_is_stock_in_inference_and_of_few_weights(monkeypa
 
         return graph_operations(gradient)
 
-    assert "MatMul" in kernel_gradient(True)
-    assert "Conv2DBackpropFilter" in kernel_gradient(False)
+    assert "MatMul" in operations_of_gradient(True)
+    assert "Conv2DBackpropFilter" in operations_of_gradient(False)
     assert "IdentityN" not in graph_operations(lambda: ours(x, training=False))
     monkeypatch.setattr(layers, "MANY_WEIGHTS", 16)
-    assert "Conv2DBackpropFilter" in kernel_gradient(True)
+    assert "Conv2DBackpropFilter" in operations_of_gradient(True)
 
 
-def test_pointwise_convolution_in_half_precision(monkeypatch):
-    monkeypatch.setattr(layers, "MANY_WEIGHTS", 1)
-    layer = layers.PointwiseConv2D(5, dtype="mixed_bfloat16")
-    x = np.random.default_rng(7).normal(size=(2, 7, 6, 3)).astype("float32")
-    outputs, _, of_kernel, of_bias = outputs_and_gradients(layer, x, 1.0)
-    assert outputs.dtype == "bfloat16"
-    assert of_kernel.dtype == of_bias.dtype == "float32"
-    expected = np.broadcast_to(x.sum((0, 1, 2))[:, None], (3, 5))
-    np.testing.assert_allclose(of_kernel[0, 0], expected, atol=0.3)
-    np.testing.assert_allclose(of_bias, np.full(5, 2 * 7 * 6))
-
-
-def test_pointwise_convolution_survives_its_config():
-    layer = layers.PointwiseConv2D(5, strides=2, use_bias=False, name="res2a_branch1")
+def test_convolution_survives_its_config():
+    layer = layers.Conv2D(5, 1, strides=2, use_bias=False, name="res2a_branch1")
     config = keras.saving.serialize_keras_object(layer)
-    copy = keras.saving.deserialize_keras_object(config, safe_mode=True)
-    assert type(copy) is layers.PointwiseConv2D
-    assert copy.get_config() == layer.get_config()
+    copied = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    assert type(copied) is layers.Conv2D
+    assert copied.get_config() == layer.get_config()
