@@ -245,6 +245,7 @@ def convolution(
         padding = "valid"
         if kernel_size > 1:
             sides = ((kernel_size - 1) // 2, kernel_size // 2)
+            x = keras.layers.ZeroPadding2D((sides, sides), name=f"{name}_pad")(x)
     return Conv2D(
         filters,
         kernel_size,
