@@ -169,7 +169,8 @@ class Style:
         use_bias: whether convolutions carry a bias (the course's do, the papers' do not).
         bn_epsilon, bn_momentum: of every batch normalisation.
         zero_init_last_gamma: start every residual branch at zero by a zero gamma in its last batch
-            normalisation (Goyal et al. 2017, section 5.1), so that units begin as the identity.
+            normalisation (Goyal et al. 2017, section 5.1), so that units begin as the identity. An
+            ordering that does not end the branch in one is left as it is.
     """
 
     use_bias: bool = False
