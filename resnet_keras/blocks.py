@@ -153,7 +153,8 @@ def plain_block(
 
 def preactivation(x: Any, name: str, unit: Unit, style: Style) -> Any:
     """What stands before a unit's first convolution: nothing in the original ordering."""
-    return activation(x, unit.ordering.first, f"{name}_branch2a", style)
+    named_after = f"{name}_branch2a" if unit.ordering.is_preactivated else f"{name}_branch2"
+    return activation(x, unit.ordering.first, named_after, style)
 
 
 def residual_branch(

@@ -101,6 +101,8 @@ DEPTHS = {
     "resnet101v1.5": 101,
     "resnet152v1.5": 152,
     "resnet50-course": 50,
+    "resnext50-32x4d": 50,
+    "resnext29-8x64d": 29,
 }
 
 
