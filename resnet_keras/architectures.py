@@ -5,7 +5,9 @@ number of units in every stage; a variant is `dataclasses.replace(RESNET50, shor
 Parameters and multiply-adds are computed from the same walk (`Architecture.units`) from which
 `models.build` makes the layers, so they need no framework and no built model.
 
-Sources: [1] He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (CVPR 2016).
+Sources: [1] He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (CVPR 2016);
+[2] the same, "Identity Mappings in Deep Residual Networks" (ECCV 2016); [3] Xie, Girshick, Dollár,
+Tu, He, "Aggregated Residual Transformations for Deep Neural Networks" (CVPR 2017).
 """
 
 import difflib
@@ -18,6 +20,7 @@ from typing import Literal
 from resnet_keras.errors import InputError
 
 ShortcutKind = Literal["none", "identity", "zero-padded", "projection"]
+Step = Literal["bn", "relu"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,41 @@ class Stem:
 
 
 @dataclass(frozen=True)
+class Ordering:
+    """Where batch normalisation and ReLU stand about a unit's convolutions and its addition.
+
+    [2, figure 4 and table 2] draws the five that stand below. What a pre-activation puts before the
+    first convolution is, in a network's first unit, what follows conv1, and once more follows the
+    last unit's addition.
+
+    Attributes:
+        first: before the first convolution.
+        between: between two convolutions.
+        last: after the last convolution, before the addition.
+        joined: after the addition.
+    """
+
+    first: tuple[Step, ...]
+    between: tuple[Step, ...]
+    last: tuple[Step, ...]
+    joined: tuple[Step, ...]
+
+    @property
+    def is_preactivated(self) -> bool:
+        """Whether normalisation comes before each convolution, and none after the last."""
+        return "bn" not in self.last + self.joined
+
+
+ORIGINAL = Ordering(first=(), between=("bn", "relu"), last=("bn",), joined=("relu",))
+BN_AFTER_ADDITION = Ordering(first=(), between=("bn", "relu"), last=(), joined=("bn", "relu"))
+RELU_BEFORE_ADDITION = Ordering(first=(), between=("bn", "relu"), last=("bn", "relu"), joined=())
+RELU_ONLY_PREACTIVATION = Ordering(first=("relu",), between=("bn", "relu"), last=("bn",), joined=())
+FULL_PREACTIVATION = Ordering(first=("bn", "relu"), between=("bn", "relu"), last=(), joined=())
+
+
+@dataclass(frozen=True)
 class Unit:
-    """The residual function F of one unit: a chain of convolutions, each followed by BN.
+    """The residual function F of one unit: a chain of convolutions with BN and ReLU about them.
 
     Attributes:
         widths: filters of every convolution, as multiples of the stage's filters. Two
@@ -52,11 +88,15 @@ class Unit:
         kernel_size: side of the basic unit's convolutions and of the bottleneck's middle one.
         stride_at: index of the convolution that carries a stage's stride: 0 in the paper and the
             course, 1 (the 3x3) in "v1.5".
+        ordering: of convolutions, batch normalisations and ReLUs.
+        groups: of the bottleneck's middle convolution; more than one makes a ResNeXt [3].
     """
 
     widths: tuple[int, ...]
     kernel_size: int = 3
     stride_at: int = 0
+    ordering: Ordering = ORIGINAL
+    groups: int = 1
 
     def filters(self, stage_filters: int) -> tuple[int, ...]:
         return tuple(width * stage_filters for width in self.widths)
@@ -77,6 +117,51 @@ class Shortcut:
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """Shortcut and residual branch times constants, before they are added [2, section 3.1]."""
+
+    shortcut: float = 0.5
+    branch: float = 0.5
+
+
+@dataclass(frozen=True)
+class Gating:
+    """A gate g(x) = sigmoid(1x1 convolution of x): the shortcut times 1 - g [2, section 3.1].
+
+    Attributes:
+        bias: that the convolution starts from; the lower, the wider the shortcut is open.
+        gates_branch: whether the branch is multiplied by g ("exclusive gating", as in highway
+            networks) or not ("shortcut-only gating").
+    """
+
+    bias: float
+    gates_branch: bool
+
+
+@dataclass(frozen=True)
+class ShortcutDropout:
+    """Dropout on the shortcut [2, section 3.1]."""
+
+    rate: float = 0.5
+
+
+@dataclass(frozen=True)
+class Junction:
+    """How a unit's residual branch and shortcut become its output. Both papers add them.
+
+    Attributes:
+        manipulation: what is done to a shortcut without convolution; by [2, table 1] nothing should
+            be.
+        drop_rate: probability that the branch is left out in a training step, for the whole batch:
+            stochastic depth (Huang et al. 2016). What is kept is divided by 1 - drop_rate, so that
+            inference needs no scaling.
+    """
+
+    manipulation: Scaling | Gating | ShortcutDropout | None = None
+    drop_rate: float = 0.0
+
+
+@dataclass(frozen=True)
 class Style:
     """What all convolutions and normalisations of one network have in common.
 
@@ -84,7 +169,8 @@ class Style:
         use_bias: whether convolutions carry a bias (the course's do, the papers' do not).
         bn_epsilon, bn_momentum: of every batch normalisation.
         zero_init_last_gamma: start every residual branch at zero by a zero gamma in its last batch
-            normalisation (Goyal et al. 2017, section 5.1), so that units begin as the identity.
+            normalisation (Goyal et al. 2017, section 5.1), so that units begin as the identity. An
+            ordering that does not end the branch in one is left as it is.
     """
 
     use_bias: bool = False
@@ -112,6 +198,8 @@ class ResidualUnit:
         filters: channels that each of its convolutions gives.
         stride: of the whole unit.
         shortcut: what carries the input to the addition.
+        ordering: of this unit; the network's first has no pre-activation of its own.
+        junction: of branch and shortcut.
     """
 
     stage: int
@@ -120,6 +208,26 @@ class ResidualUnit:
     filters: tuple[int, ...]
     stride: int
     shortcut: ShortcutKind
+    ordering: Ordering
+    junction: Junction
+
+    @property
+    def is_gated(self) -> bool:
+        return self.shortcut in ("identity", "zero-padded") and isinstance(
+            self.junction.manipulation, Gating
+        )
+
+    def normalized_channels(self) -> int:
+        """Channels of all its batch normalisations together."""
+        steps_and_channels = [
+            (self.ordering.first, self.in_filters),
+            *((self.ordering.between, filters) for filters in self.filters[:-1]),
+            (self.ordering.last, self.filters[-1]),
+            (self.ordering.joined, self.filters[-1]),
+        ]
+        if self.shortcut == "projection" and not self.ordering.is_preactivated:
+            steps_and_channels.append((("bn",), self.filters[-1]))
+        return sum(channels for steps, channels in steps_and_channels if "bn" in steps)
 
 
 @dataclass(frozen=True)
@@ -146,6 +254,9 @@ class Architecture:
         classes: the number of classes that it was published with.
         numbered_stages: stages that label their units a, b1, b2, … as the Caffe release of the
             101- and 152-layer nets does; others use letters, as long as the alphabet lasts.
+        manipulation: of the shortcuts, see `Junction`.
+        final_survival: probability that the last unit's branch is kept in a training step; those of
+            the units before it fall linearly from 1 (Huang et al. 2016, equation 4).
         head_window: side of the window that is averaged before the classifier; None averages the
             whole map. The course averages 2x2 and flattens.
     """
@@ -162,6 +273,8 @@ class Architecture:
     input_size: int = 224
     classes: int = 1000
     numbered_stages: tuple[int, ...] = ()
+    manipulation: Scaling | Gating | ShortcutDropout | None = None
+    final_survival: float = 1.0
     head_window: int | None = None
 
     def __post_init__(self) -> None:
@@ -169,6 +282,12 @@ class Architecture:
             raise InputError(
                 "blocks and filters need one positive number for every stage. "
                 f"Received: blocks={self.blocks}, filters={self.filters}"
+            )
+        if not 0 < self.final_survival <= 1:
+            raise InputError(f"final_survival must lie in (0, 1]. Received: {self.final_survival}")
+        if (self.manipulation or self.final_survival < 1) and not self.is_residual:
+            raise InputError(
+                "manipulations and stochastic depth need shortcuts. Received: a plain network"
             )
         if self.style.zero_init_last_gamma and not self.is_residual:
             raise InputError(
@@ -205,6 +324,8 @@ class Architecture:
     def units(self) -> Iterator[ResidualUnit]:
         """Walks the residual units from the stem to the head."""
         in_filters = self.stem.filters
+        ordering = replace(self.unit.ordering, first=())
+        walked = 0
         for stage, (count, stage_filters) in enumerate(
             zip(self.blocks, self.filters, strict=True), start=2
         ):
@@ -213,8 +334,20 @@ class Architecture:
                 stride = 2 if index == 0 and stage > 2 else 1
                 shape_changes = stride > 1 or in_filters != filters[-1]
                 kind = self.shortcut.kind(shape_changes)
-                yield ResidualUnit(stage, block, in_filters, filters, stride, kind)
+                walked += 1
+                drop_rate = walked / sum(self.blocks) * (1 - self.final_survival)
+                yield ResidualUnit(
+                    stage,
+                    block,
+                    in_filters,
+                    filters,
+                    stride,
+                    kind,
+                    ordering,
+                    Junction(self.manipulation, drop_rate),
+                )
                 in_filters = filters[-1]
+                ordering = self.unit.ordering
 
     def _labels(self, stage: int, count: int) -> list[str]:
         if stage in self.numbered_stages or count > len(ascii_lowercase):
@@ -252,12 +385,15 @@ class Architecture:
         classes = self.classes if classes is None else classes
         bias = int(self.style.use_bias)
         features = self.head_features(input_size or self.input_size)
-        trainable = (features + 1) * classes
-        statistics = 0
+        normalized = self.stem.filters + sum(unit.normalized_channels() for unit in self.units())
+        if "bn" in self.unit.ordering.first:
+            normalized += self.out_filters
+        trainable = (features + 1) * classes + 2 * normalized
         for convolution in self._convolutions(self.input_size):
-            trainable += convolution.weights + (bias + 2) * convolution.filters
-            statistics += 2 * convolution.filters
-        return ParameterCount(trainable, statistics)
+            trainable += convolution.weights + bias * convolution.filters
+        if not bias:  # a gate has one all the same
+            trainable += sum(unit.filters[-1] for unit in self.units() if unit.is_gated)
+        return ParameterCount(trainable, 2 * normalized)
 
     def multiply_adds(self, input_size: int | None = None, classes: int | None = None) -> int:
         """Counts the multiply-adds (the papers' "FLOPs") of one image's forward pass.
@@ -282,9 +418,10 @@ class Architecture:
             channels = unit.in_filters
             for index, (kernel, filters) in enumerate(zip(kernels, unit.filters, strict=True)):
                 map_size = size if index < self.unit.stride_at else out_size
-                yield _Convolution(kernel, channels, filters, map_size)
+                groups = self.unit.groups if is_grouped(index, len(unit.filters)) else 1
+                yield _Convolution(kernel, channels, filters, map_size, groups)
                 channels = filters
-            if unit.shortcut == "projection":
+            if unit.shortcut == "projection" or unit.is_gated:
                 yield _Convolution(1, unit.in_filters, channels, out_size)
             size = out_size
 
@@ -297,10 +434,11 @@ class _Convolution:
     in_filters: int
     filters: int
     out_size: int
+    groups: int = 1
 
     @property
     def weights(self) -> int:
-        return self.kernel_size**2 * self.in_filters * self.filters
+        return self.kernel_size**2 * self.in_filters * self.filters // self.groups
 
 
 def kernel_sizes(f: int, convolutions: int) -> tuple[int, ...]:
@@ -311,6 +449,11 @@ def kernel_sizes(f: int, convolutions: int) -> tuple[int, ...]:
             f"Received: filters for {convolutions}"
         )
     return (f, f) if convolutions == 2 else (1, f, 1)
+
+
+def is_grouped(index: int, convolutions: int) -> bool:
+    """Whether a unit's groups apply to this one of its convolutions: a bottleneck's middle one."""
+    return convolutions == 3 and index == 1
 
 
 def strided_size(size: int, stride: int) -> int:
@@ -325,7 +468,10 @@ COURSE_STEM = replace(IMAGENET_STEM, pool_padding=0)
 BASIC = Unit(widths=(1, 1))
 BOTTLENECK = Unit(widths=(1, 1, 4))
 BOTTLENECK_V15 = replace(BOTTLENECK, stride_at=1)
+BASIC_PREACTIVATED = replace(BASIC, ordering=FULL_PREACTIVATION)
+BOTTLENECK_PREACTIVATED = replace(BOTTLENECK, ordering=FULL_PREACTIVATION)
 
+ADDITION = Junction()
 NO_SHORTCUT = Shortcut("none", "none")
 OPTION_A = Shortcut("zero-padded", "identity")
 OPTION_B = Shortcut("projection", "identity")
@@ -368,29 +514,110 @@ def _cifar(n: int, shortcut: Shortcut = OPTION_A) -> Architecture:
     return replace(RESNET20, blocks=(n, n, n), shortcut=shortcut)
 
 
-NETWORKS: dict[str, Architecture] = {
-    "resnet18": RESNET18,
-    "resnet34": RESNET34,
-    "resnet50": RESNET50,
-    "resnet101": RESNET101,
-    "resnet152": RESNET152,
-    "plain18": replace(RESNET18, shortcut=NO_SHORTCUT),
-    "plain34": replace(RESNET34, shortcut=NO_SHORTCUT),
-    "resnet20": RESNET20,
-    "resnet32": _cifar(5),
-    "resnet44": _cifar(7),
-    "resnet56": _cifar(9),
-    "resnet110": _cifar(18),
-    "plain20": _cifar(3, NO_SHORTCUT),
-    "plain32": _cifar(5, NO_SHORTCUT),
-    "plain44": _cifar(7, NO_SHORTCUT),
-    "plain56": _cifar(9, NO_SHORTCUT),
-    "plain110": _cifar(18, NO_SHORTCUT),
-    "resnet50v1.5": replace(RESNET50, unit=BOTTLENECK_V15),
-    "resnet101v1.5": replace(RESNET101, unit=BOTTLENECK_V15),
-    "resnet152v1.5": replace(RESNET152, unit=BOTTLENECK_V15),
-    "resnet50-course": RESNET50_COURSE,
-}
+# [1, section 4.2; 2, section 5]: 9n + 2 layers of bottlenecks.
+RESNET164 = replace(_cifar(18, OPTION_B), unit=BOTTLENECK)
+RESNET1001 = replace(RESNET164, blocks=(111, 111, 111))
+
+RESNEXT50 = replace(
+    RESNET50,
+    unit=Unit(widths=(1, 1, 2), stride_at=1, groups=32),
+    filters=(128, 256, 512, 1024),
+)
+# [3, section 5.3]
+RESNEXT29 = replace(
+    RESNET20,
+    stem=replace(CIFAR_STEM, filters=64),
+    unit=Unit(widths=(2, 2, 1), stride_at=1, groups=8),
+    shortcut=OPTION_B,
+    filters=(256, 512, 1024),
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Named networks that belong together.
+
+    Attributes:
+        title: what they have in common, and where they were published.
+        purpose: what one takes them for.
+        networks: by name.
+    """
+
+    title: str
+    purpose: str
+    networks: dict[str, Architecture]
+
+
+FAMILY = (
+    Group(
+        "ResNets for photographs (He et al. 2016, table 1)",
+        "images of some 224 pixels; 50 is what most work builds on",
+        {
+            "resnet18": RESNET18,
+            "resnet34": RESNET34,
+            "resnet50": RESNET50,
+            "resnet101": RESNET101,
+            "resnet152": RESNET152,
+        },
+    ),
+    Group(
+        "their v1.5, stride on the 3x3 (torchvision, NVIDIA)",
+        "to compare with, or take weights from, other libraries",
+        {
+            "resnet50v1.5": replace(RESNET50, unit=BOTTLENECK_V15),
+            "resnet101v1.5": replace(RESNET101, unit=BOTTLENECK_V15),
+            "resnet152v1.5": replace(RESNET152, unit=BOTTLENECK_V15),
+        },
+    ),
+    Group(
+        "the course walkthrough's ResNet-50",
+        "to follow the walkthrough, which counts 23,600,006 with the BN statistics",
+        {"resnet50-course": RESNET50_COURSE},
+    ),
+    Group(
+        "ResNets for small images (He et al. 2016, section 4.2)",
+        "32 pixels; depth studied at little cost",
+        {
+            "resnet20": RESNET20,
+            "resnet32": _cifar(5),
+            "resnet44": _cifar(7),
+            "resnet56": _cifar(9),
+            "resnet110": _cifar(18),
+            "resnet1202": _cifar(200),
+            "resnet164": RESNET164,
+            "resnet1001": RESNET1001,
+        },
+    ),
+    Group(
+        "plain networks, without shortcuts (He et al. 2016)",
+        "to see the degradation problem",
+        {
+            "plain18": replace(RESNET18, shortcut=NO_SHORTCUT),
+            "plain34": replace(RESNET34, shortcut=NO_SHORTCUT),
+            "plain20": _cifar(3, NO_SHORTCUT),
+            "plain32": _cifar(5, NO_SHORTCUT),
+            "plain44": _cifar(7, NO_SHORTCUT),
+            "plain56": _cifar(9, NO_SHORTCUT),
+            "plain110": _cifar(18, NO_SHORTCUT),
+        },
+    ),
+    Group(
+        "full pre-activation (He et al. 2016, Identity Mappings)",
+        "very deep networks that still train well",
+        {
+            "preresnet110": replace(_cifar(18), unit=BASIC_PREACTIVATED),
+            "preresnet164": replace(RESNET164, unit=BOTTLENECK_PREACTIVATED),
+            "preresnet1001": replace(RESNET1001, unit=BOTTLENECK_PREACTIVATED),
+            "preresnet200": replace(RESNET152, blocks=(3, 24, 36, 3), unit=BOTTLENECK_PREACTIVATED),
+        },
+    ),
+    Group(
+        "ResNeXt (Xie et al. 2017)",
+        "grouped convolutions: better at the same cost",
+        {"resnext50-32x4d": RESNEXT50, "resnext29-8x64d": RESNEXT29},
+    ),
+)
+NETWORKS = {name: network for group in FAMILY for name, network in group.networks.items()}
 
 
 def list_models(pattern: str = "*") -> list[str]:

@@ -2,7 +2,8 @@
 
 `identity_block` and `convolutional_block` take their arguments as the course writes them; two
 filters make a basic unit, three a bottleneck (He et al. 2016, figure 5). Layers carry the names of
-the course and of the Caffe release: res2a_branch2a, bn2a_branch2a, …, res2a_branch1.
+the course and of the Caffe release: res2a_branch2a, bn2a_branch2a, …, res2a_branch1. Of a
+pre-activation they bear the name of the convolution that follows.
 """
 
 from collections.abc import Sequence
@@ -12,13 +13,31 @@ from typing import Any
 import keras
 
 from resnet_keras import shortcuts
-from resnet_keras.architectures import COURSE_STYLE, Style, kernel_sizes
+from resnet_keras.architectures import (
+    ADDITION,
+    BOTTLENECK,
+    COURSE_STYLE,
+    Junction,
+    Step,
+    Style,
+    Unit,
+    is_grouped,
+    kernel_sizes,
+)
 from resnet_keras.errors import InputError
-from resnet_keras.layers import conv_bn
+from resnet_keras.layers import convolution, normalization
 
 
 def identity_block(
-    x: Any, f: int, filters: Sequence[int], stage: int, block: str, *, style: Style = COURSE_STYLE
+    x: Any,
+    f: int,
+    filters: Sequence[int],
+    stage: int,
+    block: str,
+    *,
+    unit: Unit = BOTTLENECK,
+    style: Style = COURSE_STYLE,
+    junction: Junction = ADDITION,
 ) -> Any:
     """A unit whose input has the shape of its output, and is added to it unchanged.
 
@@ -28,7 +47,10 @@ def identity_block(
         filters: of the two (basic) or three (bottleneck) convolutions.
         stage: the stage's number, for the layers' names.
         block: the unit's label within its stage, for the layers' names.
+        unit: where its stride stands, its ordering and its groups; `f` and `filters` are in place
+            of its kernel size and widths.
         style: what all convolutions of the network have in common; the course's by default.
+        junction: of branch and shortcut.
 
     Returns:
         A map of the same shape.
@@ -43,8 +65,12 @@ def identity_block(
             f"Received: {x.shape[-1]} channels, filters={list(filters)}; "
             "a convolutional_block takes any number"
         )
-    branch = residual_branch(x, f, filters, stage, block, style=style)
-    return _add(branch, x, f"{stage}{block}")
+    name = f"{stage}{block}"
+    activated = preactivation(x, name, unit, style)
+    branch = residual_branch(activated, f, filters, name, unit=unit, style=style)
+    branch, shortcut = shortcuts.manipulate(x, branch, x, 1, name, junction)
+    x = shortcuts.join(branch, shortcut, name, junction)
+    return activation(x, unit.ordering.joined, name, style)
 
 
 def convolutional_block(
@@ -55,22 +81,28 @@ def convolutional_block(
     block: str,
     s: int = 2,
     *,
-    stride_at: int = 0,
+    unit: Unit = BOTTLENECK,
     style: Style = COURSE_STYLE,
+    junction: Junction = ADDITION,
 ) -> Any:
     """A unit with a projection shortcut: a 1x1 convolution and batch normalisation.
 
-    Args and errors are those of `identity_block`, and:
+    In a fully pre-activated unit the projection, too, takes the activated input, and is not
+    normalised. Args and errors are those of `identity_block`, and:
         s: stride of the whole unit.
-        stride_at: index of the convolution that carries it; 0 in the paper and the course, 1 in
-            "v1.5".
 
     Returns:
         A map (batch, ceil(h / s), ceil(w / s), filters[-1]).
     """
-    branch = residual_branch(x, f, filters, stage, block, s, stride_at=stride_at, style=style)
-    shortcut = shortcuts.projection(x, filters[-1], s, f"{stage}{block}", style)
-    return _add(branch, shortcut, f"{stage}{block}")
+    name = f"{stage}{block}"
+    activated = preactivation(x, name, unit, style)
+    branch = residual_branch(activated, f, filters, name, s, unit=unit, style=style)
+    if unit.ordering.is_preactivated:
+        shortcut = shortcuts.projection(activated, filters[-1], s, name, style, normalized=False)
+    else:
+        shortcut = shortcuts.projection(x, filters[-1], s, name, style)
+    x = shortcuts.join(branch, shortcut, name, junction)
+    return activation(x, unit.ordering.joined, name, style)
 
 
 def zero_padded_block(
@@ -81,16 +113,21 @@ def zero_padded_block(
     block: str,
     s: int = 2,
     *,
-    stride_at: int = 0,
+    unit: Unit = BOTTLENECK,
     style: Style = COURSE_STYLE,
+    junction: Junction = ADDITION,
 ) -> Any:
     """A unit whose shape changes, with option A's parameter-free shortcut.
 
     Arguments and result are those of `convolutional_block`.
     """
-    branch = residual_branch(x, f, filters, stage, block, s, stride_at=stride_at, style=style)
-    shortcut = shortcuts.zero_padded(x, filters[-1], s, f"{stage}{block}")
-    return _add(branch, shortcut, f"{stage}{block}")
+    name = f"{stage}{block}"
+    activated = preactivation(x, name, unit, style)
+    branch = residual_branch(activated, f, filters, name, s, unit=unit, style=style)
+    shortcut = shortcuts.zero_padded(x, filters[-1], s, name)
+    branch, shortcut = shortcuts.manipulate(x, branch, shortcut, s, name, junction)
+    x = shortcuts.join(branch, shortcut, name, junction)
+    return activation(x, unit.ordering.joined, name, style)
 
 
 def plain_block(
@@ -101,47 +138,64 @@ def plain_block(
     block: str,
     s: int = 1,
     *,
-    stride_at: int = 0,
+    unit: Unit = BOTTLENECK,
     style: Style = COURSE_STYLE,
 ) -> Any:
     """The same convolutions with no shortcut, as the paper's plain networks stack them.
 
     Arguments and result are those of `convolutional_block`.
     """
-    branch = residual_branch(x, f, filters, stage, block, s, stride_at=stride_at, style=style)
-    return keras.layers.Activation("relu", name=f"res{stage}{block}_relu")(branch)
+    name = f"{stage}{block}"
+    x = preactivation(x, name, unit, style)
+    x = residual_branch(x, f, filters, name, s, unit=unit, style=style)
+    return activation(x, unit.ordering.joined, name, style)
+
+
+def preactivation(x: Any, name: str, unit: Unit, style: Style) -> Any:
+    """What stands before a unit's first convolution: nothing in the original ordering."""
+    named_after = f"{name}_branch2a" if unit.ordering.is_preactivated else f"{name}_branch2"
+    return activation(x, unit.ordering.first, named_after, style)
 
 
 def residual_branch(
     x: Any,
     f: int,
     filters: Sequence[int],
-    stage: int,
-    block: str,
+    name: str,
     s: int = 1,
     *,
-    stride_at: int = 0,
-    style: Style = COURSE_STYLE,
+    unit: Unit,
+    style: Style,
 ) -> Any:
-    """F(x): the unit's convolutions, each with BN, with ReLU between them and none at the end."""
-    last = len(filters) - 1
+    """F(x), from the first convolution to the addition; `name` is the unit's, such as "2a"."""
+    ordering = unit.ordering
+    branches = [f"{name}_branch2{letter}" for letter in ascii_lowercase[: len(filters)]]
     for index, kernel_size in enumerate(kernel_sizes(f, len(filters))):
-        branch = f"{stage}{block}_branch2{ascii_lowercase[index]}"
-        starts_at_zero = style.zero_init_last_gamma and index == last
-        x = conv_bn(
+        if index > 0:
+            named_after = branches[index if ordering.is_preactivated else index - 1]
+            x = activation(x, ordering.between, named_after, style)
+        x = convolution(
             x,
             filters[index],
             kernel_size,
-            s if index == stride_at else 1,
-            branch,
-            style,
-            gamma_initializer="zeros" if starts_at_zero else "ones",
+            stride=s if index == unit.stride_at else 1,
+            name=f"res{branches[index]}",
+            style=style,
+            groups=unit.groups if is_grouped(index, len(filters)) else 1,
         )
-        if index < last:
-            x = keras.layers.Activation("relu", name=f"res{branch}_relu")(x)
+    gamma = "zeros" if style.zero_init_last_gamma else "ones"
+    return activation(x, ordering.last, branches[-1], style, gamma_initializer=gamma)
+
+
+def activation(x: Any, steps: Sequence[Step], name: str, style: Style, **bn: Any) -> Any:
+    """Batch normalisation "bn<name>" and ReLU "res<name>_relu", as far as `steps` names them.
+
+    Args:
+        **bn: further arguments of the batch normalisation.
+    """
+    for step in steps:
+        if step == "bn":
+            x = normalization(x, f"bn{name}", style, **bn)
+        else:
+            x = keras.layers.Activation("relu", name=f"res{name}_relu")(x)
     return x
-
-
-def _add(branch: Any, shortcut: Any, unit: str) -> Any:
-    x = keras.layers.Add(name=f"res{unit}")([branch, shortcut])
-    return keras.layers.Activation("relu", name=f"res{unit}_relu")(x)

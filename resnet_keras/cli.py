@@ -8,7 +8,7 @@ import dataclasses
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,21 +46,36 @@ def list_networks(pattern: tyro.conf.Positional[str] = "*") -> None:
             f"no network matches. Received: {pattern!r}; "
             f"{architectures.nearest(pattern.strip('*'), everything)}"
         )
+    console = Console()
+    for group in architectures.FAMILY:
+        shown = {name: network for name, network in group.networks.items() if name in names}
+        if shown:
+            console.print(f"[bold]{group.title}[/bold]\n{group.purpose}")
+            console.print(_table(shown))
+
+
+def _table(networks: Mapping[str, architectures.Architecture]) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("network", no_wrap=True)
-    for heading in ("layers", "input", "classes", "parameters", "multiply-adds"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name in names:
-        architecture = architectures.NETWORKS[name]
+    table.add_column("network", width=16, no_wrap=True)
+    for heading, width in (
+        ("layers", 6),
+        ("input", 7),
+        ("classes", 7),
+        ("parameters", 10),
+        ("multiply-adds", 13),
+    ):
+        table.add_column(heading, width=width, justify="right", no_wrap=True)
+    for name, network in networks.items():
         table.add_row(
             name,
-            str(architecture.depth),
-            f"{architecture.input_size}x{architecture.input_size}",
-            str(architecture.classes),
-            f"{architecture.parameters().trainable:,}",
-            f"{architecture.multiply_adds() / 1e6:,.1f} M",
+            str(network.depth),
+            f"{network.input_size}x{network.input_size}",
+            str(network.classes),
+            f"{network.parameters().trainable:,}",
+            f"{network.multiply_adds() / 1e6:,.1f} M",
         )
-    Console().print(table)
+    table.add_row()
+    return table
 
 
 def train(

@@ -93,11 +93,15 @@ def _is_traced_for_xla() -> bool:
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
 class Conv2D(keras.layers.Conv2D):
-    """keras.layers.Conv2D with faster gradients on TensorFlow's CPU, where it has many weights.
+    """keras.layers.Conv2D, faster on TensorFlow where Keras or oneDNN is slow.
 
-    They are the same gradients, written as matrix products; oneDNN's convolution kernels need up to
-    four times as long for them where the map is small and its channels are many. Inference, other
-    backends, GPUs and all other convolutions run as Keras has them.
+    Gradients of a convolution with many weights are the same, but written as matrix products on a
+    CPU: oneDNN's convolution kernels need up to four times as long for them where the map is small
+    and its channels are many.
+
+    Grouped convolutions go to tf.nn.conv2d, which reads the groups off the kernel's shape. Keras
+    compiles them with XLA: hundreds of times slower in training on a CPU, and a call that ONNX
+    cannot represent.
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -109,6 +113,20 @@ class Conv2D(keras.layers.Conv2D):
         if self.use_bias:
             outputs = ops.add(outputs, ops.cast(self.bias, outputs.dtype))
         return self.activation(outputs)
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        is_stock = self.groups == 1 or self.data_format != "channels_last"
+        if is_stock or keras.backend.backend() != "tensorflow":
+            return super().convolution_op(inputs, kernel)
+        import tensorflow as tf
+
+        return tf.nn.conv2d(
+            inputs,
+            ops.convert_to_tensor(kernel),
+            self.strides,
+            self.padding.upper(),
+            dilations=self.dilation_rate,
+        )
 
     def _gains_by_products(self) -> bool:
         *size, channels, filters = self.kernel.shape
@@ -202,38 +220,46 @@ class ZeroPaddedShortcut(keras.layers.Layer):
         return {**super().get_config(), "filters": self.filters, "stride": self.stride}
 
 
-def conv_bn(
-    x: Any, filters: int, kernel_size: int, stride: int, branch: str, style: Style, **bn: Any
+def convolution(
+    x: Any,
+    filters: int,
+    kernel_size: int,
+    stride: int,
+    name: str,
+    style: Style,
+    groups: int = 1,
 ) -> Any:
-    """A convolution "res<branch>" and its batch normalisation "bn<branch>".
+    """A convolution that pads kernel_size // 2 on every side.
 
-    The padding is kernel_size // 2 on every side (one less before the map if the kernel is even).
-    With a stride, Keras's "same" would depend on the image's size, so there the padding is a layer
-    of its own.
+    An even kernel's padding before the map is one less. With a stride, Keras's "same" would depend
+    on the image's size, so there the padding is a layer of its own.
 
     Args:
         x: a map (batch, h, w, channels).
-        branch: the layers' common name, such as "2a_branch2a"; the stem's is "" and gives conv1
-            and bn_conv1.
+        name: of the layer.
         style: what the network's convolutions have in common.
-        **bn: further arguments of the batch normalisation.
+        groups: into which the channels are divided.
     """
-    conv_name, bn_name = (f"res{branch}", f"bn{branch}") if branch else ("conv1", "bn_conv1")
     padding = "same"
     if stride > 1:
         padding = "valid"
         if kernel_size > 1:
             sides = ((kernel_size - 1) // 2, kernel_size // 2)
-            x = keras.layers.ZeroPadding2D((sides, sides), name=f"{conv_name}_pad")(x)
-    x = Conv2D(
+            x = keras.layers.ZeroPadding2D((sides, sides), name=f"{name}_pad")(x)
+    return Conv2D(
         filters,
         kernel_size,
         strides=stride,
         padding=padding,
+        groups=groups,
         use_bias=style.use_bias,
         kernel_initializer="he_normal",
-        name=conv_name,
+        name=name,
     )(x)
+
+
+def normalization(x: Any, name: str, style: Style, **options: Any) -> Any:
+    """The network's batch normalisation; `options` are further ones of BatchNormalization."""
     return BatchNormalization(
-        epsilon=style.bn_epsilon, momentum=style.bn_momentum, name=bn_name, **bn
+        epsilon=style.bn_epsilon, momentum=style.bn_momentum, name=name, **options
     )(x)

@@ -1,10 +1,13 @@
 """Networks from architectures: stem, stages, head; built, named, loaded, and as features."""
 
+import json
 import re
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -13,9 +16,18 @@ from typing import Any, Literal
 import keras
 
 from resnet_keras.architectures import Architecture, Preprocessing, ResidualUnit, find
-from resnet_keras.blocks import convolutional_block, identity_block, plain_block, zero_padded_block
+from resnet_keras.blocks import (
+    activation,
+    convolutional_block,
+    identity_block,
+    plain_block,
+    zero_padded_block,
+)
 from resnet_keras.errors import InputError
-from resnet_keras.layers import conv_bn
+from resnet_keras.layers import convolution, normalization
+
+LAYERS_PER_CONVOLUTION = 4  # itself, BN, ReLU, and now and then padding or an addition
+FINAL = "_final"  # names what follows the last unit of a pre-activated network
 
 InputShape = tuple[int | None, int | None, int]
 
@@ -77,7 +89,24 @@ def build(
     x = _stem(x, architecture)
     for unit in architecture.units():
         x = _residual_unit(x, unit, architecture)
-    return keras.Model(inputs, _head(x, architecture, head), name=name)
+    x = activation(x, architecture.unit.ordering.first, FINAL, architecture.style)
+    outputs = _head(x, architecture, head)
+    with _recursion_for(layers=LAYERS_PER_CONVOLUTION * architecture.depth):
+        return keras.Model(inputs, outputs, name=name)
+
+
+@contextmanager
+def _recursion_for(layers: int) -> Iterator[None]:
+    """Lets Keras walk a graph of so many layers, which it does by recursion; not for longer.
+
+    A network of more than some 300 layers would pass Python's limit.
+    """
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 1000 + 2 * layers))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def _normalize(x: Any, preprocessing: Preprocessing) -> Any:
@@ -93,7 +122,9 @@ def _normalize(x: Any, preprocessing: Preprocessing) -> Any:
 
 def _stem(x: Any, architecture: Architecture) -> Any:
     stem = architecture.stem
-    x = conv_bn(x, stem.filters, stem.kernel_size, stem.stride, "", architecture.style)
+    style = architecture.style
+    x = convolution(x, stem.filters, stem.kernel_size, stem.stride, "conv1", style)
+    x = normalization(x, "bn_conv1", style)
     x = keras.layers.Activation("relu", name="conv1_relu")(x)
     if stem.pool_size is None:
         return x
@@ -102,17 +133,16 @@ def _stem(x: Any, architecture: Architecture) -> Any:
     return keras.layers.MaxPooling2D(stem.pool_size, strides=2, name="pool1")(x)
 
 
-def _residual_unit(x: Any, unit: ResidualUnit, architecture: Architecture) -> Any:
-    place = (architecture.unit.kernel_size, unit.filters, unit.stage, unit.block)
-    if unit.shortcut == "identity":
-        return identity_block(x, *place, style=architecture.style)
-    block = {
-        "projection": convolutional_block,
-        "zero-padded": zero_padded_block,
-        "none": plain_block,
-    }[unit.shortcut]
-    stride_at = architecture.unit.stride_at
-    return block(x, *place, s=unit.stride, stride_at=stride_at, style=architecture.style)
+def _residual_unit(x: Any, place: ResidualUnit, architecture: Architecture) -> Any:
+    unit = replace(architecture.unit, ordering=place.ordering)
+    arguments = (unit.kernel_size, place.filters, place.stage, place.block)
+    how = {"unit": unit, "style": architecture.style}
+    if place.shortcut == "none":
+        return plain_block(x, *arguments, s=place.stride, **how)
+    if place.shortcut == "identity":
+        return identity_block(x, *arguments, junction=place.junction, **how)
+    block = convolutional_block if place.shortcut == "projection" else zero_padded_block
+    return block(x, *arguments, s=place.stride, junction=place.junction, **how)
 
 
 def _head(x: Any, architecture: Architecture, head: Classifier | Features) -> Any:
@@ -238,16 +268,19 @@ def features(model: keras.Model) -> keras.Model:
     Raises:
         InputError: the model's layers are not named as this package names them.
     """
-    unit_output = re.compile(r"res(\d+)(?:[a-z]|b\d+)_relu")
+    unit_output = re.compile(r"res(\d+)(?:[a-z]|b\d+)(?:_relu)?")
     ends = {}
     for layer in model.layers:
         if match := unit_output.fullmatch(layer.name):
             ends[f"C{match[1]}"] = layer.output
+        elif ends and layer.name == f"res{FINAL}_relu":
+            ends[max(ends)] = layer.output
     if not ends:
         raise InputError(
             f"the model has no residual stages by this package's names. Received: {model.name!r}"
         )
-    return keras.Model(model.input, ends, name=f"{model.name}_features")
+    with _recursion_for(len(model.layers)):
+        return keras.Model(model.input, ends, name=f"{model.name}_features")
 
 
 def load_model(path: str | PathLike[str]) -> keras.Model:
@@ -262,18 +295,23 @@ def load_model(path: str | PathLike[str]) -> keras.Model:
     if not zipfile.is_zipfile(path):
         raise InputError(f"not a .keras file, or a truncated one. Received: {path}")
     try:
-        _check_archive(path)
-        return keras.saving.load_model(path)
+        with _recursion_for(_check_archive(path)):
+            return keras.saving.load_model(path)
     except (*UNREADABLE, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(f"this model cannot be loaded. Received: {path} ({reason})") from error
 
 
-def _check_archive(path: Path) -> None:
-    """Compares the checksums, which Keras does not: HDF5 can crash the process on damaged bytes."""
+def _check_archive(path: Path) -> int:
+    """Compares the checksums, which Keras does not: HDF5 can crash the process on damaged bytes.
+
+    Returns:
+        The number of layers.
+    """
     with zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"{damaged} is damaged")
+        return len(json.loads(archive.read("config.json"))["config"].get("layers", []))
 
 
 def load_weights(model: keras.Model, path: str | PathLike[str]) -> None:

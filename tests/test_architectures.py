@@ -15,6 +15,7 @@ from resnet_keras.architectures import (
     BASIC,
     BOTTLENECK,
     CIFAR_STEM,
+    FAMILY,
     NETWORKS,
     NO_SHORTCUT,
     OPTION_A,
@@ -66,6 +67,22 @@ PARAMETERS = {
     "resnet101v1.5": (44_549_160, 44_654_504),
     "resnet152v1.5": (60_192_808, 60_344_232),
     "resnet50-course": (23_600_006 - 53_120, 23_600_006),
+    # 6n+2 as above, n = 200.
+    "resnet1202": (19_421_274, 19_510_906),
+    # 9n+2 layers: 9*3*16 for conv1; for n bottlenecks of stage filters f after i channels
+    # i*f + 9*f*f + f*4f, then n-1 times 4f*f + 9*f*f + f*4f; projections 16*64 + 64*128 + 128*256;
+    # 257*10 for the classifier; gammas and betas of every convolution's output.
+    "resnet164": (1_704_154, 1_729_274),
+    "resnet1001": (10_328_602, 10_478_714),
+    # Pre-activation: as many normalised channels in basic units. In bottlenecks the projections'
+    # 448 channels lose theirs, while every unit normalises its input instead of its output.
+    "preresnet110": (1_727_962, 1_736_058),
+    "preresnet164": (1_703_258, 1_727_482),
+    "preresnet1001": (10_327_706, 10_476_922),
+    "preresnet200": (64_666_152, 64_834_472),
+    # [3, table 1] and its CIFAR nets, with the projections' batch normalisations.
+    "resnext50-32x4d": (25_028_904, 25_097_128),
+    "resnext29-8x64d": (34_426_698, 34_484_170),
 }
 
 # Multiply-adds as printed in [1, table 1]; v1.5 as its publishers print it.
@@ -84,6 +101,8 @@ DEPTHS = {
     "resnet101v1.5": 101,
     "resnet152v1.5": 152,
     "resnet50-course": 50,
+    "resnext50-32x4d": 50,
+    "resnext29-8x64d": 29,
 }
 
 
@@ -116,6 +135,11 @@ def test_parameters(network):
         ("resnet44", "0.66"),
         ("resnet56", "0.85"),
         ("resnet110", "1.7"),
+        ("resnet1202", "19.4"),
+        ("resnet164", "1.7"),
+        ("preresnet164", "1.7"),
+        ("resnet1001", "10.3"),
+        ("preresnet1001", "10.3"),
     ],
 )
 def test_cifar_parameters_round_to_the_published_ones(network, millions):
@@ -372,3 +396,9 @@ def test_parts_of_the_named_networks():
     assert RESNET34.unit == BASIC
     assert RESNET152.unit == BOTTLENECK
     assert [unit.stride_at for unit in (BOTTLENECK, NETWORKS["resnet50v1.5"].unit)] == [0, 1]
+
+
+def test_every_network_stands_in_one_group():
+    names = [name for group in FAMILY for name in group.networks]
+    assert len(names) == len(set(names)) == len(NETWORKS)
+    assert all(group.title and group.purpose for group in FAMILY)

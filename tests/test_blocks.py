@@ -1,10 +1,12 @@
 """The residual units against a few lines of NumPy, and against what the course checks."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 
-from resnet_keras.architectures import COURSE_STYLE, Style
+from resnet_keras.architectures import BOTTLENECK, COURSE_STYLE, Style
 from resnet_keras.blocks import (
     convolutional_block,
     identity_block,
@@ -104,7 +106,8 @@ def test_basic_identity_block_computes_relu_of_f_plus_x():
 
 @pytest.mark.parametrize("stride_at", [0, 1])
 def test_convolutional_block_computes_relu_of_f_plus_projection(stride_at):
-    model = model_of(convolutional_block, (7, 5, 3), 3, [2, 4, 6], 3, "a", s=2, stride_at=stride_at)
+    unit = replace(BOTTLENECK, stride_at=stride_at)
+    model = model_of(convolutional_block, (7, 5, 3), 3, [2, 4, 6], 3, "a", s=2, unit=unit)
     x = images(2, 7, 5, 3)
     strides = (2, 1) if stride_at == 0 else (1, 2)
     branch = relu(conv_bn(model, "3a_branch2a", x, strides[0]))
@@ -238,5 +241,6 @@ def test_zero_padded_shortcut_cannot_remove_channels():
 @pytest.mark.parametrize(("filters", "stride_at"), [([2, 4, 6], 1), ([4, 6], 0), ([4, 6], 1)])
 def test_an_even_kernel_may_carry_the_stride(filters, stride_at):
     x = keras.Input((5, 4, 3))
-    block = convolutional_block(x, 2, filters, 3, "a", s=2, stride_at=stride_at)
+    unit = replace(BOTTLENECK, stride_at=stride_at)
+    block = convolutional_block(x, 2, filters, 3, "a", s=2, unit=unit)
     assert block.shape == (None, 3, 2, 6)

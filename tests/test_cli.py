@@ -57,14 +57,23 @@ assert not {{"tensorflow", "keras", "jax"}} & set(sys.modules)
 def test_list_shows_parameters_and_multiply_adds(capsys):
     cli.main(["list"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == list(architectures.NETWORKS)
+    names = [line.split()[0] for line in lines if line.endswith(" M")]
+    assert names == [name for group in architectures.FAMILY for name in group.networks]
+    for group in architectures.FAMILY:
+        assert group.title in lines and group.purpose in lines
     (resnet50,) = (line for line in lines if line.startswith("resnet50 "))
     assert "25,557,032" in resnet50 and "3,858.0 M" in resnet50
 
 
 def test_list_by_pattern(capsys):
     cli.main(["list", "*v1.5"])
-    assert len(capsys.readouterr().out.splitlines()) == 1 + 3
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line.endswith(" M")] == [
+        "resnet50v1.5",
+        "resnet101v1.5",
+        "resnet152v1.5",
+    ]
+    assert sum(line.startswith("network ") for line in lines) == 1
 
 
 def refused(capsys, *arguments):

@@ -1,4 +1,4 @@
-"""Our BatchNormalization against Keras's, the zero-padded shortcut, and conv_bn."""
+"""Our BatchNormalization against Keras's, the zero-padded shortcut, convolutions."""
 
 import copy
 
@@ -10,7 +10,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from resnet_keras import layers
 from resnet_keras.architectures import Style
-from resnet_keras.layers import BatchNormalization, ZeroPaddedShortcut, conv_bn
+from resnet_keras.layers import (
+    BatchNormalization,
+    ZeroPaddedShortcut,
+    convolution,
+    normalization,
+)
 
 Stock = keras.layers.BatchNormalization
 FUSED = "FusedBatchNormV3"
@@ -540,7 +545,14 @@ def test_zero_padded_shortcut_keeps_half_precision(half):
     assert symbolic.dtype == half
 
 
-# conv_bn
+# convolution and normalization
+
+
+def conv_bn(x, filters, kernel_size, stride, branch, style, **bn):
+    """Both, named as the networks name them."""
+    conv_name, bn_name = (f"res{branch}", f"bn{branch}") if branch else ("conv1", "bn_conv1")
+    x = convolution(x, filters, kernel_size, stride, conv_name, style)
+    return normalization(x, bn_name, style, **bn)
 
 
 def conv_bn_model(kernel_size, stride, branch, style=STYLE, size=9, **bn):
