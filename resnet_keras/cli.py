@@ -79,7 +79,7 @@ def _table(networks: Mapping[str, architectures.Architecture]) -> Table:
 
 
 def train(
-    network: tyro.conf.Positional[str],
+    network: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="NETWORK")]],
     data: str = "digits",
     recipe: str = "quick",
     epochs: Count = None,
@@ -103,7 +103,7 @@ def train(
     The same command goes on with a run that was interrupted, and leaves a finished one alone.
 
     Args:
-        network: its name; `resnet-keras list` shows them all.
+        network: its name, such as resnet50; `resnet-keras list` shows them all.
         data: labelled images: digits.
         recipe: quick or paper-cifar10; the options below replace its values.
         epochs: passes over the training images.
@@ -136,13 +136,12 @@ def train(
 
     source = sources.find(data)
     with _quiet_tensorflow():
-        from resnet_keras import evaluation, report, training
+        from resnet_keras import evaluation, training
 
     training.train(network, source, chosen, folder, shortcut, start_over, _verbosity())
     measured = evaluation.read_evaluation(folder)
     if measured is None:
-        measured = evaluation.evaluate_run(folder, _verbosity())
-        report.write_report(folder)
+        measured = _measure(folder)
     _print_summary(folder, measured)
 
 
@@ -154,12 +153,17 @@ def evaluate(run: tyro.conf.Positional[Path]) -> None:
     """
     folder = Run(run)
     folder.read_details()
+    _print_summary(folder, _measure(folder))
+
+
+def _measure(run: Run) -> "Evaluation":
     with _quiet_tensorflow():
         from resnet_keras import evaluation, report
 
-    measured = evaluation.evaluate_run(folder, _verbosity())
-    report.write_report(folder)
-    _print_summary(folder, measured)
+    print("measuring the best model on the test images")
+    measured = evaluation.evaluate_run(run, verbose=1 if sys.stdout.isatty() else 0)
+    report.write_report(run)
+    return measured
 
 
 def predict(
@@ -254,7 +258,7 @@ def _print_summary(run: Run, measured: "Evaluation") -> None:
         f"({len(measured.mistakes)} of {measured.images} images wrong)"
         f"\nrun folder  {run}"
         "\nnext"
-        f"\n  {_command('python')} -m webbrowser {run.report}"
+        f"\n  {_command('python')} -m webbrowser {run.report.resolve().as_uri()}"
         f"\n  {_command('tensorboard')} --logdir {run.events} --host 127.0.0.1"
         f"\n  {_command('resnet-keras')} predict {run.folder / 'examples'}/*.png --run {run}"
     )

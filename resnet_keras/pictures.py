@@ -37,13 +37,14 @@ def curves(history: Sequence[Mapping[str, float]]) -> bytes:
         loss.yaxis.set_minor_locator(NullLocator())
     draw(error, "top1_error", scale=100)
     error.set(title="Top-1 error, %")
-    error.set_ylim(bottom=0)
+    error.set_ylim(0, 1.05 * max(error.dataLim.y1, 1))
     rates = [row["learning_rate"] for row in history]
     rate.plot(epochs, rates, color="#555555", marker=".", linewidth=1.8)
     rate.set(title="Learning rate")
     rate.set_ylim(bottom=0)
     for axes in (loss, error, rate):
         axes.set_xlabel("epoch")
+        axes.set_xlim(0.5, len(history) + 0.5)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

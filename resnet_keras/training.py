@@ -70,9 +70,8 @@ def train(
     if run.exists and not start_over:
         details = _check_same(run, details)
         if details.finished:
-            print(f"{run} is finished: {recipe.epochs} epochs")
+            print(f"{run} is finished (epochs: {recipe.epochs})")
             return
-    print(f"precision: {details.precision}")
 
     keras.utils.set_random_seed(recipe.seed)
     training = source.load("train", image_size)
@@ -89,12 +88,13 @@ def train(
         print(f"the run that was there is now {run.set_aside()}")
     if not run.exists:
         run.create(details)
+    print(f"precision: {details.precision}")
     history = _fit(model, training, validation, recipe, run, chosen, verbose)
     run.write_details(dataclasses.replace(details, finished=True))
     best = best_row(history)
     print(
-        f"best model: epoch {best['epoch']:.0f}, "
-        f"validation top-1 error {best['validation_top1_error']:.2%}"
+        f"kept as best: epoch {best['epoch']:.0f}, validation top-1 error "
+        f"{best['validation_top1_error']:.2%} (the latest within one standard error of the lowest)"
     )
 
 
@@ -116,7 +116,8 @@ def _check_same(run: Run, asked: RunDetails) -> RunDetails:
     if differences:
         raise InputError(
             f"{run} holds another run: {'; '.join(differences)}. "
-            "Name another folder (--run), or begin again (--start-over)"
+            "Name another folder (--run; with make RUN=), or begin again, which moves this one "
+            "aside (--start-over; with make START_OVER=1)"
         )
     return found
 
@@ -125,7 +126,8 @@ def _pairs(found: RunDetails, asked: RunDetails) -> Iterator[tuple[str, Any, Any
     for name in ("network", "shortcut", "data", "class_names", "image_size"):
         yield name, getattr(found, name), getattr(asked, name)
     for field in dataclasses.fields(Recipe):
-        yield field.name, getattr(found.recipe, field.name), getattr(asked.recipe, field.name)
+        if field.name != "image_size":  # the run's own tells what it came to
+            yield field.name, getattr(found.recipe, field.name), getattr(asked.recipe, field.name)
 
 
 @contextmanager

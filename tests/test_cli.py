@@ -124,7 +124,7 @@ def test_train_ends_with_error_folder_and_next_commands(trained):
     assert error.startswith(f"test error  {evaluation['top1_error']:.2%} top-1, ")
     assert run == "run folder  runs/one"
     assert heading == "next"
-    assert report.endswith(" -m webbrowser runs/one/report.html")
+    assert report.endswith(f" -m webbrowser {(folder / 'runs/one/report.html').as_uri()}")
     assert "tensorboard --logdir runs/one/tensorboard --host 127.0.0.1" in tensorboard
     assert predict.endswith("predict runs/one/examples/*.png --run runs/one")
     assert "precision: " in output
@@ -135,7 +135,7 @@ def test_train_again_does_nothing(trained, monkeypatch, capsys):
     before = {path: path.stat().st_mtime_ns for path in trained[0].rglob("*")}
     cli.main(TRAIN)
     output = capsys.readouterr().out
-    assert "runs/one is finished: 1 epochs" in output and "test error" in output
+    assert "runs/one is finished (epochs: 1)" in output and "test error" in output
     assert {path: path.stat().st_mtime_ns for path in trained[0].rglob("*")} == before
 
 

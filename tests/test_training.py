@@ -84,7 +84,7 @@ def test_learning_rate_in_the_history_is_the_schedules(finished):
 def test_a_finished_run_is_left_alone(finished, digits, capsys):
     before = contents(finished.folder)
     training.train("tiny", digits, RECIPE, finished, verbose=0)
-    assert "is finished: 2 epochs" in capsys.readouterr().out
+    assert "is finished (epochs: 2)" in capsys.readouterr().out
     assert contents(finished.folder) == before
 
 

@@ -25,7 +25,8 @@ def read_image(path: str | PathLike[str]) -> np.ndarray:
     except FileNotFoundError as error:
         raise InputError(f"no such image file. Received: {path}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"not an image that can be read. Received: {path} ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"not an image that can be read. Received: {path} ({reason})") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:
