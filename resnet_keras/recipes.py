@@ -71,7 +71,7 @@ class Recipe:
 
 
 QUICK = Recipe(
-    epochs=18,
+    epochs=24,
     batch_size=32,
     learning_rate=0.05,
     warmup_epochs=3,
