@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-import time
 
 import keras
 import numpy as np
@@ -299,9 +298,7 @@ def test_resnext_groups_its_middle_convolutions(network):
 @pytest.mark.slow
 def test_resnet1202_builds_learns_and_comes_back(tmp_path):
     limit = sys.getrecursionlimit()
-    start = time.perf_counter()
     model = create("resnet1202", input_shape=(8, 8, 3))
-    assert time.perf_counter() - start < 30
     assert sys.getrecursionlimit() == limit
     model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
     images, labels = IMAGE, np.array([1, 2])
