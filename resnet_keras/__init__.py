@@ -13,6 +13,7 @@ import wrapt
 if TYPE_CHECKING:
     from resnet_keras.architectures import NETWORKS, Architecture, list_models
     from resnet_keras.blocks import convolutional_block, identity_block
+    from resnet_keras.data.sources import Arrays
     from resnet_keras.errors import InputError
     from resnet_keras.layers import BatchNormalization
     from resnet_keras.models import (
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         load_model,
     )
     from resnet_keras.recipes import RECIPES, Recipe
+    from resnet_keras.recomputation import recompute
     from resnet_keras.runs import Run
     from resnet_keras.training import train
 
@@ -35,6 +37,7 @@ __version__ = version("resnet-keras")
 _HOMES = {
     "architectures": ("NETWORKS", "Architecture", "list_models"),
     "blocks": ("convolutional_block", "identity_block"),
+    "data.sources": ("Arrays",),
     "errors": ("InputError",),
     "layers": ("BatchNormalization",),
     "models": (
@@ -49,6 +52,7 @@ _HOMES = {
         "load_model",
     ),
     "recipes": ("RECIPES", "Recipe"),
+    "recomputation": ("recompute",),
     "runs": ("Run",),
     "training": ("train",),
 }
@@ -58,6 +62,7 @@ __all__ = [
     "NETWORKS",
     "RECIPES",
     "Architecture",
+    "Arrays",
     "BatchNormalization",
     "InputError",
     "Recipe",
@@ -74,6 +79,7 @@ __all__ = [
     "identity_block",
     "list_models",
     "load_model",
+    "recompute",
     "train",
 ]
 
@@ -97,3 +103,4 @@ def _register_custom_objects(_keras: ModuleType) -> None:
     """
     import_module(f"{__name__}.layers")
     import_module(f"{__name__}.optimizers")
+    import_module(f"{__name__}.recomputation")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from resnet_keras.evaluation import Evaluation
 
 RUNS = Path("runs")
+BACKENDS = ("tensorflow", "jax")
 
 # Options that replace one value of the recipe; None leaves it.
 _of_recipe = "(default: the recipe's)"
@@ -97,6 +98,7 @@ def train(
         tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/NETWORK-DATA-RECIPE)"),
     ] = None,
     start_over: bool = False,
+    recompute: bool = False,
 ) -> None:
     """Train a network, measure it on the test images and write its report.
 
@@ -116,6 +118,7 @@ def train(
         shortcut: option A, B or C in place of the network's own.
         run: the run folder.
         start_over: move the run folder aside if there is one, and begin again.
+        recompute: save memory, for a second forward pass a step; deep nets then fit.
     """
     architectures.find(network, shortcut)
     values = {
@@ -138,7 +141,7 @@ def train(
     with _quiet_tensorflow():
         from resnet_keras import evaluation, training
 
-    training.train(network, source, chosen, folder, shortcut, start_over, _verbosity())
+    training.train(network, source, chosen, folder, shortcut, start_over, _verbosity(), recompute)
     measured = evaluation.read_evaluation(folder)
     if measured is None:
         measured = _measure(folder)
@@ -221,6 +224,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:  # a full disk, say
         print(f"resnet-keras: error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except ModuleNotFoundError as error:
+        if error.name not in BACKENDS:
+            raise
+        print(
+            f"resnet-keras: error: Keras is set to compute with {error.name}, which is not "
+            f"installed. Install it, or set KERAS_BACKEND; accepted: {', '.join(BACKENDS)}",
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("resnet-keras: interrupted; the same command goes on", file=sys.stderr)
         raise SystemExit(130) from None

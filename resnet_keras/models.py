@@ -2,11 +2,9 @@
 
 import json
 import re
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
@@ -25,6 +23,7 @@ from resnet_keras.blocks import (
 )
 from resnet_keras.errors import InputError
 from resnet_keras.layers import convolution, normalization
+from resnet_keras.recursion import recursion_for
 
 LAYERS_PER_CONVOLUTION = 4  # itself, BN, ReLU, and now and then padding or an addition
 FINAL = "_final"  # names what follows the last unit of a pre-activated network
@@ -91,22 +90,8 @@ def build(
         x = _residual_unit(x, unit, architecture)
     x = activation(x, architecture.unit.ordering.first, FINAL, architecture.style)
     outputs = _head(x, architecture, head)
-    with _recursion_for(layers=LAYERS_PER_CONVOLUTION * architecture.depth):
+    with recursion_for(layers=LAYERS_PER_CONVOLUTION * architecture.depth):
         return keras.Model(inputs, outputs, name=name)
-
-
-@contextmanager
-def _recursion_for(layers: int) -> Iterator[None]:
-    """Lets Keras walk a graph of so many layers, which it does by recursion; not for longer.
-
-    A network of more than some 300 layers would pass Python's limit.
-    """
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, 1000 + 2 * layers))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(before)
 
 
 def _normalize(x: Any, preprocessing: Preprocessing) -> Any:
@@ -279,7 +264,7 @@ def features(model: keras.Model) -> keras.Model:
         raise InputError(
             f"the model has no residual stages by this package's names. Received: {model.name!r}"
         )
-    with _recursion_for(len(model.layers)):
+    with recursion_for(len(model.layers)):
         return keras.Model(model.input, ends, name=f"{model.name}_features")
 
 
@@ -295,7 +280,7 @@ def load_model(path: str | PathLike[str]) -> keras.Model:
     if not zipfile.is_zipfile(path):
         raise InputError(f"not a .keras file, or a truncated one. Received: {path}")
     try:
-        with _recursion_for(_check_archive(path)):
+        with recursion_for(_check_archive(path)):
             return keras.saving.load_model(path)
     except (*UNREADABLE, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from resnet_keras import optimizers, pictures, precision
+from resnet_keras import optimizers, pictures, precision, recomputation
 from resnet_keras.architectures import Architecture, find
 from resnet_keras.data.sources import Source, Split
 from resnet_keras.errors import InputError
@@ -32,6 +32,7 @@ def train(
     shortcut: str | None = None,
     start_over: bool = False,
     verbose: int | str = "auto",
+    recompute: bool = False,
 ) -> None:
     """Trains a network into a run folder, or goes on with a run that was interrupted.
 
@@ -48,6 +49,7 @@ def train(
         shortcut: option "A", "B" or "C" in place of the network's own.
         start_over: move a run that is in the folder aside, and begin again.
         verbose: of Keras's progress bar: 0 none, 1 a bar, 2 a line an epoch, "auto" either.
+        recompute: keep fewer activations, see recomputation.py; the weights come out the same.
 
     Raises:
         InputError: the arguments do not fit each other, the folder holds another run or is damaged,
@@ -89,7 +91,7 @@ def train(
     if not run.exists:
         run.create(details)
     print(f"precision: {details.precision}")
-    history = _fit(model, training, validation, recipe, run, chosen, verbose)
+    history = _fit(model, training, validation, recipe, run, chosen, recompute, verbose)
     run.write_details(dataclasses.replace(details, finished=True))
     best = best_row(history)
     print(
@@ -148,42 +150,36 @@ def _fit(
     recipe: Recipe,
     run: Run,
     chosen: precision.Precision,
+    recompute: bool,
     verbose: int | str,
 ) -> list[HistoryRow]:
-    from resnet_keras.data.tf_pipeline import steps_per_epoch, training_batches
-
-    steps = steps_per_epoch(len(training), recipe.batch_size)
+    steps = training.steps_per_epoch(recipe.batch_size)
+    optimizer = optimizers.optimizer(recipe, steps, chosen.loss_scaling)
     history: list[HistoryRow] = []
     if run.last_model.exists():
         model = load_model(run.last_model)
-        epochs_done = int(model.optimizer.iterations) // steps
+        optimizer = model.optimizer
+        epochs_done = int(optimizer.iterations) // steps
         history = run.read_history()[:epochs_done]
         print(f"{run} was interrupted; going on after epoch {epochs_done}")
-    else:
-        model.compile(
-            optimizer=optimizers.optimizer(recipe, steps, chosen.loss_scaling),
-            loss=keras.losses.SparseCategoricalCrossentropy(),
-            metrics=[
-                keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-                keras.metrics.SparseTopKCategoricalAccuracy(5, name="top5_accuracy"),
-            ],
-            jit_compile=chosen.jit_compile,
-        )
-    batches = training_batches(
-        training,
-        batch_size=recipe.batch_size,
-        epochs=recipe.epochs,
-        seed=recipe.seed,
-        shift=recipe.shift,
-        flip=recipe.flip,
-        first_epoch=len(history),
+    if recompute:
+        model = recomputation.recompute(model)
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(),
+        metrics=[
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            keras.metrics.SparseTopKCategoricalAccuracy(5, name="top5_accuracy"),
+        ],
+        jit_compile=chosen.jit_compile,
     )
+    batches = _training_batches(training, recipe, first_epoch=len(history))
     with ExitStack() as stack:
         training_log = stack.enter_context(EventLog(run.events / "training"))
         validation_log = stack.enter_context(EventLog(run.events / "validation"))
         if not history:
             training_log.graph(model)
-            images = next(batches.take(1).as_numpy_iterator())[0][:GRID_IMAGES]
+            images = np.asarray(next(iter(batches))[0])[:GRID_IMAGES]
             training_log.image(0, "augmented_inputs", image_grid(images))
         recorder = Recorder(
             run, history, steps * recipe.batch_size, len(validation), training_log, validation_log
@@ -203,6 +199,22 @@ def _fit(
         picture = pictures.confusion_matrix(np.array(matrix), names)
         validation_log.image(recipe.epochs, "confusion_matrix", pictures.pixels(picture))
     return recorder.history
+
+
+def _training_batches(split: Split, recipe: Recipe, first_epoch: int) -> Any:
+    if keras.backend.backend() == "tensorflow":
+        from resnet_keras.data.tf_pipeline import training_batches
+    else:
+        from resnet_keras.data.numpy_pipeline import training_batches
+    return training_batches(
+        split,
+        batch_size=recipe.batch_size,
+        epochs=recipe.epochs,
+        seed=recipe.seed,
+        shift=recipe.shift,
+        flip=recipe.flip,
+        first_epoch=first_epoch,
+    )
 
 
 class Recorder(keras.callbacks.Callback):
