@@ -107,11 +107,12 @@ build: $(DEV) ## the wheel, in dist/
 
 .PHONY: lock
 lock: $(BIN)/uv ## refresh requirements.txt and requirements/: ARGS=--upgrade for the newest
-	$(LOCK) -o requirements.txt
+	$(LOCK) --extra tensorflow -o requirements.txt
+	$(LOCK) --extra jax -c requirements.txt -o requirements/jax.txt
 	$(LOCK) --extra gpu -c requirements.txt -o requirements/gpu.txt
-	$(LOCK) --extra dev -c requirements.txt -o requirements/dev.txt
-	$(LOCK) --extra notebooks -c requirements/dev.txt -o requirements/notebooks.txt
-	$(LOCK) --extra peers -c requirements/dev.txt -c requirements/notebooks.txt \
+	$(LOCK) --extra tensorflow --extra dev -c requirements.txt -o requirements/dev.txt
+	$(LOCK) --extra tensorflow --extra notebooks -c requirements/dev.txt -o requirements/notebooks.txt
+	$(LOCK) --extra tensorflow --extra peers -c requirements/dev.txt -c requirements/notebooks.txt \
 		$(TORCH_CUDA:%=--no-emit-package %) -o requirements/peers.txt
 
 .PHONY: clean

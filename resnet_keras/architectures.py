@@ -289,6 +289,11 @@ class Architecture:
             raise InputError(
                 "manipulations and stochastic depth need shortcuts. Received: a plain network"
             )
+        if self.manipulation and self.shortcut == OPTION_C:
+            raise InputError(
+                "manipulations are of shortcuts without a convolution. Received: option C, which "
+                "projects everywhere; accepted: options A and B"
+            )
         if self.style.zero_init_last_gamma and not self.is_residual:
             raise InputError(
                 "zero_init_last_gamma would make every unit of a network without shortcuts give "

@@ -7,7 +7,7 @@ import numpy as np
 
 from resnet_keras.data import sources
 from resnet_keras.data.images import resize
-from resnet_keras.data.sources import Split
+from resnet_keras.data.sources import Source, Split
 from resnet_keras.errors import InputError
 from resnet_keras.models import load_model, model_name
 from resnet_keras.runs import Run
@@ -123,17 +123,28 @@ def classify(
     return [(class_names[index], float(probabilities[index])) for index in order]
 
 
-def evaluate_run(run: Run, verbose: int | str = "auto") -> Evaluation:
+def evaluate_run(run: Run, verbose: int | str = "auto", source: Source | None = None) -> Evaluation:
     """Measures a run's best model on the test images, and keeps the result in the run folder.
 
     An example image of every class is kept beside it, as examples/<class>.png.
 
+    Args:
+        run: the run folder.
+        verbose: of the progress bar, as in Keras.
+        source: of the test images; None finds it by the name that the run tells.
+
     Raises:
-        InputError: there is no such run, it has no model yet, or its folder is damaged.
+        InputError: there is no such run, it has no model yet, its folder is damaged, or the source
+            is another one than it was trained on.
     """
     details = run.read_details()
+    source = source or sources.find(details.data)
+    if source.name != details.data:
+        raise InputError(
+            f"{run} was trained on other data. Received: {source.name}; accepted: {details.data}"
+        )
     model = load_run_model(run)
-    test = sources.find(details.data).load("test", details.image_size)
+    test = source.load("test", details.image_size)
     evaluation = evaluate(model, test, verbose)
     write_evaluation(run, evaluation)
     for label, class_name in enumerate(details.class_names):

@@ -245,6 +245,11 @@ def test_plain_networks_have_no_shortcut_to_manipulate(changes):
         dataclasses.replace(TINY, shortcut=architectures.NO_SHORTCUT, **changes)
 
 
+def test_projections_are_not_manipulated():
+    with pytest.raises(InputError, match="Received: option C"):
+        dataclasses.replace(TINY, shortcut=architectures.OPTION_C, manipulation=Scaling())
+
+
 # --- ResNeXt ---
 
 

@@ -22,11 +22,11 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 LISTS = {
-    "requirements.txt": PROJECT["dependencies"],
-    **{
-        f"requirements/{extra}.txt": PROJECT["dependencies"] + packages
-        for extra, packages in EXTRAS.items()
-    },
+    ("requirements.txt" if extra == "tensorflow" else f"requirements/{extra}.txt"): [
+        *PROJECT["dependencies"],
+        *packages,
+    ]
+    for extra, packages in EXTRAS.items()
 }
 
 
@@ -60,8 +60,13 @@ def make(*arguments, folder=ROOT, **variables):
 
 
 def test_every_extra_has_its_requirements_list():
-    listed = {path.name for path in (ROOT / "requirements").iterdir()}
-    assert listed == {f"{extra}.txt" for extra in EXTRAS}
+    listed = {f"requirements/{path.name}" for path in (ROOT / "requirements").iterdir()}
+    assert {"requirements.txt", *listed} == set(LISTS)
+
+
+def test_jax_needs_no_tensorflow():
+    pinned = pins("requirements/jax.txt")
+    assert "jax" in pinned and not [name for name in pinned if "tensorflow" in name]
 
 
 @pytest.mark.parametrize("path", LISTS)

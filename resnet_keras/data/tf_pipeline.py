@@ -7,11 +7,6 @@ import tensorflow as tf
 from resnet_keras.data.sources import Split
 
 
-def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Full batches in one pass; the few images left over differ from epoch to epoch."""
-    return max(images // batch_size, 1)
-
-
 def training_batches(
     split: Split,
     *,
@@ -35,7 +30,7 @@ def training_batches(
         Pairs of images (batch, size, size, 3) uint8 and labels (batch,) int64.
     """
     batch_size = min(batch_size, len(split))
-    steps = steps_per_epoch(len(split), batch_size)
+    steps = split.steps_per_epoch(batch_size)
     images, labels = tf.constant(split.images), tf.constant(split.labels)
 
     def batch(step: Any) -> tuple[Any, Any]:
