@@ -1,0 +1,243 @@
+"""The JAX backend: the same answers, and the whole way of a training run without TensorFlow."""
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import TINY
+from sklearn.datasets import load_sample_images
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from resnet_keras.architectures import (
+    BN_AFTER_ADDITION,
+    NETWORKS,
+    RELU_BEFORE_ADDITION,
+    RELU_ONLY_PREACTIVATION,
+    Gating,
+    Scaling,
+    ShortcutDropout,
+    find,
+)
+from resnet_keras.models import Classifier, build, load_model
+from resnet_keras.runs import Run
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command, cwd=None, **variables):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    finished = subprocess.run(
+        [str(part) for part in command],
+        check=False,
+        cwd=cwd,
+        env={**environment, **variables},
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+
+LOGITS = """
+import sys
+from pathlib import Path
+import keras
+import numpy as np
+from resnet_keras import load_model
+
+assert keras.backend.backend() == "jax"
+for path in sorted(Path(sys.argv[1]).glob("*.keras")):
+    images = np.load(path.with_suffix(".npy"))
+    np.save(path.with_suffix(".logits.npy"), load_model(path).predict(images, verbose=0))
+"""
+
+
+def photographs(count, size):
+    """Crops of real ones: of noise every image is like another to a deep network, and batch
+    normalisation would blow up rounding errors.
+    """
+    random = np.random.default_rng(0)
+    crops = []
+    for photograph in itertools.islice(itertools.cycle(load_sample_images().images), count):
+        top, left = (random.integers(0, side - size) for side in photograph.shape[:2])
+        crops.append(photograph[top : top + size, left : left + size])
+    return np.stack(crops)
+
+
+def settled(architecture, size):
+    """A network of random weights that is as well conditioned as a trained one.
+
+    Its moving statistics are those of some images, and its branches are weaker than its shortcuts:
+    with random ones as strong, each unit of a hundred amplifies rounding errors.
+    """
+    style = architecture.style
+    quick = build(
+        replace(architecture, style=replace(style, bn_momentum=0.0)),
+        (size, size, 3),
+        Classifier(10, activation=None),
+    )
+    last = "abc"[len(architecture.unit.widths) - 1]
+    for layer in quick.layers:
+        if architecture.is_residual and re.fullmatch(rf"bn.*_branch2{last}", layer.name):
+            layer.gamma.assign(layer.gamma * 0.25)
+    images = photographs(32, size)
+    quick(images, training=True)
+    model = build(architecture, (size, size, 3), Classifier(10, activation=None))
+    model.set_weights(quick.get_weights())
+    return model, images[:4]
+
+
+def with_ordering(ordering):
+    return replace(TINY, unit=replace(TINY.unit, ordering=ordering))
+
+
+SMALL = {
+    "option-a": TINY,
+    "option-b": replace(TINY, shortcut=NETWORKS["resnet18"].shortcut),
+    "bn-after-addition": with_ordering(BN_AFTER_ADDITION),
+    "relu-before-addition": with_ordering(RELU_BEFORE_ADDITION),
+    "relu-only-preactivation": with_ordering(RELU_ONLY_PREACTIVATION),
+    "scaled": replace(TINY, manipulation=Scaling()),
+    "gated": replace(TINY, manipulation=Gating(-1.0, gates_branch=True)),
+    "gated-shortcut": replace(TINY, manipulation=Gating(-1.0, gates_branch=False)),
+    "dropped": replace(TINY, manipulation=ShortcutDropout()),
+    "stochastic": replace(TINY, final_survival=0.5),
+}
+NAMED = {
+    "resnet18": 64,
+    "resnet34": 64,
+    "resnet50": 64,
+    "resnet50v1.5": 64,
+    "resnet50-course": 64,
+    "plain18": 64,
+    "resnet20": 32,
+    "resnet110": 32,
+    "resnet164": 32,
+    "plain20": 32,
+    "preresnet110": 32,
+    "preresnet164": 32,
+    "resnext29-8x64d": 32,
+    "resnext50-32x4d": 64,
+}
+
+
+def assert_same_logits(folder, networks):
+    expected = {}
+    for name, (architecture, size) in networks.items():
+        model, images = settled(architecture, size)
+        model.save(folder / f"{name}.keras")
+        np.save(folder / f"{name}.npy", images)
+        expected[name] = model.predict(images, verbose=0)
+    run(sys.executable, "-c", LOGITS, folder, KERAS_BACKEND="jax")
+    for name, logits in expected.items():
+        found = np.load(folder / f"{name}.logits.npy")
+        assert logits.std() > 0.01, name
+        np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_variants_give_the_same_logits_on_jax(tmp_path):
+    assert_same_logits(tmp_path, {name: (network, 16) for name, network in SMALL.items()})
+
+
+@pytest.mark.slow
+def test_named_networks_give_the_same_logits_on_jax(tmp_path):
+    assert_same_logits(tmp_path, {name: (find(name), size) for name, size in NAMED.items()})
+
+
+RECOMPUTATION = """
+import keras
+import numpy as np
+from resnet_keras import build, recompute
+from resnet_keras.architectures import RESNET20
+from resnet_keras.models import Classifier
+from dataclasses import replace
+
+images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype("uint8")
+labels = np.arange(4)
+states = []
+for wrap in (lambda model: model, recompute):
+    keras.utils.set_random_seed(0)
+    model = wrap(build(replace(RESNET20, final_survival=0.5), (16, 16, 3), Classifier(4)))
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    for _ in range(2):
+        model.train_on_batch(images, labels)
+    states.append([np.asarray(variable) for variable in model.variables])
+assert len(states[0]) == len(states[1])
+for one, other in zip(*states):
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+"""
+
+
+@pytest.mark.slow
+def test_recomputation_on_jax():
+    run(sys.executable, "-c", RECOMPUTATION, KERAS_BACKEND="jax")
+
+
+TRAINING = """
+import dataclasses, importlib.util, json, sys
+import numpy as np
+import resnet_keras
+from resnet_keras.evaluation import evaluate_run
+
+for package in ("tensorflow", "torch"):
+    assert importlib.util.find_spec(package) is None, package
+from sklearn.datasets import load_digits
+
+digits = load_digits()
+images = np.rint(np.kron(digits.images, np.ones((1, 2, 2))) * 255 / 16).astype("uint8")
+source = resnet_keras.Arrays(
+    (images[:1400], digits.target[:1400]), (images[1400:], digits.target[1400:])
+)
+run = resnet_keras.Run("run")
+recipe = dataclasses.replace(resnet_keras.RECIPES["quick"], epochs=8, precision="float32")
+resnet_keras.train("resnet20", source, recipe, run, verbose=0)
+evaluation = evaluate_run(run, 0, source)
+test = source.load("test", 16)
+np.save("images.npy", test.images)
+np.save("probabilities.npy", resnet_keras.load_model("run/best.keras").predict(test.images))
+print(json.dumps({"top1_error": evaluation.top1_error, "image_size": source.image_size}))
+"""
+
+
+@pytest.mark.slow
+def test_trains_without_tensorflow(tmp_path):
+    environment = tmp_path / "environment"
+    run(sys.executable, "-m", "venv", environment)
+    pip = [environment / "bin" / "python", "-m", "pip", "install", "-q"]
+    run(*pip, "-r", ROOT / "requirements" / "jax.txt")
+    run(*pip, "--no-deps", ROOT)
+    printed = run(environment / "bin" / "python", "-c", TRAINING, cwd=tmp_path, KERAS_BACKEND="jax")
+    found = json.loads(printed.splitlines()[-1])
+    assert found["top1_error"] < 0.3  # 0.9 by chance
+
+    # From here on in this process, under TensorFlow.
+    assert keras.backend.backend() == "tensorflow"
+    trained = Run(tmp_path / "run")
+    assert trained.read_details().finished and len(trained.read_history()) == 8
+    events = EventAccumulator(str(trained.events / "training")).Reload()
+    assert [event.step for event in events.Tensors("loss")] == list(range(1, 9))
+    assert events.Images("augmented_inputs")
+    model = load_model(trained.best_model)
+    probabilities = model.predict(np.load(tmp_path / "images.npy"), verbose=0)
+    expected = np.load(tmp_path / "probabilities.npy")
+    np.testing.assert_allclose(probabilities, expected, atol=1e-4)
+
+    # The command line says which backend is missing.
+    script = environment / "bin" / "resnet-keras"
+    refused = subprocess.run(
+        [script, "train", "resnet20", "--run", tmp_path / "other"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+    )
+    assert refused.returncode == 2
+    assert "compute with tensorflow, which is not installed" in refused.stderr
