@@ -101,6 +101,14 @@ test-all: $(DEV) ## all tests
 bench: $(RUNTIME) ## time a training step beside stock Keras
 	$(BIN)/python benchmarks/training_step.py $(ARGS)
 
+.PHONY: family-bench
+family-bench: $(RUNTIME) ## time very deep networks, recomputation and ResNeXt
+	$(BIN)/python benchmarks/family_step.py $(ARGS)
+
+.PHONY: pictures
+pictures: $(RUNTIME) ## draw the pictures of docs/family.md anew
+	$(BIN)/python docs/draw_family.py
+
 .PHONY: build
 build: $(DEV) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --no-isolation

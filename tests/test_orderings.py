@@ -5,6 +5,8 @@ import sys
 
 import keras
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import tensorflow as tf
 
@@ -15,6 +17,7 @@ from resnet_keras.architectures import (
     BOTTLENECK,
     FULL_PREACTIVATION,
     NETWORKS,
+    OPTION_B,
     ORIGINAL,
     RELU_BEFORE_ADDITION,
     RELU_ONLY_PREACTIVATION,
@@ -295,6 +298,30 @@ def test_resnext_groups_its_middle_convolutions(network):
     # 32x4d: 32 groups of 4 channels in stage 2; 8x64d: 8 of 64.
     width = model.get_layer("res2a_branch2b").filters // architecture.unit.groups
     assert width == {"resnext50-32x4d": 4, "resnext29-8x64d": 64}[network]
+
+
+@pytest.mark.filterwarnings("ignore")  # tf2onnx is older than today's NumPy
+def test_resnext_is_plain_onnx(tmp_path):
+    unit = dataclasses.replace(NETWORKS["resnext50-32x4d"].unit, groups=4)
+    architecture = dataclasses.replace(TINY, unit=unit, shortcut=OPTION_B, filters=(8, 16))
+    model = build(architecture, (16, 16, 3), Classifier(3, activation=None))
+    path = tmp_path / "resnext.onnx"
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype("float32")
+    expected = model.predict(pixels, verbose=0)
+    model.export(path, format="onnx", verbose=False)
+    graph = onnx.load(path).graph
+    assert {node.domain for node in graph.node} == {""}
+    groups = [
+        attribute.i
+        for node in graph.node
+        for attribute in node.attribute
+        if node.op_type == "Conv" and attribute.name == "group"
+    ]
+    assert groups.count(4) == sum(architecture.blocks)
+    assert len(groups) == sum(node.op_type == "Conv" for node in graph.node)
+    session = onnxruntime.InferenceSession(path)
+    (found,) = session.run(None, {session.get_inputs()[0].name: pixels})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 # --- very deep ---
