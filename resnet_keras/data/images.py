@@ -111,6 +111,19 @@ def inspect(data: bytes) -> tuple[np.ndarray, bool]:
         raise UnreadableImageError(str(error) or type(error).__name__) from error
 
 
+def shorter_side(data: bytes) -> int:
+    """Reads from its header how many pixels the shorter side of an image has.
+
+    Raises:
+        UnreadableImageError: there is no such header.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return min(image.size)
+    except _BROKEN as error:
+        raise UnreadableImageError("no image format") from error
+
+
 def _is_plain(image: Image.Image, data: bytes) -> bool:
     if image.getexif().get(_EXIF_ORIENTATION, 1) != 1 or image.mode not in ("RGB", "L"):
         return False

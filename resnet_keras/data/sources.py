@@ -1,12 +1,21 @@
 """Where labelled images come from. A source yields NumPy arrays, one split at a time."""
 
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from resnet_keras.data.arrays import Arrays
-from resnet_keras.data.splits import ArraySplit, Source, Split, SplitName
+from resnet_keras.data.folder import Folder
+from resnet_keras.data.hdf5 import Hdf5, files_in
+from resnet_keras.data.splits import SPLIT_NAMES, ArraySplit, Source, Split, SplitName
+from resnet_keras.data.tfds_source import Tfds
 from resnet_keras.errors import InputError
 
-__all__ = ["Arrays", "Digits", "Source", "Split", "SplitName", "find"]
+__all__ = ["Arrays", "Digits", "Folder", "Hdf5", "Source", "Split", "SplitName", "Tfds", "find"]
 
 
 class Digits:
@@ -44,15 +53,85 @@ class Digits:
         return {"train": train, "validation": validation, "test": test}
 
 
-SOURCES: dict[str, Source] = {"digits": Digits()}
+SPELLINGS = (
+    "digits, cifar10, cifar100, imagenet2012, tfds:NAME[/CONFIG][:VERSION][,SPLIT=PART…], "
+    "a folder of class folders[,validation=FRACTION][,test=FRACTION][,seed=NUMBER], "
+    "an .h5 file or a folder of two"
+)
+OF_TFDS = ("cifar10", "cifar100", "imagenet2012")  # go by their bare names
 
 
 def find(data: str) -> Source:
-    """The source of a name.
+    """The source that --data spells.
+
+    - "digits"
+    - "cifar10", "cifar100", "imagenet2012", "tfds:food101", "tfds:imagenet_resized/32x32", and with
+      splits as TFDS spells them: "cifar10,train=train[:80%],validation=train[80%:]"
+    - a folder with a folder for every class, "photos" or "photos,validation=0.2,seed=1"
+    - the course's HDF5 files: a file, or the folder with a train_*.h5 and a test_*.h5
+
+    A folder that is called like a data set is meant by "./digits".
 
     Raises:
-        InputError: there is no such source.
+        InputError: there is no such source, or it cannot be used; the source's class tells more.
     """
-    if data not in SOURCES:
-        raise InputError(f"unknown data. Received: {data!r}; accepted: {', '.join(SOURCES)}")
-    return SOURCES[data]
+    if data == "digits":
+        return Digits()
+    name, *options = data.split(",")
+    if name in OF_TFDS or name.startswith("tfds:"):
+        return Tfds(name.removeprefix("tfds:"), _splits(options))
+    if os.path.exists(os.path.expanduser(data)):  # commas and all
+        name, options = data, []
+    path = Path(os.path.expanduser(name))
+    if not os.path.exists(path) and os.sep not in name:
+        near = difflib.get_close_matches(name, ("digits", *OF_TFDS, *_beside(path)), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"unknown data. Received: {data!r}; accepted: {SPELLINGS}{hint}")
+    if not os.path.exists(path):
+        raise InputError(f"no such file or folder. Received: {data!r}; accepted: {SPELLINGS}")
+    try:
+        of_hdf5 = path.is_file() or bool(files_in(path))
+    except OSError as error:
+        raise InputError(
+            f"no folder that can be read. Received: {path} ({error.strerror}); "
+            "accepted: a folder of class folders or of two .h5 files"
+        ) from error
+    if not of_hdf5:
+        return Folder(path, **_fractions(options))
+    if options:
+        raise InputError(f"HDF5 files take no options. Received: {data!r}; accepted: {name!r}")
+    return Hdf5(path)
+
+
+def _splits(options: Sequence[str]) -> dict[SplitName, str]:
+    known: dict[str, SplitName] = {split: split for split in SPLIT_NAMES}
+    splits: dict[SplitName, str] = {}
+    for option in options:
+        name, _, part = option.partition("=")
+        if name not in known or not part:
+            raise InputError(
+                f"no choice of a split. Received: {option!r}; accepted: "
+                f"{', '.join(f'{split}=PART' for split in known)}, such as train=train[:80%]"
+            )
+        splits[known[name]] = part
+    return splits
+
+
+def _fractions(options: Sequence[str]) -> dict[str, Any]:
+    kinds = {"validation": float, "test": float, "seed": int}
+    values = {}
+    for option in options:
+        name, _, value = option.partition("=")
+        try:
+            values[name] = kinds[name](value)
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"no option of a folder. Received: {option!r}; "
+                "accepted: validation=0.1, test=0.1, seed=0"
+            ) from error
+    return values
+
+
+def _beside(path: Path) -> list[str]:
+    """What there is that a mistyped path may mean."""
+    return [child.name for child in path.parent.iterdir() if child.is_dir()]

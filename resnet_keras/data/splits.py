@@ -1,20 +1,37 @@
 """Labelled images with random access: arrays of one size, or image files that are still encoded."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, Self
 
 import numpy as np
 
-from resnet_keras.data.images import decode, resize
+from resnet_keras.data.images import UnreadableImageError, decode, resize, shorter_side
 from resnet_keras.errors import InputError
 
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
+TYPICAL_OF = 64  # images are opened to learn how large the images of a set are
+
+
 class MissingSplitError(InputError):
     """A source has no images for a split."""
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """Something in the data that cannot be used.
+
+    Attributes:
+        path: its file or folder, or "train image 17" where images are no files.
+        reason: what is wrong with it.
+    """
+
+    path: str
+    reason: str
 
 
 class Split(Protocol):
@@ -35,6 +52,10 @@ class Split(Protocol):
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Full batches in one pass; the few images left over differ from epoch to epoch."""
+        ...
+
+    def take(self, indices: np.ndarray, labels: np.ndarray | None = None) -> Self:
+        """Gives some of the images, in the order of `indices`; `labels` replace theirs."""
         ...
 
 
@@ -93,6 +114,9 @@ class ArraySplit(_Labelled):
     def image(self, index: int) -> np.ndarray:
         return self.images[index]
 
+    def take(self, indices: np.ndarray, labels: np.ndarray | None = None) -> "ArraySplit":
+        return ArraySplit(self.images[indices], self.labels[indices] if labels is None else labels)
+
 
 @dataclass(frozen=True)
 class EncodedSplit(_Labelled):
@@ -117,6 +141,31 @@ class EncodedSplit(_Labelled):
 
     def image(self, index: int) -> np.ndarray:
         return decode(self.read(index))
+
+    def take(self, indices: np.ndarray, labels: np.ndarray | None = None) -> "EncodedSplit":
+        read, paths = self.read, self.paths
+        return replace(
+            self,
+            read=lambda index: read(int(indices[index])),
+            labels=self.labels[indices] if labels is None else labels,
+            paths=None if paths is None else [paths[index] for index in indices],
+            plain=None if self.plain is None else self.plain[indices],
+            stamp=None,
+        )
+
+    def typical_size(self) -> int:
+        """The median of the shorter sides of some images, in pixels.
+
+        Raises:
+            InputError: none of them can be read.
+        """
+        sides = []
+        for index in np.unique(np.linspace(0, len(self) - 1, TYPICAL_OF, dtype=int)):
+            with suppress(UnreadableImageError, OSError):  # the checks tell of these
+                sides.append(shorter_side(self.read(int(index))))
+        if not sides:
+            raise InputError(f"no image can be read. Received: {len(self)} images")
+        return int(np.median(sides))
 
 
 def resized(split: Split, image_size: int) -> ArraySplit:
