@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 from resnet_keras.data import checks, sources
 from resnet_keras.data.arrays import Arrays
@@ -310,7 +310,7 @@ def test_empty_class_folders(tmp_path):
         check(source)
     assert reasons(error) == {
         "empty": "a class folder without images",
-        "tiffs": "a class folder without images (1 files of other kinds)",
+        "tiffs": "a class folder without images (files of other kinds: 1)",
     }
     checked = check(source, skip_bad_images=True)
     assert checked.class_names == ("a", "b") and len(checked.skipped) == 2
@@ -445,9 +445,29 @@ def test_a_right_that_is_granted_later_counts(nobody):
     assert check(Folder(root)).skipped == ()
 
 
-def test_tiff_tags_in_a_photograph_do_no_harm():
-    assert TiffImagePlugin.OPEN_INFO  # the format that EXIF data borrows from
+def test_fingerprints_tell_data_apart_and_not_its_place(tmp_path):
+    def fingerprint(root):
+        return check(Folder(root)).fingerprint
+
+    root = folder_with(tmp_path / "one", {"c.jpg": PLAIN["colour.jpg"]})
+    before = fingerprint(root)
+    root.rename(tmp_path / "two")
+    root = tmp_path / "two"
+    assert fingerprint(root) == before
+    (root / "a" / "c.jpg").write_bytes(PLAIN["grey.jpg"])
+    assert fingerprint(root) != before
+    (root / "a" / "c.jpg").rename(root / "b" / "c.jpg")
+    (root / "b" / "c.jpg").write_bytes(PLAIN["colour.jpg"])
+    assert fingerprint(root) != before
+    images, labels = np.zeros((40, 4, 4, 3), np.uint8), np.arange(40) % 2
+    assert (
+        check(Arrays((images, labels))).fingerprint
+        != check(Arrays((images + 1, labels))).fingerprint
+    )
+
+
+def test_a_rotation_that_is_none():
     exif = Image.Exif()
-    exif[ORIENTATION] = 9  # no such rotation
+    exif[ORIENTATION] = 9
     pixels, _ = inspect(saved(photo(), "JPEG", exif=exif))
     assert pixels.shape == (16, 24, 3)

@@ -481,9 +481,8 @@ def test_records_are_framed_as_tensorflow_writes_them(tfrecords):
         assert split.read(index) == example.features.feature["image"].bytes_list.value[0]
 
 
-@pytest.mark.slow
 def test_the_45000_and_5000_of_cifar(tmp_path, monkeypatch):
-    class Cifar10(Small):
+    class Cifar10(Small, skip_registration=True):
         counts: ClassVar = {"train": 50_000, "test": 10_000}
 
         def _generate_examples(self, split):

@@ -19,7 +19,7 @@ def folder() -> Path:
 def remembered(key: str) -> dict[str, np.ndarray] | None:
     """The arrays that were kept under a key, or None."""
     try:
-        with np.load(_file(key), allow_pickle=False) as arrays:
+        with open(_file(key), "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return dict(arrays)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None

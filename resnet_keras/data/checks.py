@@ -1,20 +1,21 @@
 """Finds what is wrong with the images of a source before any training starts."""
 
-import sys
+import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 import PIL
-from rich.console import Console
-from rich.progress import Progress
 
 from resnet_keras.data.cache import remember, remembered
 from resnet_keras.data.folder import Folder
 from resnet_keras.data.images import UnreadableImageError, inspect
+from resnet_keras.data.progress import shown
 from resnet_keras.data.splits import (
     SPLIT_NAMES,
+    ArraySplit,
     BadImage,
     EncodedSplit,
     MissingSplitError,
@@ -38,13 +39,16 @@ class CheckedSource:
             images are gone, and the labels count without them.
         splits: those that there are; encoded ones know which images are plain.
         skipped: what was left out.
+        fingerprint: another one if images are added, removed, replaced by ones of another size in
+            bytes, or labelled otherwise; the same if the data moves to another place.
     """
 
     name: str
     class_names: tuple[str, ...]
     image_size: int
     splits: Mapping[SplitName, Split]
-    skipped: tuple[BadImage, ...] = ()
+    skipped: tuple[BadImage, ...]
+    fingerprint: str
 
     def load(self, split: SplitName) -> Split:
         if split not in self.splits:
@@ -130,7 +134,23 @@ def _without(
         for name, split in splits.items()
     }
     names = tuple(name for name, keep in zip(source.class_names, kept, strict=True) if keep)
-    return CheckedSource(source.name, names, source.image_size, taken, bad)
+    return CheckedSource(
+        source.name, names, source.image_size, taken, bad, _fingerprint(names, taken)
+    )
+
+
+def _fingerprint(class_names: tuple[str, ...], splits: Mapping[SplitName, Split]) -> str:
+    digest = hashlib.sha256(repr(class_names).encode("utf-8", "surrogateescape"))
+    for name, split in splits.items():
+        digest.update(f"{name} {len(split)}".encode())
+        digest.update(np.ascontiguousarray(split.labels).data)
+        if isinstance(split, ArraySplit):
+            digest.update(np.ascontiguousarray(split.images).data)
+        elif isinstance(split, EncodedSplit):
+            for path in split.paths or ():
+                told = f"{os.path.basename(path)} {os.path.getsize(path)}\n"
+                digest.update(told.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
 
 
 def _kept_classes(
@@ -211,14 +231,9 @@ def _decoded(split: EncodedSplit, name: SplitName) -> tuple[np.ndarray, dict[int
                     reasons[index] = f"{width}x{height} pixels, a placeholder"
         return len(indices)
 
-    terminal = Console(stderr=True)
-    with (
-        Progress(console=terminal, transient=True, disable=not sys.stderr.isatty()) as progress,
-        ThreadPoolExecutor() as pool,
-    ):
-        task = progress.add_task(f"checking the {name} images", total=len(split))
-        for done in pool.map(look_at, range(0, len(split), CHUNK)):
-            progress.advance(task, done)
+    with shown(f"checking the {name} images", len(split)) as done, ThreadPoolExecutor() as pool:
+        for count in pool.map(look_at, range(0, len(split), CHUNK)):
+            done(count)
     if split.stamp and not unread:  # a right that was granted would not show in the stamp
         bad = sorted(reasons)
         told = np.array([reasons[index] for index in bad], str)

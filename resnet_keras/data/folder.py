@@ -144,7 +144,7 @@ class Folder:
             if not images:
                 reason = "a class folder without images"
                 if others:
-                    reason += f" ({others} files of other kinds)"
+                    reason += f" (files of other kinds: {others})"
                 self._problems.append(BadImage(str(folder), reason))
         return files
 

@@ -38,11 +38,10 @@ class UnreadableImageError(InputError):
         reason: what is wrong with them, in a few words.
     """
 
-    def __init__(self, reason: str, received: object = None) -> None:
+    def __init__(self, reason: str, received: object) -> None:
         self.reason = reason
-        told = "bytes" if received is None else received
         super().__init__(
-            f"not an image that can be read. Received: {told} ({reason}); "
+            f"not an image that can be read. Received: {received} ({reason}); "
             f"accepted: {', '.join(FORMATS)}"
         )
 
@@ -99,16 +98,18 @@ def inspect(data: bytes) -> tuple[np.ndarray, bool]:
     Raises:
         UnreadableImageError: as for `decode`.
     """
+    received = f"{len(data)} bytes"
     if not data:
-        raise UnreadableImageError("the file is empty")
+        raise UnreadableImageError("the file is empty", received)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             plain = _is_plain(image, data)
             return np.asarray(_rgb(ImageOps.exif_transpose(image))), plain
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(f"no image format, it begins with {data[:12]!r}") from error
+        reason = f"no image format, it begins with {data[:12]!r}"
+        raise UnreadableImageError(reason, received) from error
     except _BROKEN as error:
-        raise UnreadableImageError(str(error) or type(error).__name__) from error
+        raise UnreadableImageError(str(error) or type(error).__name__, received) from error
 
 
 def shorter_side(data: bytes) -> int:
@@ -121,7 +122,7 @@ def shorter_side(data: bytes) -> int:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return min(image.size)
     except _BROKEN as error:
-        raise UnreadableImageError("no image format") from error
+        raise UnreadableImageError("no image format", f"{len(data)} bytes") from error
 
 
 def _is_plain(image: Image.Image, data: bytes) -> bool:

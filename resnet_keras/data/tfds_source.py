@@ -15,6 +15,7 @@ import numpy as np
 
 from resnet_keras.data.cache import found_out, stamp
 from resnet_keras.data.folder import SET_ASIDE, SET_ASIDE_AT_MOST
+from resnet_keras.data.progress import shown
 from resnet_keras.data.splits import SPLIT_NAMES, EncodedSplit, MissingSplitError, SplitName
 from resnet_keras.errors import InputError
 
@@ -197,13 +198,18 @@ class _TFRecords:
         path = self.instructions[number].filename
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            (length,) = self.header.unpack(os.pread(descriptor, self.header.size, offset))
-            data = os.pread(descriptor, length, offset + self.header.size)
+            header = os.pread(descriptor, self.header.size, offset)
+            if len(header) == self.header.size:
+                (length,) = self.header.unpack(header)
+                data = os.pread(descriptor, length, offset + self.header.size)
+                if len(data) == length:
+                    return data
         finally:
             os.close(descriptor)
-        if len(data) != length:
-            raise InputError(f"a file of records is truncated. Received: {path}")
-        return data
+        raise InputError(
+            f"a file of records was truncated while it was in use. Received: {path}; "
+            "accepted: the file as it was"
+        )
 
     def scan(self, instruction: Any) -> Iterator[tuple[int, bytes]]:
         base = self.instructions.index(instruction) << self.offset_bits
@@ -259,8 +265,13 @@ def _found(records: _Records, label: str) -> dict[str, np.ndarray]:
         ]
         return np.array(rows, np.int64).reshape(-1, 2)
 
-    with ThreadPoolExecutor() as pool:
-        table = np.concatenate(list(pool.map(of_file, records.instructions)))
+    tables = []
+    total = _count(records.instructions)
+    with shown("reading the labels", total) as done, ThreadPoolExecutor() as pool:
+        for table in pool.map(of_file, records.instructions):
+            tables.append(table)
+            done(len(table))
+    table = np.concatenate(tables)
     return {"places": table[:, 0], "labels": table[:, 1]}
 
 
@@ -346,6 +357,7 @@ def _how_to_prepare(name: str, folder: str) -> str:
     first = f" (its archives first go by hand to {folder}/downloads/manual)" if by_hand else ""
     return (
         f"not downloaded yet: nothing is prepared in {folder}. Received: tfds:{name}; to download "
-        f'and prepare it{first}: {shlex.quote(sys.executable)} -c "import tensorflow_datasets as tfds; '
+        f"and prepare it{first}: {shlex.quote(sys.executable)} -c "
+        '"import tensorflow_datasets as tfds; '
         f"tfds.builder('{name}', data_dir='{folder}').download_and_prepare()\""
     )
