@@ -582,6 +582,8 @@ def test_find_tells_the_spellings_and_what_is_near(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="accepted: digits, cifar10, .*tfds:NAME.*folder.*h5"):
         sources.find("what")
+    with pytest.raises(InputError, match="unknown data. Received: ''"):
+        sources.find("")
     with pytest.raises(InputError, match="did you mean 'digits'"):
         sources.find("digit")
     with pytest.raises(InputError, match="did you mean 'cifar100'"):

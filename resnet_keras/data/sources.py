@@ -83,11 +83,12 @@ def find(data: str) -> Source:
     if os.path.exists(os.path.expanduser(data)):  # commas and all
         name, options = data, []
     path = Path(os.path.expanduser(name))
-    if not os.path.exists(path) and os.sep not in name:
+    there = bool(name) and os.path.exists(path)
+    if not there and os.sep not in name:
         near = difflib.get_close_matches(name, ("digits", *OF_TFDS, *_beside(path)), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(f"unknown data. Received: {data!r}; accepted: {SPELLINGS}{hint}")
-    if not os.path.exists(path):
+    if not there:
         raise InputError(f"no such file or folder. Received: {data!r}; accepted: {SPELLINGS}")
     try:
         of_hdf5 = path.is_file() or bool(files_in(path))
