@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -430,6 +431,23 @@ def test_a_second_check_decodes_nothing_until_a_file_changes(tmp_path, monkeypat
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent))
     (tmp_path / "a" / "text.jpg").write_bytes(PLAIN["colour.jpg"])
     assert check(Folder(tmp_path)).skipped == ()
+
+
+def test_an_interruption_stops_the_check(tmp_path, monkeypatch):
+    files = {f"{number}.png": PLAIN["colour.png"] for number in range(6000)}
+    source = Folder(folder_with(tmp_path, files))
+    looked_at = 0
+
+    def interrupted(_):
+        nonlocal looked_at
+        looked_at += 1
+        time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checks, "inspect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        check(source)
+    assert looked_at < 60
 
 
 def test_a_right_that_is_granted_later_counts(nobody):

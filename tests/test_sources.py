@@ -4,6 +4,7 @@ import io
 import itertools
 import os
 import struct
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
@@ -136,6 +137,13 @@ def test_without_test_images_the_validation_images_are_the_test(tmp_path):
     }
     assert all(path.startswith("val") for path in found["test"])
     assert all(path.startswith("train") for path in found["validation"])
+
+
+def test_a_folder_of_a_split_without_class_folders_is_none(tmp_path):
+    write_folder(tmp_path / "train", {"a": 20, "b": 20})
+    (tmp_path / "val").mkdir()
+    found = paths(Folder(tmp_path))
+    assert [len(found[name]) for name in SPLIT_NAMES] == [32, 4, 4]
 
 
 def test_all_extensions_and_deeper_folders_and_nothing_else(tmp_path):
@@ -454,6 +462,13 @@ def test_tfds_spellings_that_mean_nothing(tfrecords, data, message):
     with pytest.raises(InputError) as error:
         sources.find(data)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_without_tensorflow_datasets(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(InputError, match=r"pip install 'resnet-keras\[tensorflow\]'"):
+        sources.find("cifar10")
+    assert sources.find("digits").name == "digits"
 
 
 def test_a_truncated_file_of_records(tfrecords, tmp_path, monkeypatch):

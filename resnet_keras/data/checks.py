@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +11,7 @@ import PIL
 from resnet_keras.data.cache import remember, remembered
 from resnet_keras.data.folder import Folder
 from resnet_keras.data.images import UnreadableImageError, inspect
-from resnet_keras.data.progress import shown
+from resnet_keras.data.progress import shown, threads
 from resnet_keras.data.splits import (
     SPLIT_NAMES,
     ArraySplit,
@@ -231,7 +230,7 @@ def _decoded(split: EncodedSplit, name: SplitName) -> tuple[np.ndarray, dict[int
                     reasons[index] = f"{width}x{height} pixels, a placeholder"
         return len(indices)
 
-    with shown(f"checking the {name} images", len(split)) as done, ThreadPoolExecutor() as pool:
+    with shown(f"checking the {name} images", len(split)) as done, threads() as pool:
         for count in pool.map(look_at, range(0, len(split), CHUNK)):
             done(count)
     if split.stamp and not unread:  # a right that was granted would not show in the stamp

@@ -109,7 +109,7 @@ class Folder:
             return {"train": self.folder}
         roots: dict[SplitName, Path] = {}
         for name, split in SPLIT_FOLDERS.items():
-            if name not in folders:
+            if name not in folders or not self._folders(folders[name]):
                 continue
             if split in roots:
                 raise InputError(

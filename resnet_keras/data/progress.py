@@ -1,11 +1,22 @@
-"""Progress of what may take minutes, on a terminal."""
+"""What may take minutes: threads that stop when they are told to, and a bar on a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import Progress
+
+
+@contextmanager
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """A pool that drops what it has not begun when something goes wrong, or Ctrl-C is pressed."""
+    pool = ThreadPoolExecutor()
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import shlex
 import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ import numpy as np
 
 from resnet_keras.data.cache import found_out, stamp
 from resnet_keras.data.folder import SET_ASIDE, SET_ASIDE_AT_MOST
-from resnet_keras.data.progress import shown
+from resnet_keras.data.progress import shown, threads
 from resnet_keras.data.splits import SPLIT_NAMES, EncodedSplit, MissingSplitError, SplitName
 from resnet_keras.errors import InputError
 
@@ -267,7 +266,7 @@ def _found(records: _Records, label: str) -> dict[str, np.ndarray]:
 
     tables = []
     total = _count(records.instructions)
-    with shown("reading the labels", total) as done, ThreadPoolExecutor() as pool:
+    with shown("reading the labels", total) as done, threads() as pool:
         for table in pool.map(of_file, records.instructions):
             tables.append(table)
             done(len(table))
