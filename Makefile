@@ -156,10 +156,11 @@ $(BIN)/uv: | .venv/.created
 	@$(PIP) install -q $(or $(shell sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements/dev.txt 2>/dev/null),uv)
 
 # One version of a package for every Python from 3.11 on and every platform, from the public index
-# whatever the machine's own settings are.
-LOCK = env -u UV_FIND_LINKS -u UV_INDEX -u UV_EXTRA_INDEX_URL \
+# whatever the machine's own settings are. Packages ask for colorama on Windows by two different
+# markers, which a list in the constraints of another does not survive: here all ask by one.
+LOCK = echo "colorama ; sys_platform == 'win32'" | env -u UV_FIND_LINKS -u UV_INDEX -u UV_EXTRA_INDEX_URL \
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --no-config --universal --fork-strategy fewest \
-	--python-version 3.11 $(ARGS) pyproject.toml
+	--python-version 3.11 --override /dev/stdin $(ARGS) pyproject.toml
 
 # torch's wheel for Linux names these itself, each at one version; a build for CPUs, which serves the
 # same pin, needs none. Listed, they would be installed (several GB) with that one too.

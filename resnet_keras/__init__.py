@@ -13,7 +13,7 @@ import wrapt
 if TYPE_CHECKING:
     from resnet_keras.architectures import NETWORKS, Architecture, list_models
     from resnet_keras.blocks import convolutional_block, identity_block
-    from resnet_keras.data.sources import Arrays
+    from resnet_keras.data.arrays import Arrays
     from resnet_keras.errors import InputError
     from resnet_keras.layers import BatchNormalization
     from resnet_keras.models import (
@@ -37,7 +37,7 @@ __version__ = version("resnet-keras")
 _HOMES = {
     "architectures": ("NETWORKS", "Architecture", "list_models"),
     "blocks": ("convolutional_block", "identity_block"),
-    "data.sources": ("Arrays",),
+    "data.arrays": ("Arrays",),
     "errors": ("InputError",),
     "layers": ("BatchNormalization",),
     "models": (

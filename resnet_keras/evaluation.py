@@ -7,7 +7,7 @@ import numpy as np
 
 from resnet_keras.data import sources
 from resnet_keras.data.images import resize
-from resnet_keras.data.sources import Source, Split
+from resnet_keras.data.splits import ArraySplit, Source, resized
 from resnet_keras.errors import InputError
 from resnet_keras.models import load_model, model_name
 from resnet_keras.runs import Run
@@ -71,7 +71,7 @@ def read_evaluation(run: Run) -> Evaluation | None:
         raise InputError(f"the evaluation in {run} is damaged ({error})") from error
 
 
-def evaluate(model: keras.Model, split: Split, verbose: int | str = "auto") -> Evaluation:
+def evaluate(model: keras.Model, split: ArraySplit, verbose: int | str = "auto") -> Evaluation:
     """Runs a classifier over a split, one view an image.
 
     Args:
@@ -144,7 +144,7 @@ def evaluate_run(run: Run, verbose: int | str = "auto", source: Source | None = 
             f"{run} was trained on other data. Received: {source.name}; accepted: {details.data}"
         )
     model = load_run_model(run)
-    test = source.load("test", details.image_size)
+    test = resized(source.load("test"), details.image_size)
     evaluation = evaluate(model, test, verbose)
     write_evaluation(run, evaluation)
     for label, class_name in enumerate(details.class_names):

@@ -9,6 +9,7 @@ import numpy as np
 from resnet_keras import pictures
 from resnet_keras.architectures import find
 from resnet_keras.data import sources
+from resnet_keras.data.splits import resized
 from resnet_keras.evaluation import Evaluation, read_evaluation
 from resnet_keras.runs import Run, best_row, write_text
 
@@ -46,7 +47,7 @@ def _evaluation_pictures(run: Run, evaluation: Evaluation) -> dict[str, str]:
     shown = evaluation.mistakes[:SHOWN_MISTAKES]
     if not shown:
         return {"matrix": _data_url(matrix)}
-    test = sources.find(details.data).load("test", details.image_size)
+    test = resized(sources.find(details.data).load("test"), details.image_size)
     captions = [
         f"{details.class_names[mistake.label]} taken for "
         f"{details.class_names[mistake.predicted]}\n{mistake.probability:.0%} sure"

@@ -13,7 +13,7 @@ import numpy as np
 
 from resnet_keras import optimizers, pictures, precision, recomputation
 from resnet_keras.architectures import Architecture, find
-from resnet_keras.data.sources import Source, Split
+from resnet_keras.data.splits import ArraySplit, Source, resized
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import evaluate
 from resnet_keras.events import EventLog, image_grid
@@ -76,8 +76,8 @@ def train(
             return
 
     keras.utils.set_random_seed(recipe.seed)
-    training = source.load("train", image_size)
-    validation = source.load("validation", image_size)
+    training = resized(source.load("train"), image_size)
+    validation = resized(source.load("validation"), image_size)
     with dtype_policy(chosen.policy):
         model = build(
             architecture,
@@ -145,8 +145,8 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 def _fit(
     model: keras.Model,
-    training: Split,
-    validation: Split,
+    training: ArraySplit,
+    validation: ArraySplit,
     recipe: Recipe,
     run: Run,
     chosen: precision.Precision,
@@ -201,7 +201,7 @@ def _fit(
     return recorder.history
 
 
-def _training_batches(split: Split, recipe: Recipe, first_epoch: int) -> Any:
+def _training_batches(split: ArraySplit, recipe: Recipe, first_epoch: int) -> Any:
     if keras.backend.backend() == "tensorflow":
         from resnet_keras.data.tf_pipeline import training_batches
     else:

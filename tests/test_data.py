@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from resnet_keras.data import sources
 from resnet_keras.data.images import read_image, resize
-from resnet_keras.data.sources import Split
+from resnet_keras.data.splits import ArraySplit, resized
 from resnet_keras.data.tf_pipeline import augment, training_batches
 from resnet_keras.errors import InputError
 
@@ -20,7 +20,7 @@ SPLITS = ("train", "validation", "test")
 
 @pytest.fixture(scope="module")
 def digits():
-    return {name: sources.find("digits").load(name, 8) for name in SPLITS}
+    return {name: sources.find("digits").load(name) for name in SPLITS}
 
 
 def test_digits_are_split_without_overlap_and_stratified(digits):
@@ -47,7 +47,7 @@ TEST_LABELS = "70ee2850bb25b543ca4112717fd4396c3fb90bcb54d8015bd3f9c7c900966072"
 
 
 def test_digits_at_64_pixels():
-    split = sources.find("digits").load("validation", 64)
+    split = resized(sources.find("digits").load("validation"), 64)
     assert split.images.shape == (180, 64, 64, 3)
     assert split.images.max() == 255
 
@@ -127,7 +127,7 @@ def test_resize_keeps_the_centre_square():
 def numbered(count):
     """Images whose every pixel is their label."""
     labels = np.arange(count)
-    return Split(np.tile(labels[:, None, None, None], (1, 8, 8, 3)).astype(np.uint8), labels)
+    return ArraySplit(np.tile(labels[:, None, None, None], (1, 8, 8, 3)).astype(np.uint8), labels)
 
 
 def test_every_epoch_visits_every_image_once_in_its_own_order():

@@ -68,7 +68,7 @@ def test_a_run_leaves_its_folder(finished, digits):
     assert history[1]["loss"] < history[0]["loss"] < 3
     assert all(row["images_per_second"] > 0 for row in history)
     best = best_row(history)
-    split = digits.load("validation", 8)
+    split = digits.load("validation")
     right = load_model(finished.best_model).predict(split.images, verbose=0).argmax(1)
     assert np.mean(right != split.labels) == pytest.approx(best["validation_top1_error"])
     last = load_model(finished.last_model)
@@ -154,9 +154,9 @@ def test_a_truncated_checkpoint_is_told(digits, tmp_path, monkeypatch):
 
 def test_training_never_sees_the_test_images(digits, tmp_path):
     class WithoutTest(sources.Digits):
-        def load(self, split, image_size):
+        def load(self, split):
             assert split != "test"
-            return super().load(split, image_size)
+            return super().load(split)
 
     training.train(
         "tiny",

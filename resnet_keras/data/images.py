@@ -1,35 +1,142 @@
 """Image files and arrays as the networks take them: RGB, uint8, square."""
 
+import io
+import struct
 from os import PathLike
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from resnet_keras.errors import InputError
 
+# Of what Pillow knows, the formats of photographs; of the others some start foreign programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+
+# What Pillow's decoders raise over broken files.
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+_EXIF_ORIENTATION = 0x0112
+_PNG_HEADER = slice(24, 26)  # bit depth and colour type in the IHDR chunk, which comes first
+
+
+class UnreadableImageError(InputError):
+    """Bytes that are no image, or one that cannot be decoded.
+
+    Attributes:
+        reason: what is wrong with them, in a few words.
+    """
+
+    def __init__(self, reason: str, received: object) -> None:
+        self.reason = reason
+        super().__init__(
+            f"not an image that can be read. Received: {received} ({reason}); "
+            f"accepted: {', '.join(FORMATS)}"
+        )
+
 
 def read_image(path: str | PathLike[str]) -> np.ndarray:
-    """Reads a JPEG, PNG, WebP or other image file that Pillow knows.
-
-    Grey becomes RGB, transparency is laid on white, the camera's rotation is applied.
+    """Reads an image file, see `decode`.
 
     Returns:
-        (height, width, 3) uint8, pixels 0..255.
+        (height, width, 3) uint8, RGB pixels 0..255.
 
     Raises:
         InputError: the file is missing, unreadable or no image.
     """
     try:
-        with Image.open(path) as image:
-            return np.asarray(_rgb(ImageOps.exif_transpose(image)))
+        with open(path, "rb") as file:
+            return decode(file.read())
     except FileNotFoundError as error:
         raise InputError(f"no such image file. Received: {path}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"not an image that can be read. Received: {path} ({reason})") from error
+    except OSError as error:
+        raise UnreadableImageError(error.strerror or str(error), path) from error
+    except UnreadableImageError as error:
+        raise UnreadableImageError(error.reason, path) from error
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Decodes the bytes of an image file, whatever its name says it is.
+
+    Grey and CMYK become RGB (CMYK as Adobe's programs store it in a JPEG, inverted), 16 bits become
+    8, transparency is laid on white, the camera's rotation is applied, of an animation the first
+    picture is taken.
+
+    Args:
+        data: a whole file of one of `FORMATS`.
+
+    Returns:
+        (height, width, 3) uint8, RGB pixels 0..255.
+
+    Raises:
+        UnreadableImageError: they are no image, a broken one, or one of so many pixels
+            (`PIL.Image.MAX_IMAGE_PIXELS`, twice) that it can only be meant to fill the memory.
+    """
+    return inspect(data)[0]
+
+
+def inspect(data: bytes) -> tuple[np.ndarray, bool]:
+    """Decodes the bytes of an image file, and tells whether simpler decoders would do.
+
+    Returns:
+        The pixels, as `decode` gives them, and whether the image is plain: a JPEG in colour or
+        grey or a PNG of 8 bits in colour or grey without transparency, not to be rotated. A decoder
+        that knows nothing of CMYK and EXIF, such as TensorFlow's, reads plain images as this
+        one does, but for the rounding of the JPEG transform.
+
+    Raises:
+        UnreadableImageError: as for `decode`.
+    """
+    received = f"{len(data)} bytes"
+    if not data:
+        raise UnreadableImageError("the file is empty", received)
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            plain = _is_plain(image, data)
+            return np.asarray(_rgb(ImageOps.exif_transpose(image))), plain
+    except UnidentifiedImageError as error:
+        reason = f"no image format, it begins with {data[:12]!r}"
+        raise UnreadableImageError(reason, received) from error
+    except _BROKEN as error:
+        raise UnreadableImageError(str(error) or type(error).__name__, received) from error
+
+
+def shorter_side(data: bytes) -> int:
+    """Reads from its header how many pixels the shorter side of an image has.
+
+    Raises:
+        UnreadableImageError: there is no such header.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return min(image.size)
+    except _BROKEN as error:
+        raise UnreadableImageError("no image format", f"{len(data)} bytes") from error
+
+
+def _is_plain(image: Image.Image, data: bytes) -> bool:
+    if image.getexif().get(_EXIF_ORIENTATION, 1) != 1 or image.mode not in ("RGB", "L"):
+        return False
+    if image.format == "PNG":
+        grey_or_colour_of_8_bits = (b"\x08\x00", b"\x08\x02")
+        return data[_PNG_HEADER] in grey_or_colour_of_8_bits and not image.has_transparency_data
+    return image.format == "JPEG"
 
 
 def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F"):
+        raise ValueError("grey values of 32 bits have no scale to 0..255")
     if image.mode.startswith("I;16"):
         # Pillow would clip 16-bit grey to 255 instead of scaling it.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

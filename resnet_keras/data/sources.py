@@ -1,54 +1,21 @@
 """Where labelled images come from. A source yields NumPy arrays, one split at a time."""
 
-import zlib
+import difflib
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from resnet_keras.data.images import resize
+from resnet_keras.data.arrays import Arrays
+from resnet_keras.data.folder import Folder
+from resnet_keras.data.hdf5 import Hdf5, files_in
+from resnet_keras.data.splits import SPLIT_NAMES, ArraySplit, Source, Split, SplitName
+from resnet_keras.data.tfds_source import Tfds
 from resnet_keras.errors import InputError
 
-SplitName = Literal["train", "validation", "test"]
-
-
-@dataclass(frozen=True)
-class Split:
-    """Labelled images.
-
-    Attributes:
-        images: (n, size, size, 3) uint8, RGB pixels 0..255.
-        labels: (n,) int64, indices into the source's class names.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Full batches in one pass; the few images left over differ from epoch to epoch."""
-        return max(len(self) // batch_size, 1)
-
-
-class Source(Protocol):
-    """A data set by name.
-
-    Attributes:
-        name: as the command line's --data spells it.
-        class_names: in the order of the labels.
-        image_size: side in pixels beyond which its images gain nothing by enlarging.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    image_size: int
-
-    def load(self, split: SplitName, image_size: int) -> Split:
-        """Gives one split, the images resized to image_size x image_size pixels."""
-        ...
+__all__ = ["Arrays", "Digits", "Folder", "Hdf5", "Source", "Split", "SplitName", "Tfds", "find"]
 
 
 class Digits:
@@ -65,14 +32,14 @@ class Digits:
     test_images = 360
     validation_images = 180
 
-    def load(self, split: SplitName, image_size: int) -> Split:
+    def load(self, split: SplitName) -> ArraySplit:
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
         chosen = self._indices(bunch.target)[split]
         grey = np.rint(bunch.images[chosen] * (255 / 16)).astype(np.uint8)
-        images = np.stack([resize(np.repeat(g[..., None], 3, axis=-1), image_size) for g in grey])
-        return Split(images, bunch.target[chosen].astype(np.int64))
+        images = np.repeat(grey[..., None], 3, axis=-1)
+        return ArraySplit(images, bunch.target[chosen].astype(np.int64))
 
     def _indices(self, labels: np.ndarray) -> dict[SplitName, np.ndarray]:
         from sklearn.model_selection import train_test_split
@@ -86,120 +53,86 @@ class Digits:
         return {"train": train, "validation": validation, "test": test}
 
 
-class Arrays:
-    """Images and labels that are in memory already, as in a notebook.
-
-        (x, y), test = keras.datasets.cifar10.load_data()
-        source = Arrays((x, y), test, class_names=("airplane", "automobile", …))
-
-    Images are (n, height, width, 3), or (n, height, width) and (n, height, width, 1) for grey ones,
-    of dtype uint8, pixels 0..255. Labels are (n,) or (n, 1) integers from 0.
-
-    Args:
-        train: images and labels to train on.
-        test: those to measure the finished network on; without them it cannot be evaluated.
-        validation: those to choose the best epoch by. If None, a tenth of the training images is
-            set aside for it, stratified by class, the same ones every time.
-        class_names: in the order of the labels; the labels themselves if None.
-
-    Raises:
-        InputError: an array is of another kind, lengths differ, or a label is without a class.
-    """
-
-    validation_fraction = 0.1
-
-    def __init__(
-        self,
-        train: tuple[np.ndarray, np.ndarray],
-        test: tuple[np.ndarray, np.ndarray] | None = None,
-        validation: tuple[np.ndarray, np.ndarray] | None = None,
-        class_names: Sequence[str] | None = None,
-    ) -> None:
-        given = {"train": train, "validation": validation, "test": test}
-        self._splits: dict[str, Split] = {
-            name: _split_of(name, *pair) for name, pair in given.items() if pair is not None
-        }
-        classes = 1 + max(int(split.labels.max()) for split in self._splits.values())
-        self.class_names = tuple(class_names or map(str, range(classes)))
-        if len(self.class_names) < classes:
-            raise InputError(
-                f"every label needs a class name. Received: labels up to {classes - 1}, "
-                f"{len(self.class_names)} class names"
-            )
-        self.image_size = min(self._splits["train"].images.shape[1:3])
-        self.name = f"arrays-{self._checksum():08x}"
-        if validation is None:
-            self._set_validation_aside()
-
-    def load(self, split: SplitName, image_size: int) -> Split:
-        if split not in self._splits:
-            raise InputError(f"these arrays have no such split. Received: {split!r}; give it too")
-        whole = self._splits[split]
-        if whole.images.shape[1:3] == (image_size, image_size):
-            return whole
-        return Split(np.stack([resize(image, image_size) for image in whole.images]), whole.labels)
-
-    def _checksum(self) -> int:
-        """Tells data apart, so that a run is not continued with other images."""
-        checksum = 0
-        for split in self._splits.values():
-            for array in (split.images, split.labels):
-                checksum = zlib.crc32(array.tobytes(), checksum)
-        return checksum
-
-    def _set_validation_aside(self) -> None:
-        from sklearn.model_selection import train_test_split
-
-        whole = self._splits["train"]
-        try:
-            train, validation = train_test_split(
-                np.arange(len(whole)),
-                test_size=self.validation_fraction,
-                stratify=whole.labels,
-                random_state=0,
-            )
-        except ValueError as error:  # too few of a class
-            raise InputError(
-                f"no tenth of the training images can be set aside ({error}); "
-                "give validation images and labels"
-            ) from error
-        for name, chosen in (("train", train), ("validation", validation)):
-            self._splits[name] = Split(whole.images[chosen], whole.labels[chosen])
-
-
-def _split_of(name: str, images: np.ndarray, labels: np.ndarray) -> Split:
-    images, labels = np.asarray(images), np.asarray(labels)
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise InputError(
-            f"{name} images are not pixels 0..255. Received: {images.dtype} of shape "
-            f"{images.shape}; accepted: uint8 (n, height, width, 3), or (n, height, width) for grey"
-        )
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (labels < 0).any():
-        raise InputError(
-            f"{name} labels are not class numbers. Received: {labels.dtype} of shape "
-            f"{labels.shape}; accepted: integers from 0, (n,) or (n, 1)"
-        )
-    if not 0 < len(images) == len(labels):
-        raise InputError(
-            f"{name} needs as many labels as images, and one at least. "
-            f"Received: {len(images)} images, {len(labels)} labels"
-        )
-    return Split(np.broadcast_to(images, (*images.shape[:3], 3)), labels.astype(np.int64))
-
-
-SOURCES: dict[str, Source] = {"digits": Digits()}
+SPELLINGS = (
+    "digits, cifar10, cifar100, imagenet2012, tfds:NAME[/CONFIG][:VERSION][,SPLIT=PART…], "
+    "a folder of class folders[,validation=FRACTION][,test=FRACTION][,seed=NUMBER], "
+    "an .h5 file or a folder of two"
+)
+OF_TFDS = ("cifar10", "cifar100", "imagenet2012")  # go by their bare names
 
 
 def find(data: str) -> Source:
-    """The source of a name.
+    """The source that --data spells.
+
+    - "digits"
+    - "cifar10", "cifar100", "imagenet2012", "tfds:food101", "tfds:imagenet_resized/32x32", and with
+      splits as TFDS spells them: "cifar10,train=train[:80%],validation=train[80%:]"
+    - a folder with a folder for every class, "photos" or "photos,validation=0.2,seed=1"
+    - the course's HDF5 files: a file, or the folder with a train_*.h5 and a test_*.h5
+
+    A folder that is called like a data set is meant by "./digits".
 
     Raises:
-        InputError: there is no such source.
+        InputError: there is no such source, or it cannot be used; the source's class tells more.
     """
-    if data not in SOURCES:
-        raise InputError(f"unknown data. Received: {data!r}; accepted: {', '.join(SOURCES)}")
-    return SOURCES[data]
+    if data == "digits":
+        return Digits()
+    name, *options = data.split(",")
+    if name in OF_TFDS or name.startswith("tfds:"):
+        return Tfds(name.removeprefix("tfds:"), _splits(options))
+    if os.path.exists(os.path.expanduser(data)):  # commas and all
+        name, options = data, []
+    path = Path(os.path.expanduser(name))
+    there = bool(name) and os.path.exists(path)
+    if not there and os.sep not in name:
+        near = difflib.get_close_matches(name, ("digits", *OF_TFDS, *_beside(path)), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"unknown data. Received: {data!r}; accepted: {SPELLINGS}{hint}")
+    if not there:
+        raise InputError(f"no such file or folder. Received: {data!r}; accepted: {SPELLINGS}")
+    try:
+        of_hdf5 = path.is_file() or bool(files_in(path))
+    except OSError as error:
+        raise InputError(
+            f"no folder that can be read. Received: {path} ({error.strerror}); "
+            "accepted: a folder of class folders or of two .h5 files"
+        ) from error
+    if not of_hdf5:
+        return Folder(path, **_fractions(options))
+    if options:
+        raise InputError(f"HDF5 files take no options. Received: {data!r}; accepted: {name!r}")
+    return Hdf5(path)
+
+
+def _splits(options: Sequence[str]) -> dict[SplitName, str]:
+    known: dict[str, SplitName] = {split: split for split in SPLIT_NAMES}
+    splits: dict[SplitName, str] = {}
+    for option in options:
+        name, _, part = option.partition("=")
+        if name not in known or not part:
+            raise InputError(
+                f"no choice of a split. Received: {option!r}; accepted: "
+                f"{', '.join(f'{split}=PART' for split in known)}, such as train=train[:80%]"
+            )
+        splits[known[name]] = part
+    return splits
+
+
+def _fractions(options: Sequence[str]) -> dict[str, Any]:
+    kinds = {"validation": float, "test": float, "seed": int}
+    values = {}
+    for option in options:
+        name, _, value = option.partition("=")
+        try:
+            values[name] = kinds[name](value)
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"no option of a folder. Received: {option!r}; "
+                "accepted: validation=0.1, test=0.1, seed=0"
+            ) from error
+    return values
+
+
+def _beside(path: Path) -> list[str]:
+    """What there is that a mistyped path may mean."""
+    return [child.name for child in path.parent.iterdir() if child.is_dir()]

@@ -1,0 +1,114 @@
+"""Images that are in memory already."""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from resnet_keras.data.splits import ArraySplit, MissingSplitError, SplitName
+from resnet_keras.errors import InputError
+
+
+class Arrays:
+    """Images and labels that are in memory already, as in a notebook.
+
+        (x, y), test = keras.datasets.cifar10.load_data()
+        source = Arrays((x, y), test, class_names=("airplane", "automobile", …))
+
+    Images are (n, height, width, 3), or (n, height, width) and (n, height, width, 1) for grey ones,
+    of dtype uint8, pixels 0..255. Labels are (n,) or (n, 1) integers from 0.
+
+    Args:
+        train: images and labels to train on.
+        test: those to measure the finished network on; without them it cannot be evaluated.
+        validation: those to choose the best epoch by. If None, a tenth of the training images is
+            set aside for it, stratified by class, the same ones every time.
+        class_names: in the order of the labels; the labels themselves if None.
+
+    Raises:
+        InputError: an array is of another kind, lengths differ, or a label is without a class.
+    """
+
+    validation_fraction = 0.1
+
+    def __init__(
+        self,
+        train: tuple[np.ndarray, np.ndarray],
+        test: tuple[np.ndarray, np.ndarray] | None = None,
+        validation: tuple[np.ndarray, np.ndarray] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        given = {"train": train, "validation": validation, "test": test}
+        self._splits: dict[str, ArraySplit] = {
+            name: _split_of(name, *pair) for name, pair in given.items() if pair is not None
+        }
+        classes = 1 + max(int(split.labels.max()) for split in self._splits.values())
+        self.class_names = tuple(class_names or map(str, range(classes)))
+        if len(self.class_names) < classes:
+            raise InputError(
+                f"every label needs a class name. Received: labels up to {classes - 1}, "
+                f"{len(self.class_names)} class names"
+            )
+        self.image_size = min(self._splits["train"].images.shape[1:3])
+        self.name = f"arrays-{self._checksum():08x}"
+        if validation is None:
+            self._set_validation_aside()
+
+    def load(self, split: SplitName) -> ArraySplit:
+        if split not in self._splits:
+            raise MissingSplitError(
+                f"no such split. Received: {split!r}; accepted: {', '.join(self._splits)}; "
+                "give its images and labels too"
+            )
+        return self._splits[split]
+
+    def _checksum(self) -> int:
+        """Tells data apart, so that a run is not continued with other images."""
+        checksum = 0
+        for split in self._splits.values():
+            for array in (split.images, split.labels):
+                checksum = zlib.crc32(array.tobytes(), checksum)
+        return checksum
+
+    def _set_validation_aside(self) -> None:
+        from sklearn.model_selection import train_test_split
+
+        whole = self._splits["train"]
+        try:
+            train, validation = train_test_split(
+                np.arange(len(whole)),
+                test_size=self.validation_fraction,
+                stratify=whole.labels,
+                random_state=0,
+            )
+        except ValueError as error:  # too few of a class
+            raise InputError(
+                f"no tenth of the training images can be set aside ({error}); "
+                "give validation images and labels"
+            ) from error
+        for name, chosen in (("train", train), ("validation", validation)):
+            self._splits[name] = ArraySplit(whole.images[chosen], whole.labels[chosen])
+
+
+def _split_of(name: str, images: np.ndarray, labels: np.ndarray) -> ArraySplit:
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise InputError(
+            f"{name} images are not pixels 0..255. Received: {images.dtype} of shape "
+            f"{images.shape}; accepted: uint8 (n, height, width, 3), or (n, height, width) for grey"
+        )
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (labels < 0).any():
+        raise InputError(
+            f"{name} labels are not class numbers. Received: {labels.dtype} of shape "
+            f"{labels.shape}; accepted: integers from 0, (n,) or (n, 1)"
+        )
+    if not 0 < len(images) == len(labels):
+        raise InputError(
+            f"{name} needs as many labels as images, and one at least. "
+            f"Received: {len(images)} images, {len(labels)} labels"
+        )
+    return ArraySplit(np.broadcast_to(images, (*images.shape[:3], 3)), labels.astype(np.int64))

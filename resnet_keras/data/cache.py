@@ -1,0 +1,66 @@
+"""What takes long to find out about files, kept until the files change."""
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+
+def folder() -> Path:
+    """Where it is kept: resnet-keras/ in XDG_CACHE_HOME, or in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet-keras"
+
+
+def remembered(key: str) -> dict[str, np.ndarray] | None:
+    """The arrays that were kept under a key, or None."""
+    try:
+        with open(_file(key), "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def remember(key: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Keeps arrays under a key. Where nothing can be written, nothing is kept."""
+    file = _file(key)
+    with suppress(OSError):  # what is not kept is only found out again
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, beside = tempfile.mkstemp(dir=file.parent, suffix=".part")
+        try:
+            with open(descriptor, "wb") as stream:
+                np.savez_compressed(stream, allow_pickle=False, **arrays)
+            os.replace(beside, file)
+        except BaseException:
+            os.unlink(beside)
+            raise
+
+
+def found_out(key: str, find_out: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays that are kept under a key; if there are none, finds them out and keeps them."""
+    arrays = remembered(key)
+    if arrays is None:
+        arrays = find_out()
+        remember(key, arrays)
+    return arrays
+
+
+def stamp(paths: Iterable[str]) -> str:
+    """Changes when a file is written or replaced: a digest of names, sizes and dates."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            status = os.stat(path)
+            told = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        except OSError:
+            told = f"{path}\0missing\n"
+        digest.update(told.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _file(key: str) -> Path:
+    return folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"

@@ -1,0 +1,93 @@
+"""The HDF5 files of the course's exercises."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from resnet_keras.data.arrays import Arrays
+from resnet_keras.errors import InputError
+
+EXTENSIONS = (".h5", ".hdf5")
+
+
+class Hdf5(Arrays):
+    """Images of the course: train_set_x, train_set_y, test_set_x, test_set_y and list_classes.
+
+    They lie in one file, or in a train_*.h5 and a test_*.h5 beside it. Images are uint8 of shape
+    (n, height, width, 3), labels integers (n,) or (1, n). Class names may be bytes or numbers;
+    where there are none, the labels are. A tenth of the training images is set aside to choose the
+    best epoch by.
+
+    Args:
+        path: the file, or the folder with the two files.
+
+    Raises:
+        InputError: a file is missing or no HDF5, it lacks one of these arrays, or they are of
+            another kind.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        place = Path(os.path.abspath(os.path.expanduser(path)))
+        arrays: dict[str, Any] = {}
+        for file in files_in(place) if place.is_dir() else [place]:
+            arrays.update(_read(file))
+        lacking = [name for name in NEEDED if name not in arrays]
+        if lacking:
+            raise InputError(
+                f"{place} lacks {', '.join(lacking)}. Received: "
+                f"{', '.join(sorted(arrays)) or 'none'}; accepted: a file with "
+                f"{', '.join(NEEDED)}, or the folder of the two files with them"
+            )
+        names = arrays.get("list_classes")
+        try:
+            super().__init__(
+                (arrays["train_set_x"], arrays["train_set_y"].reshape(-1)),
+                (arrays["test_set_x"], arrays["test_set_y"].reshape(-1)),
+                class_names=None if names is None else [_text(name) for name in np.ravel(names)],
+            )
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from error
+        self.name = str(place)
+
+
+NEEDED = ("train_set_x", "train_set_y", "test_set_x", "test_set_y")
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The train_*.h5 and the test_*.h5 of a folder; none if it has not one of each.
+
+    Raises:
+        InputError: it has several.
+    """
+    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in EXTENSIONS]
+    found = [[file for file in files if file.name.startswith(kind)] for kind in ("train", "test")]
+    for several in found:
+        if len(several) > 1:
+            raise InputError(
+                f"several sets in one folder. Received: {', '.join(f.name for f in several)} in "
+                f"{folder}; accepted: one train_*.h5 and one test_*.h5"
+            )
+    train, test = found
+    return train + test if train and test else []
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        with h5py.File(file, "r") as content:
+            return {
+                name: content[name][()]
+                for name in (*NEEDED, "list_classes")
+                if isinstance(content.get(name), h5py.Dataset)
+            }
+    except OSError as error:
+        raise InputError(
+            f"no HDF5 file that can be read. Received: {file} ({error}); accepted: .h5 files with "
+            f"{', '.join(NEEDED)}"
+        ) from error
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)

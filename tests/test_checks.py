@@ -1,0 +1,491 @@
+"""Bad data, every kind as a real file, and what is no bad data though it looks like it."""
+
+import io
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from resnet_keras.data import checks, sources
+from resnet_keras.data.arrays import Arrays
+from resnet_keras.data.checks import check
+from resnet_keras.data.folder import Folder
+from resnet_keras.data.images import UnreadableImageError, decode, inspect
+from resnet_keras.data.splits import SPLIT_NAMES, BadImage, MissingSplitError
+from resnet_keras.errors import InputError
+
+RED = (255, 0, 0)
+ORIENTATION = 0x0112
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "resnet-keras"
+
+
+def saved(image, suffix, **options):
+    file = io.BytesIO()
+    image.save(file, suffix, **options)
+    return file.getvalue()
+
+
+def photo(mode="RGB", size=(24, 16)):
+    """A smooth picture, as JPEG likes it."""
+    across = np.linspace(0, 255, size[0])[None, :, None]
+    down = np.linspace(255, 0, size[1])[:, None, None]
+    pixels = np.concatenate(np.broadcast_arrays(across, down, (across + down) / 2), axis=-1)
+    return Image.fromarray(pixels.astype(np.uint8)).convert(mode)
+
+
+def rotated(suffix="JPEG", orientation=6):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return saved(photo(), suffix, exif=exif)
+
+
+def animation():
+    return saved(photo("P"), "GIF", save_all=True, append_images=[photo("L").convert("P")])
+
+
+def deep_grey():
+    values = np.linspace(0, 65535, 24 * 16).reshape(16, 24).astype(np.uint16)
+    return saved(Image.fromarray(values), "PNG")
+
+
+def deep_colour():
+    """16 bits a channel, which Pillow reads and does not write."""
+    pixels = tf.constant(np.asarray(photo()).astype(np.uint16) * 257)
+    return tf.io.encode_png(pixels).numpy()
+
+
+PLAIN = {
+    "colour.jpg": saved(photo(), "JPEG"),
+    "progressive.jpg": saved(photo(), "JPEG", progressive=True),
+    "grey.jpg": saved(photo("L"), "JPEG"),
+    "upright.jpg": rotated(orientation=1),
+    "colour.png": saved(photo(), "PNG"),
+    "grey.png": saved(photo("L"), "PNG"),
+    "png-called.jpg": saved(photo(), "PNG"),
+}
+NOT_PLAIN = {
+    "cmyk.jpg": saved(photo("CMYK"), "JPEG"),
+    "rotated.jpg": rotated(),
+    "rotated.png": rotated("PNG"),
+    "alpha.png": saved(photo("RGBA"), "PNG"),
+    "grey-alpha.png": saved(photo("LA"), "PNG"),
+    "key-colour.png": saved(photo(), "PNG", transparency=RED),
+    "palette.png": saved(photo("P"), "PNG"),
+    "one-bit.png": saved(photo("1"), "PNG"),
+    "deep-grey.png": deep_grey(),
+    "deep-colour.png": deep_colour(),
+    "still.gif": saved(photo("P"), "GIF"),
+    "animation.gif": animation(),
+    "photo.webp": saved(photo(), "WEBP"),
+    "alpha.webp": saved(photo("RGBA"), "WEBP"),
+    "photo.bmp": saved(photo(), "BMP"),
+    "jpeg-called.png": rotated(orientation=3),
+}
+BAD = {
+    "empty.jpg": (b"", "the file is empty"),
+    "text.jpg": (b"Not Found: photo 17", "no image format, it begins with b'Not Found: p'"),
+    "page.png": (b"<!DOCTYPE html><html>", "no image format"),
+    "truncated.jpg": (saved(photo(size=(640, 480)), "JPEG")[:4000], "truncated"),
+    "truncated.png": (PLAIN["colour.png"][:-40], "truncated"),
+    "damaged.png": (PLAIN["colour.png"][:60] + b"\0\0\0\0" + PLAIN["colour.png"][64:], "broken"),
+    "header.png": (b"\x89PNG\r\n\x1a\n", "no image format"),
+    "header.jpg": (b"\xff\xd8\xff\xe0", "no image format"),
+    "truncated.gif": (animation()[:200], ""),
+    "truncated.webp": (NOT_PLAIN["photo.webp"][:60], ""),
+    "truncated.bmp": (NOT_PLAIN["photo.bmp"][:200], "truncated"),
+    "pixel.png": (saved(Image.new("RGB", (1, 1)), "PNG"), "1x1 pixels, a placeholder"),
+    "line.png": (saved(Image.new("RGB", (9, 1)), "PNG"), "9x1 pixels, a placeholder"),
+    "figures.png": (saved(Image.new("F", (4, 4)), "TIFF"), "32 bits"),
+    "postscript.jpg": (saved(photo(), "EPS"), "no image format"),
+}
+
+
+def folder_with(root, files, others=6):
+    """Two classes of good images, and the files in the first."""
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        for number in range(others):
+            (root / name / f"good{number}.png").write_bytes(PLAIN["colour.png"])
+    for name, content in files.items():
+        (root / "a" / name).write_bytes(content)
+    return root
+
+
+def reasons(error):
+    """From the listing, file names and why they are bad."""
+    lines = str(error.value).splitlines()[1:]
+    return {Path(path.strip()).name: why for path, _, why in (li.partition(": ") for li in lines)}
+
+
+# What decoding makes of images
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *NOT_PLAIN])
+def test_good_images_are_decoded(name):
+    pixels, plain = inspect({**PLAIN, **NOT_PLAIN}[name])
+    assert plain == (name in PLAIN)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == ((24, 16, 3) if name.startswith("rotated") else (16, 24, 3))
+    np.testing.assert_array_equal(decode({**PLAIN, **NOT_PLAIN}[name]), pixels)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_tensorflow_reads_plain_images_alike(name):
+    theirs = tf.io.decode_image(PLAIN[name], channels=3).numpy()
+    ours, _ = inspect(PLAIN[name])
+    assert np.abs(theirs.astype(int) - ours).max() <= (3 if PLAIN[name][:2] == b"\xff\xd8" else 0)
+
+
+def test_adobes_cmyk_comes_out_in_its_colours():
+    # Red in CMYK is no cyan, all magenta and yellow, no black; in Adobe's JPEG all are inverted.
+    data = saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95)
+    assert b"Adobe" in data
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == "CMYK"
+    assert np.abs(decode(data).astype(int) - RED).max() <= 8
+    colours = decode(NOT_PLAIN["cmyk.jpg"]).astype(int)
+    assert np.abs(colours - np.asarray(photo())).mean() < 12
+
+
+def test_deep_pixels_are_scaled():
+    grey = decode(NOT_PLAIN["deep-grey.png"])
+    assert grey[0, 0, 0] == 0 and grey[-1, -1, 0] == 255
+    np.testing.assert_array_equal(decode(NOT_PLAIN["deep-colour.png"]), np.asarray(photo()))
+
+
+def test_rotation_is_the_cameras():
+    upright, turned = decode(PLAIN["colour.jpg"]), decode(NOT_PLAIN["rotated.jpg"])
+    np.testing.assert_array_equal(turned, np.rot90(upright, -1))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_images_are_refused_with_their_reason(name, tmp_path):
+    data, reason = BAD[name]
+    if "placeholder" not in reason:
+        with pytest.raises(UnreadableImageError) as error:
+            decode(data)
+        assert reason in error.value.reason and "\n" not in str(error.value)
+    with pytest.raises(InputError) as error:
+        check(Folder(folder_with(tmp_path, {name: data})))
+    assert list(reasons(error)) == [name] and reason in reasons(error)[name]
+
+
+def test_a_decompression_bomb(tmp_path):
+    """24,000 bytes that would fill 588 MB."""
+    bomb = saved(Image.new("1", (14_000, 14_000)), "PNG")
+    assert len(bomb) < 50_000
+    with pytest.raises(InputError) as error:
+        check(Folder(folder_with(tmp_path, {"bomb.png": bomb})))
+    assert "decompression bomb" in reasons(error)["bomb.png"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on odd EXIF data
+@pytest.mark.parametrize(
+    "name", ["colour.jpg", "colour.png", "still.gif", "photo.webp", "photo.bmp"]
+)
+def test_damage_of_any_kind_is_told_or_survived(name):
+    random = np.random.default_rng(0)
+    whole = np.frombuffer({**PLAIN, **NOT_PLAIN}[name], np.uint8)
+    refused = 0
+    for _ in range(150):
+        damaged = whole.copy()
+        places = random.integers(0, len(whole), random.integers(1, 6))
+        damaged[places] = random.integers(0, 256, len(places))
+        try:
+            pixels = decode(damaged[: random.integers(1, len(whole) + 1)].tobytes())
+        except UnreadableImageError:
+            refused += 1
+        else:
+            assert pixels.ndim == 3 and pixels.dtype == np.uint8
+    assert refused > 50
+
+
+# The check of a whole source
+
+
+def test_good_data_passes_and_knows_its_plain_images(tmp_path):
+    source = Folder(folder_with(tmp_path, {**PLAIN, **NOT_PLAIN}))
+    checked = check(source)
+    assert checked.skipped == ()
+    assert (checked.name, checked.class_names) == (source.name, source.class_names)
+    assert checked.image_size == source.image_size == 16
+    seen = set()
+    for name in SPLIT_NAMES:
+        split = checked.load(name)
+        assert split.paths == source.load(name).paths
+        for path, plain in zip(split.paths, split.plain, strict=True):
+            assert plain == (os.path.basename(path) not in NOT_PLAIN)
+            seen.add(os.path.basename(path))
+    assert seen >= {*PLAIN, *NOT_PLAIN}
+
+
+def test_all_offenders_are_told_at_once_and_skipped_on_demand(tmp_path):
+    files = {name: data for name, (data, _) in BAD.items()}
+    source = Folder(folder_with(tmp_path, files))
+    with pytest.raises(InputError, match=f"with {len(BAD)} bad files or classes") as error:
+        check(source)
+    assert set(reasons(error)) == set(BAD)
+    checked = check(source, skip_bad_images=True)
+    assert {Path(image.path).name for image in checked.skipped} == set(BAD)
+    left = [path for name in SPLIT_NAMES for path in checked.load(name).paths]
+    assert len(left) == 12 and not {os.path.basename(path) for path in left} & set(BAD)
+    for name in SPLIT_NAMES:
+        split = checked.load(name)
+        assert split.plain.all() and len(split.plain) == len(split)
+        for index in range(len(split)):
+            label = source.class_names.index(Path(split.paths[index]).parent.name)
+            assert split.labels[index] == label
+            np.testing.assert_array_equal(split.image(index), np.asarray(photo()))
+
+
+def test_twenty_are_shown_and_all_counted(tmp_path):
+    files = {f"{number}.jpg": b"" for number in range(33)}
+    with pytest.raises(InputError, match="with 33 bad files") as error:
+        check(Folder(folder_with(tmp_path, files)))
+    lines = str(error.value).splitlines()
+    assert len(lines) == 22 and lines[-1].strip() == "and 13 more"
+
+
+def test_a_name_that_would_break_the_listing(tmp_path):
+    with pytest.raises(InputError) as error:
+        check(Folder(folder_with(tmp_path, {"two\nlines.jpg": b""})))
+    assert len(str(error.value).splitlines()) == 2
+
+
+@pytest.fixture
+def nobody():
+    """Somebody who may not read what root may; and a folder that everybody may enter."""
+    root = Path(tempfile.mkdtemp(dir="/tmp"))
+    root.chmod(0o755)
+    was_root = os.geteuid() == 0
+    yield root, lambda: os.seteuid(65534) if was_root else None
+    os.seteuid(0) if was_root else None
+    for folder in (root / "a", root / "b"):
+        folder.chmod(0o755)
+    shutil.rmtree(root)
+
+
+def test_unreadable_files_and_folders(nobody):
+    root, become_nobody = nobody
+    folder_with(root, {"secret.png": PLAIN["colour.png"]})
+    (root / "a" / "secret.png").chmod(0)
+    (root / "a" / "dangling.png").symlink_to(root / "nowhere.png")
+    become_nobody()
+    with pytest.raises(InputError) as error:
+        check(Folder(root))
+    assert reasons(error) == {
+        "secret.png": "Permission denied",
+        "dangling.png": "No such file or directory",
+    }
+    os.seteuid(os.getuid())
+    (root / "a" / "secret.png").chmod(0o644)
+    (root / "a" / "dangling.png").unlink()
+    (root / "b" / "closed").mkdir(mode=0)
+    become_nobody()
+    with pytest.raises(InputError) as error:
+        check(Folder(root))
+    assert reasons(error) == {"closed": "Permission denied"}
+
+
+def test_empty_class_folders(tmp_path):
+    folder_with(tmp_path, {})
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "tiffs").mkdir()
+    photo().save(tmp_path / "tiffs" / "scan.tif")
+    source = Folder(tmp_path)
+    assert source.class_names == ("a", "b", "empty", "tiffs")
+    with pytest.raises(InputError) as error:
+        check(source)
+    assert reasons(error) == {
+        "empty": "a class folder without images",
+        "tiffs": "a class folder without images (files of other kinds: 1)",
+    }
+    checked = check(source, skip_bad_images=True)
+    assert checked.class_names == ("a", "b") and len(checked.skipped) == 2
+    assert set(checked.load("train").labels) == {0, 1}
+
+
+def test_a_class_only_in_the_test(tmp_path):
+    folder_with(tmp_path / "train", {})
+    folder_with(tmp_path / "val", {})
+    folder_with(tmp_path / "test", {})
+    (tmp_path / "test" / "aardvark").mkdir()
+    for number in range(3):
+        (tmp_path / "test" / "aardvark" / f"{number}.png").write_bytes(PLAIN["colour.png"])
+    source = Folder(tmp_path)
+    assert source.class_names == ("a", "aardvark", "b")
+    with pytest.raises(InputError) as error:
+        check(source)
+    assert reasons(error) == {"class aardvark": "3 test images of a class without training images"}
+    checked = check(source, skip_bad_images=True)
+    assert checked.class_names == ("a", "b")
+    assert checked.load("test").labels.tolist() == [0] * 6 + [1] * 6
+    assert len(checked.skipped) == 1
+
+
+def test_a_class_whose_training_images_are_all_bad(tmp_path):
+    folder_with(tmp_path / "train", {})
+    folder_with(tmp_path / "test", {})
+    for file in (tmp_path / "train" / "b").iterdir():
+        file.write_bytes(b"")
+    (tmp_path / "train" / "c").mkdir()
+    (tmp_path / "train" / "c" / "good.png").write_bytes(PLAIN["grey.png"])
+    (tmp_path / "train" / "c" / "better.png").write_bytes(PLAIN["grey.png"])
+    checked = check(Folder(tmp_path), skip_bad_images=True)
+    assert checked.class_names == ("a", "c")
+    assert set(checked.load("train").labels) == {0, 1}
+    assert checked.load("test").labels.tolist() == [0] * 6
+
+
+def test_nothing_good_is_left(tmp_path):
+    folder_with(tmp_path, {}, others=4)
+    for file in tmp_path.rglob("*.png"):
+        file.write_bytes(b"")
+    with pytest.raises(InputError, match="too few images are left"):
+        check(Folder(tmp_path), skip_bad_images=True)
+
+
+def test_labels_out_of_range(tmp_path, monkeypatch):
+    class Mislabelled(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(),
+                    "label": tfds.features.ClassLabel(names=["a", "b"]),
+                }
+            )
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(40), "test": self._generate_examples(10)}
+
+        def _generate_examples(self, count):
+            for number in range(count):
+                label = -1 if number == 7 else number % 2
+                yield number, {"image": np.asarray(photo()), "label": label}
+
+    tfds.disable_progress_bar()
+    Mislabelled(data_dir=str(tmp_path)).download_and_prepare()
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    source = sources.find("tfds:mislabelled")
+    with pytest.raises(InputError, match="with 2 bad files") as error:
+        check(source)
+    assert set(reasons(error).values()) == {"label -1, of 2 classes"}
+    checked = check(source, skip_bad_images=True)
+    lost = {image.path.split()[0] for image in checked.skipped}
+    assert "test" in lost and len(checked.skipped) == 2
+    assert sum(len(checked.load(name)) for name in SPLIT_NAMES) == 48
+    assert all(checked.load(name).plain.all() for name in SPLIT_NAMES)
+
+
+def test_arrays_pass_and_unused_class_names_stay():
+    images, labels = np.zeros((40, 4, 4, 3), np.uint8), np.arange(40) % 2
+    source = Arrays((images, labels), class_names=("a", "b", "never"))
+    checked = check(source)
+    assert checked.class_names == ("a", "b", "never")
+    assert len(checked.load("validation")) == 4
+    with pytest.raises(MissingSplitError, match="accepted: train, validation"):
+        checked.load("test")
+    with pytest.raises(InputError) as error:
+        check(Arrays((images, labels), (images, labels + 1)))
+    assert reasons(error) == {"class 2": "20 test images of a class without training images"}
+
+
+def test_digits_pass():
+    assert check(sources.find("digits")).skipped == ()
+
+
+def test_a_second_check_decodes_nothing_until_a_file_changes(tmp_path, monkeypatch, cache):
+    folder_with(tmp_path, {"text.jpg": b"no image", **NOT_PLAIN})
+    first = check(Folder(tmp_path), skip_bad_images=True)
+    assert list(cache.glob("*.npz")) and not list(cache.glob("*.part"))
+
+    def refuse(_):
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(checks, "inspect", refuse)
+    second = check(Folder(tmp_path), skip_bad_images=True)
+    assert (
+        second.skipped
+        == first.skipped
+        == (BadImage(str(tmp_path / "a" / "text.jpg"), first.skipped[0].reason),)
+    )
+    for name in SPLIT_NAMES:
+        np.testing.assert_array_equal(second.load(name).plain, first.load(name).plain)
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent))
+    (tmp_path / "a" / "text.jpg").write_bytes(PLAIN["colour.jpg"])
+    assert check(Folder(tmp_path)).skipped == ()
+
+
+def test_an_interruption_stops_the_check(tmp_path, monkeypatch):
+    files = {f"{number}.png": PLAIN["colour.png"] for number in range(6000)}
+    source = Folder(folder_with(tmp_path, files))
+    looked_at = 0
+
+    def interrupted(_):
+        nonlocal looked_at
+        looked_at += 1
+        time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checks, "inspect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        check(source)
+    assert looked_at < 60
+
+
+def test_a_right_that_is_granted_later_counts(nobody):
+    root, become_nobody = nobody
+    folder_with(root, {"secret.png": PLAIN["colour.png"]})
+    (root / "a" / "secret.png").chmod(0)
+    become_nobody()
+    with pytest.raises(InputError):
+        check(Folder(root))
+    os.seteuid(os.getuid())
+    (root / "a" / "secret.png").chmod(0o644)
+    become_nobody()
+    assert check(Folder(root)).skipped == ()
+
+
+def test_fingerprints_tell_data_apart_and_not_its_place(tmp_path):
+    def fingerprint(root):
+        return check(Folder(root)).fingerprint
+
+    root = folder_with(tmp_path / "one", {"c.jpg": PLAIN["colour.jpg"]})
+    before = fingerprint(root)
+    root.rename(tmp_path / "two")
+    root = tmp_path / "two"
+    assert fingerprint(root) == before
+    (root / "a" / "c.jpg").write_bytes(PLAIN["grey.jpg"])
+    assert fingerprint(root) != before
+    (root / "a" / "c.jpg").rename(root / "b" / "c.jpg")
+    (root / "b" / "c.jpg").write_bytes(PLAIN["colour.jpg"])
+    assert fingerprint(root) != before
+    images, labels = np.zeros((40, 4, 4, 3), np.uint8), np.arange(40) % 2
+    assert (
+        check(Arrays((images, labels))).fingerprint
+        != check(Arrays((images + 1, labels))).fingerprint
+    )
+
+
+def test_a_rotation_that_is_none():
+    exif = Image.Exif()
+    exif[ORIENTATION] = 9
+    pixels, _ = inspect(saved(photo(), "JPEG", exif=exif))
+    assert pixels.shape == (16, 24, 3)
