@@ -1,5 +1,6 @@
 """Image files and arrays as the networks take them: RGB, uint8, square."""
 
+import io
 from os import PathLike
 
 import numpy as np
@@ -27,6 +28,22 @@ def read_image(path: str | PathLike[str]) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"not an image that can be read. Received: {path} ({reason})") from error
+
+
+def decode(content: bytes) -> np.ndarray:
+    """Decodes the bytes of an image file, as `read_image` does.
+
+    Returns:
+        (height, width, 3) uint8, pixels 0..255.
+
+    Raises:
+        InputError: the bytes are no image.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(_rgb(ImageOps.exif_transpose(image)))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"not an image that can be read ({error})") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:
