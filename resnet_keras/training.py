@@ -13,6 +13,7 @@ import numpy as np
 
 from resnet_keras import optimizers, pictures, precision, recomputation
 from resnet_keras.architectures import Architecture, find
+from resnet_keras.data.augmentation import Augmentation, PadAndCrop
 from resnet_keras.data.splits import ArraySplit, Source, resized
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import evaluate
@@ -173,7 +174,7 @@ def _fit(
         ],
         jit_compile=chosen.jit_compile,
     )
-    batches = _training_batches(training, recipe, first_epoch=len(history))
+    batches = _training_batches(training, recipe, model.output_shape[-1], first_epoch=len(history))
     with ExitStack() as stack:
         training_log = stack.enter_context(EventLog(run.events / "training"))
         validation_log = stack.enter_context(EventLog(run.events / "validation"))
@@ -201,19 +202,23 @@ def _fit(
     return recorder.history
 
 
-def _training_batches(split: ArraySplit, recipe: Recipe, first_epoch: int) -> Any:
+def _training_batches(
+    split: ArraySplit, recipe: Recipe, classes: int, first_epoch: int
+) -> Any:
     if keras.backend.backend() == "tensorflow":
         from resnet_keras.data.tf_pipeline import training_batches
     else:
         from resnet_keras.data.numpy_pipeline import training_batches
+    steps = split.steps_per_epoch(recipe.batch_size)
     return training_batches(
         split,
+        Augmentation(PadAndCrop(recipe.shift) if recipe.shift else None, recipe.flip),
+        image_size=split.images.shape[1],
+        classes=classes,
         batch_size=recipe.batch_size,
-        epochs=recipe.epochs,
         seed=recipe.seed,
-        shift=recipe.shift,
-        flip=recipe.flip,
-        first_epoch=first_epoch,
+        first_step=first_epoch * steps,
+        last_step=recipe.epochs * steps,
     )
 
 

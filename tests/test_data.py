@@ -1,18 +1,15 @@
-"""Sources, image files and the input pipeline."""
+"""Sources and image files."""
 
 import hashlib
-import itertools
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from resnet_keras.data import sources
 from resnet_keras.data.images import read_image, resize
-from resnet_keras.data.splits import ArraySplit, resized
-from resnet_keras.data.tf_pipeline import augment, training_batches
+from resnet_keras.data.splits import resized
 from resnet_keras.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -122,73 +119,3 @@ def test_resize_keeps_the_centre_square():
     image[:, 10:20] = 200
     np.testing.assert_array_equal(resize(image, 10), np.full((10, 10, 3), 200))
     assert resize(image, 20).shape == (20, 20, 3)
-
-
-def numbered(count):
-    """Images whose every pixel is their label."""
-    labels = np.arange(count)
-    return ArraySplit(np.tile(labels[:, None, None, None], (1, 8, 8, 3)).astype(np.uint8), labels)
-
-
-def test_every_epoch_visits_every_image_once_in_its_own_order():
-    batches = training_batches(numbered(12), batch_size=4, epochs=3, seed=1)
-    order = np.concatenate([labels for _, labels in batches.as_numpy_iterator()]).reshape(3, 12)
-    for epoch in order:
-        assert sorted(epoch) == list(range(12))
-    assert len({tuple(epoch) for epoch in order}) == 3
-
-
-def test_batches_depend_on_seed_and_step_alone():
-    def labels_and_images(**changes):
-        options = {"batch_size": 4, "epochs": 3, "seed": 1, "shift": 0.25, "flip": True}
-        batches = training_batches(numbered(13), **{**options, **changes})
-        return list(batches.as_numpy_iterator())
-
-    whole, again, later = labels_and_images(), labels_and_images(), labels_and_images(first_epoch=1)
-    assert len(whole) == 9  # three full batches of 13 images, three times
-    for one, other in itertools.chain(
-        zip(whole, again, strict=True), zip(whole[3:], later, strict=True)
-    ):
-        np.testing.assert_array_equal(one[0], other[0])
-        np.testing.assert_array_equal(one[1], other[1])
-    other_seed = labels_and_images(seed=2)
-    assert any((a[1] != b[1]).any() for a, b in zip(whole, other_seed, strict=True))
-
-
-def test_a_batch_larger_than_the_data_is_the_data():
-    batches = list(training_batches(numbered(3), batch_size=8, epochs=2, seed=0))
-    assert [len(labels) for _, labels in batches] == [3, 3]
-
-
-def test_shift_moves_within_its_margin_on_black():
-    image = np.zeros((1, 8, 8, 3), np.uint8)
-    image[0, 4, 4] = 255
-    places = set()
-    for seed in range(60):
-        shifted = augment(tf.constant(image), tf.constant([0, seed]), shift=0.25).numpy()
-        (row, column) = np.argwhere(shifted[0, :, :, 0])[0]
-        assert shifted.sum() == 3 * 255
-        places.add((row, column))
-    rows, columns = zip(*places, strict=True)
-    assert {min(rows), max(rows), min(columns), max(columns)} == {2, 6}
-
-
-def test_flip_mirrors_about_half_of_the_images():
-    images = np.tile(np.arange(8, dtype=np.uint8)[:, None], (200, 8, 1, 3))
-    flipped = augment(tf.constant(images), tf.constant([3, 4]), flip=True).numpy()
-    mirrored = (flipped[:, 0, 0, 0] == 7).sum()
-    np.testing.assert_array_equal(np.sort(flipped, axis=2), np.sort(images, axis=2))
-    assert 60 < mirrored < 140
-
-
-def test_without_augmentation_images_stay():
-    images = numbered(5).images
-    np.testing.assert_array_equal(augment(tf.constant(images), tf.constant([0, 0])), images)
-
-
-def test_augmentation_is_the_same_eagerly_and_in_the_pipeline():
-    images = tf.constant(numbered(6).images)
-    seed = tf.constant([5, 6])
-    eager = augment(images, seed, shift=0.25, flip=True)
-    traced = tf.function(lambda: augment(images, seed, shift=0.25, flip=True))()
-    np.testing.assert_array_equal(eager, traced)

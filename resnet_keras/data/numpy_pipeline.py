@@ -1,56 +1,107 @@
 """The batches of tf_pipeline without TensorFlow; every one is a function of (seed, step) alone."""
 
+import math
+import os
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
+from PIL import Image
 
-from resnet_keras.data.sources import Split
+from resnet_keras.data.augmentation import (
+    Augmentation,
+    PadAndCrop,
+    RandomResizedCrop,
+    ScaleJitterCrop,
+)
+from resnet_keras.data.epochs import steps_per_epoch
+from resnet_keras.data.splits import Split
+from resnet_keras.errors import InputError
 
 ORDER, AUGMENTATION = range(2)  # what random numbers are for; no two uses share them
+
+UNSUPPORTED = ("randaugment", "color", "erasing", "mixup", "cutmix", "label_smoothing")
+
+Box = tuple[int, int, int, int]  # left, top, right and bottom, in pixels of the whole image
 
 
 def training_batches(
     split: Split,
+    augmentation: Augmentation,
     *,
+    image_size: int,
+    classes: int,
     batch_size: int,
-    epochs: int,
     seed: int,
-    shift: float = 0.0,
-    flip: bool = False,
-    first_epoch: int = 0,
+    first_step: int,
+    last_step: int,
 ) -> keras.utils.PyDataset:
-    """Shuffled, augmented batches of all epochs, one after another.
+    """Shuffled, augmented batches of the steps from `first_step` up to, not with, `last_step`.
 
-    As in tf_pipeline, each epoch has an order of its own and no batch depends on the ones before
-    it. The order and the augmentation are others than there: the random numbers are NumPy's.
+    The arguments are those of tf_pipeline. The order and the augmentation are others than there:
+    the random numbers are NumPy's. Pillow decodes and resizes, in a few threads.
 
     Args:
-        split: the training images.
-        shift, flip: the augmentation, as `Recipe` tells.
+        classes: not used: labels stay numbers.
 
     Returns:
-        By index from zero, images (batch, size, size, 3) uint8 and labels (batch,) int64.
+        By index from zero, images (batch, image_size, image_size, 3) uint8 and labels (batch,)
+        int64.
+
+    Raises:
+        InputError: the crop does not fit the image size, or the augmentation is of a kind that
+            needs TensorFlow.
     """
-    batch_size = min(batch_size, len(split))
-    steps = split.steps_per_epoch(batch_size)
+    augmentation.check_image_size(image_size)
+    if asked := [name for name in UNSUPPORTED if getattr(augmentation, name)]:
+        raise InputError(
+            f"this augmentation needs TensorFlow. Received: {', '.join(asked)}; "
+            "without it there are crops and flips"
+        )
+    images = len(split.labels)
+    batch_size = min(batch_size, images)
+    steps = steps_per_epoch(images, batch_size)
 
     def batch(step: int) -> tuple[np.ndarray, np.ndarray]:
         epoch, place = divmod(step, steps)
-        order = _random(seed, ORDER, epoch).permutation(len(split))
+        order = _random(seed, ORDER, epoch).permutation(images)
         chosen = order[place * batch_size : (place + 1) * batch_size]
         random = _random(seed, AUGMENTATION, step)
-        return augment(split.images[chosen], random, shift=shift, flip=flip), split.labels[chosen]
 
-    return _Batches(batch, range(first_epoch * steps, epochs * steps))
+        def window(height: int, width: int) -> Box:
+            return draw_window(height, width, random, augmentation, image_size)
+
+        shown = _load(split, chosen, image_size, window)
+        return augment(shown, random, augmentation), split.labels[chosen]
+
+    return _Batches(batch, range(first_step, last_step), _workers(split))
+
+
+def evaluation_batches(
+    split: Split, *, image_size: int, batch_size: int, centre: float = 1.0
+) -> keras.utils.PyDataset:
+    """All images once, in order, as tf_pipeline gives them; the last batch may be smaller."""
+
+    def batch(number: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = np.arange(len(split.labels))[number * batch_size : (number + 1) * batch_size]
+        images = _load(split, chosen, image_size, lambda h, w: centre_window(h, w, centre))
+        return images, split.labels[chosen]
+
+    batches = math.ceil(len(split.labels) / batch_size)
+    return _Batches(batch, range(batches), _workers(split))
+
+
+def _workers(split: Split) -> int:
+    """Threads that load batches: arrays need no decoding."""
+    return 1 if hasattr(split, "images") else min(os.cpu_count() or 1, 8)
 
 
 class _Batches(keras.utils.PyDataset):
     """The batches of a range of steps, as `fit` takes them."""
 
-    def __init__(self, batch: Callable[[int], Any], steps: range) -> None:
-        super().__init__()
+    def __init__(self, batch: Callable[[int], Any], steps: range, workers: int) -> None:
+        super().__init__(workers=workers)
         self.batch = batch
         self.steps = steps
 
@@ -65,28 +116,95 @@ def _random(seed: int, purpose: int, number: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, number)))
 
 
-def augment(
-    images: np.ndarray, random: np.random.Generator, *, shift: float = 0.0, flip: bool = False
+def _load(
+    split: Any, chosen: np.ndarray, image_size: int, window: Callable[[int, int], Box]
 ) -> np.ndarray:
-    """Shifts every image on a black ground, and mirrors half of them.
+    """The windows of some images, (n, image_size, image_size, 3) uint8."""
+    shown = np.empty((len(chosen), image_size, image_size, 3), np.uint8)
+    images = getattr(split, "images", None)
+    for place, index in enumerate(chosen):
+        image = split.image(index) if images is None else images[index]
+        box = window(*image.shape[:2])
+        if box == (0, 0, image_size, image_size) and image.shape[:2] == (image_size, image_size):
+            shown[place] = image
+        else:
+            square = (image_size, image_size)
+            resized = Image.fromarray(image).resize(square, Image.Resampling.BILINEAR, box=box)
+            shown[place] = np.asarray(resized)
+    return shown
+
+
+def draw_window(
+    height: int,
+    width: int,
+    random: np.random.Generator,
+    augmentation: Augmentation,
+    image_size: int,
+) -> Box:
+    """Draws the part of an image that is shown, see tf_operations.window."""
+    crop = augmentation.crop
+    if isinstance(crop, ScaleJitterCrop):
+        length = random.integers(crop.shortest, crop.longest + 1)
+        side = max(round(min(height, width) * image_size / length), 1)
+        return _place(height, width, side, side, random)
+    if isinstance(crop, RandomResizedCrop):
+        return _resized_window(height, width, random, crop)
+    return centre_window(height, width)
+
+
+def centre_window(height: int, width: int, share: float = 1.0) -> Box:
+    """The square in the middle, its side a share of the image's shorter one."""
+    side = max(round(min(height, width) * share), 1)
+    top, left = (height - side) // 2, (width - side) // 2
+    return left, top, left + side, top + side
+
+
+def _resized_window(
+    height: int, width: int, random: np.random.Generator, crop: RandomResizedCrop
+) -> Box:
+    narrowest, widest = crop.aspect_ratio
+    for _ in range(10):
+        area = random.uniform(*crop.area) * height * width
+        ratio = random.uniform(narrowest, widest)
+        window_height, window_width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
+        if 0 < window_height <= height and 0 < window_width <= width:
+            return _place(height, width, window_height, window_width, random)
+    # None fits, as in a very wide image: what is in the middle.
+    window_height = min(height, math.ceil(width / narrowest))
+    window_width = min(width, math.ceil(height * widest))
+    top, left = (height - window_height) // 2, (width - window_width) // 2
+    return left, top, left + window_width, top + window_height
+
+
+def _place(
+    height: int, width: int, window_height: int, window_width: int, random: np.random.Generator
+) -> Box:
+    top = int(random.integers(height - window_height + 1))
+    left = int(random.integers(width - window_width + 1))
+    return left, top, left + window_width, top + window_height
+
+
+def augment(
+    images: np.ndarray, random: np.random.Generator, augmentation: Augmentation
+) -> np.ndarray:
+    """Shifts every image on a black ground, and mirrors half of them, if that is asked for.
 
     Args:
         images: (batch, size, size, 3).
-        shift: largest translation, as a fraction of the side.
-        flip: whether to mirror.
     """
-    if margin := round(shift * images.shape[1]):
-        images = _shift(images, random, margin)
-    if flip:
+    crop = augmentation.crop
+    if isinstance(crop, PadAndCrop) and (pad := crop.pixels(images.shape[1])):
+        images = _pad_and_crop(images, random, pad)
+    if augmentation.flip:
         mirrored = random.random((len(images), 1, 1, 1)) < 0.5
         images = np.where(mirrored, images[:, :, ::-1], images)
     return images
 
 
-def _shift(images: np.ndarray, random: np.random.Generator, margin: int) -> np.ndarray:
+def _pad_and_crop(images: np.ndarray, random: np.random.Generator, pad: int) -> np.ndarray:
     batch, height, width, _ = images.shape
-    corners = random.integers(0, 2 * margin + 1, (batch, 2, 1))
-    padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    corners = random.integers(0, 2 * pad + 1, (batch, 2, 1))
+    padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     rows = corners[:, 0] + np.arange(height)
     columns = corners[:, 1] + np.arange(width)
     return padded[np.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]

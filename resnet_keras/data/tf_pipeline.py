@@ -1,75 +1,294 @@
-"""tf.data over a source's NumPy arrays; every batch is a function of (seed, step) alone."""
+"""tf.data over a split's images; every batch is a function of (seed, step) alone.
 
+Images of one size in memory are taken, shifted and mirrored a batch at a time. All others come one
+by one: read, decoded no further than their window, resized, in as many threads as the machine has.
+"""
+
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from resnet_keras.data.sources import Split
+from resnet_keras.data import tf_operations as operations
+from resnet_keras.data.augmentation import Augmentation, PadAndCrop
+from resnet_keras.data.epochs import steps_per_epoch
+from resnet_keras.data.splits import Split
+from resnet_keras.data.tf_randaugment import rand_augment
+
+# What random numbers are for; no two uses share them.
+WINDOW, RANDAUGMENT, PAD_AND_CROP, FLIP, COLOR, ERASING, MIXTURE, MIXUP, CUTMIX = range(9)
+
+JPEG_ENDINGS = (".jpg", ".jpeg")
+
+Window = Callable[[Any], Any]  # from an image's shape to the window to show
 
 
 def training_batches(
     split: Split,
+    augmentation: Augmentation,
     *,
+    image_size: int,
+    classes: int,
     batch_size: int,
-    epochs: int,
     seed: int,
-    shift: float = 0.0,
-    flip: bool = False,
-    first_epoch: int = 0,
+    first_step: int,
+    last_step: int,
 ) -> tf.data.Dataset:
-    """Shuffled, augmented batches of all epochs, one after another.
+    """Shuffled, augmented batches of the steps from `first_step` up to, not with, `last_step`.
 
     Each epoch visits the images in an order of its own, and no batch depends on the ones before it,
-    so a run that starts at `first_epoch` sees what an uninterrupted one would have seen.
+    so a run that starts at any step sees what an uninterrupted one would have seen. Epochs have
+    `epochs.steps_per_epoch` steps.
 
     Args:
         split: the training images.
-        shift, flip: the augmentation, as `Recipe` tells.
+        augmentation: what is done to them.
+        image_size: side of the images that come out, in pixels.
+        classes: how many there are; probabilities need to know.
+        batch_size: images a step; not more than there are.
+        seed: not negative.
+        first_step, last_step: counted from the beginning of the training.
 
     Returns:
-        Pairs of images (batch, size, size, 3) uint8 and labels (batch,) int64.
+        Pairs of images and labels. Images are (batch, image_size, image_size, 3), pixels 0..255,
+        uint8, or float32 where `color` or `mixup` makes them so. Labels are (batch,) int64, or
+        (batch, classes) float32 where `label_smoothing`, `mixup` or `cutmix` makes them
+        probabilities.
+
+    Raises:
+        InputError: the crop does not fit the image size.
     """
-    batch_size = min(batch_size, len(split))
-    steps = split.steps_per_epoch(batch_size)
-    images, labels = tf.constant(split.images), tf.constant(split.labels)
+    augmentation.check_image_size(image_size)
+    batch_size = min(batch_size, len(split.labels))
+    by_batch = _fits(split, image_size) and not _works_on_single_images(augmentation)
+    chosen_batches = _whole_batches if by_batch else _single_images
+    batches = chosen_batches(
+        split, augmentation, image_size, batch_size, seed, range(first_step, last_step)
+    )
 
-    def batch(step: Any) -> tuple[Any, Any]:
-        epoch, place = step // steps, step % steps
-        positions = place * batch_size + tf.range(batch_size, dtype=tf.int64)
-        chosen = tf.random.experimental.index_shuffle(  # pyright: ignore[reportAttributeAccessIssue]
-            positions, tf.stack([tf.constant(seed, tf.int64), epoch]), max_index=len(split) - 1
-        )
-        batch_seed = tf.stack([tf.constant(seed, tf.int64), step])
-        augmented = augment(tf.gather(images, chosen), batch_seed, shift=shift, flip=flip)
-        return augmented, tf.gather(labels, chosen)
+    def augment(step: Any, images: Any, labels: Any) -> tuple[Any, Any]:
+        return augment_batch(images, labels, step, augmentation, classes, seed)
 
-    every_step = tf.data.Dataset.range(first_epoch * steps, epochs * steps)
-    return every_step.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return _in_parallel(batches, augment).prefetch(tf.data.AUTOTUNE)
 
 
-def augment(images: Any, seed: Any, *, shift: float = 0.0, flip: bool = False) -> Any:
-    """Shifts every image on a black ground, and mirrors half of them; stateless in `seed`.
+def evaluation_batches(
+    split: Split, *, image_size: int, batch_size: int, centre: float = 1.0
+) -> tf.data.Dataset:
+    """All images once, in order; the last batch may be smaller.
 
     Args:
-        images: (batch, size, size, 3).
-        seed: (2,) integers.
-        shift: largest translation, as a fraction of the side.
-        flip: whether to mirror.
+        split: images of any size.
+        image_size: side of the images that come out, in pixels.
+        batch_size: images a batch.
+        centre: side of the centre square that is shown, as a share of the shorter side: 224 / 256
+            shows what resizing the shorter side to 256 and cropping 224 does.
+
+    Returns:
+        Pairs of images (batch, image_size, image_size, 3) uint8 and labels (batch,) int64.
     """
-    shift_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
-    if margin := round(shift * images.shape[1]):
-        images = _shift(images, shift_seed, margin)
-    if flip:
-        mirrored = tf.random.stateless_uniform([images.shape[0], 1, 1, 1], flip_seed) < 0.5
-        images = tf.where(mirrored, images[:, :, ::-1], images)
-    return images
+    load = _loader(split, image_size, antialias=True)
+    labels = tf.constant(split.labels)
+
+    def example(index: Any) -> tuple[Any, Any]:
+        image = load(index, lambda shape: operations.centre_window(shape, centre))
+        return image, tf.gather(labels, index)
+
+    examples = _in_parallel(tf.data.Dataset.range(len(split.labels)), example)
+    return examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def _shift(images: Any, seed: Any, margin: int) -> Any:
-    batch, height, width, _ = images.shape
-    corners = tf.random.stateless_uniform(
-        [batch, 2, 1], seed, maxval=2 * margin + 1, dtype=tf.int32
+def augment_batch(
+    images: Any, labels: Any, step: Any, augmentation: Augmentation, classes: int, seed: int
+) -> tuple[Any, Any]:
+    """The augmentation of a whole batch: all but windows, RandAugment and flips.
+
+    Args:
+        images: (batch, size, size, 3) uint8.
+        labels: (batch,) int64.
+        step: whose batch it is, int64.
+    """
+    if isinstance(augmentation.crop, PadAndCrop) and (
+        pad := augmentation.crop.pixels(images.shape[1])
+    ):
+        images = operations.pad_and_crop(images, _seed(seed, PAD_AND_CROP, step), pad)
+    if augmentation.color:
+        images = operations.pca_color(images, _seed(seed, COLOR, step), augmentation.color.std)
+    if augmentation.erasing:
+        images = operations.erase(images, _seed(seed, ERASING, step), augmentation.erasing)
+    if augmentation.makes_probabilities:
+        labels = operations.smooth_labels(labels, classes, augmentation.label_smoothing)
+        images, labels = _mix(images, labels, step, augmentation, seed)
+    return images, labels
+
+
+def _mix(
+    images: Any, labels: Any, step: Any, augmentation: Augmentation, seed: int
+) -> tuple[Any, Any]:
+    ways: list[Callable[[Any, Any], tuple[Any, Any]]] = []
+    if augmentation.mixup:
+        mixup_seed = _seed(seed, MIXUP, step)
+        ways.append(partial(operations.mixup, seed=mixup_seed, alpha=augmentation.mixup.alpha))
+    if augmentation.cutmix:
+        cutmix_seed = _seed(seed, CUTMIX, step)
+        ways.append(partial(operations.cutmix, seed=cutmix_seed, alpha=augmentation.cutmix.alpha))
+    if len(ways) == 2:
+        images = tf.cast(images, tf.float32)  # so that both give one type
+        drawn = tf.random.stateless_uniform([], _seed(seed, MIXTURE, step))
+        mixup, cutmix = (partial(way, images, labels) for way in ways)
+        return tf.cond(drawn < 0.5, mixup, cutmix)
+    return ways[0](images, labels) if ways else (images, labels)
+
+
+def _works_on_single_images(augmentation: Augmentation) -> bool:
+    has_window = not isinstance(augmentation.crop, PadAndCrop | None)
+    return has_window or augmentation.randaugment is not None
+
+
+def _fits(split: Split, image_size: int) -> bool:
+    """Whether the images are in memory, of the size that is asked for."""
+    images = getattr(split, "images", None)
+    return images is not None and images.shape[1:3] == (image_size, image_size)
+
+
+def _whole_batches(
+    split: Any,
+    augmentation: Augmentation,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    steps: range,
+) -> tf.data.Dataset:
+    """Triples of step, images and labels, taken from an array a batch at a time."""
+    images, labels = tf.constant(split.images), tf.constant(split.labels)
+
+    def batch(step: Any) -> tuple[Any, Any, Any]:
+        rows = tf.range(batch_size, dtype=tf.int64)
+        chosen = _shuffled(step, rows, len(split.labels), batch_size, seed)
+        shown = tf.gather(images, chosen)
+        if augmentation.flip:
+            shown = operations.flip(shown, _seed(seed, FLIP, step))
+        return step, shown, tf.gather(labels, chosen)
+
+    return _in_parallel(tf.data.Dataset.range(steps.start, steps.stop), batch)
+
+
+def _single_images(
+    split: Split,
+    augmentation: Augmentation,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    steps: range,
+) -> tf.data.Dataset:
+    """Triples of step, images and labels, loaded one by one."""
+    load = _loader(split, image_size)
+    labels = tf.constant(split.labels)
+
+    def example(position: Any) -> tuple[Any, Any, Any]:
+        step, row = position // batch_size, position % batch_size
+        index = _shuffled(step, row, len(split.labels), batch_size, seed)
+        window_seed = _seed(seed, WINDOW, position)
+        image = load(
+            index,
+            lambda shape: operations.window(shape, window_seed, augmentation.crop, image_size),
+        )
+        if augmentation.randaugment:
+            image_seed = _seed(seed, RANDAUGMENT, position)
+            image = rand_augment(image, image_seed, augmentation.randaugment)
+        if augmentation.flip:
+            image = operations.flip_one(image, _seed(seed, FLIP, position))
+        return step, image, tf.gather(labels, index)
+
+    positions = tf.data.Dataset.range(steps.start * batch_size, steps.stop * batch_size)
+    batches = _in_parallel(positions, example).batch(batch_size, drop_remainder=True)
+    return batches.map(lambda step, images, labels: (step[0], images, labels))
+
+
+def _shuffled(step: Any, rows: Any, images: int, batch_size: int, seed: int) -> Any:
+    """Which images a step's rows show: each epoch is a permutation of all of them."""
+    steps = steps_per_epoch(images, batch_size)
+    epoch, place = step // steps, step % steps
+    return tf.random.experimental.index_shuffle(  # pyright: ignore[reportAttributeAccessIssue]
+        place * batch_size + rows,
+        tf.stack([tf.constant(seed, tf.int64), epoch]),
+        max_index=images - 1,
     )
-    padded = tf.pad(images, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
-    rows = tf.gather(padded, corners[:, 0] + tf.range(height), axis=1, batch_dims=1)
-    return tf.gather(rows, corners[:, 1] + tf.range(width), axis=2, batch_dims=1)
+
+
+def _seed(seed: int, purpose: int, number: Any) -> Any:
+    """The seed of one use in one step, or at one position; (2,) int64."""
+    key = np.random.SeedSequence(seed, spawn_key=(purpose,)).generate_state(1, np.uint64)[0]
+    return tf.stack([tf.constant(key >> np.uint64(1), tf.int64), number])
+
+
+def _loader(split: Split, image_size: int, antialias: bool = False) -> Callable[[Any, Window], Any]:
+    """A function from an image's index and what draws its window to the image, resized."""
+
+    def show(image: Any, window: Window) -> Any:
+        part = operations.cut(image, window(tf.shape(image)))
+        return operations.resize(part, image_size, antialias)
+
+    images = getattr(split, "images", None)
+    if images is not None:
+        array = tf.constant(images)
+        return lambda index, window: show(tf.gather(array, index), window)
+
+    def decoded(index: Any, window: Window) -> Any:
+        image = tf.numpy_function(split.image, [index], tf.uint8)
+        return show(tf.ensure_shape(image, [None, None, 3]), window)
+
+    plain = _is_plain(split)
+    if not plain.any():
+        return decoded
+    read = _reader(split)
+
+    def fused(index: Any, window: Window) -> Any:
+        content = read(index)
+
+        def jpeg() -> Any:
+            part = window(tf.image.extract_jpeg_shape(content))
+            return operations.decode_jpeg_window(content, part, None if antialias else image_size)
+
+        def other() -> Any:
+            image = tf.io.decode_image(content, channels=3, expand_animations=False)
+            return operations.cut(image, window(tf.shape(image)))
+
+        part = tf.cond(tf.io.is_jpeg(content), jpeg, other)
+        return operations.resize(part, image_size, antialias)
+
+    if plain.all():
+        return fused
+    is_plain = tf.constant(plain)
+    return lambda index, window: tf.cond(
+        tf.gather(is_plain, index), lambda: fused(index, window), lambda: decoded(index, window)
+    )
+
+
+def _is_plain(split: Any) -> np.ndarray:
+    """Which images TensorFlow decodes as Pillow does, (n,) bool: no rotation, no CMYK and the like.
+
+    Where the split does not tell, a file's name does.
+    """
+    plain = getattr(split, "plain", None)
+    if plain is not None:
+        return plain
+    if split.paths is None:
+        return np.zeros(len(split.labels), bool)
+    return np.array([str(path).lower().endswith(JPEG_ENDINGS) for path in split.paths])
+
+
+def _reader(split: Any) -> Callable[[Any], Any]:
+    """A function from an image's index to its bytes."""
+    if split.paths is None:
+        return lambda index: tf.ensure_shape(tf.numpy_function(split.read, [index], tf.string), [])
+    paths = tf.constant([str(path) for path in split.paths])
+    return lambda index: tf.io.read_file(tf.gather(paths, index))
+
+
+def _in_parallel(dataset: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
+    """Maps in several threads; the order is that of one."""
+    traced = tf.autograph.experimental.do_not_convert(function)  # has no Python to convert
+    return dataset.map(traced, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -1,0 +1,276 @@
+"""What is done to training images, as values that pipelines read and recipes hold.
+
+An `Augmentation` is composed of parts, each with the figures of the paper that it comes from. All
+of them turn to JSON with `dataclasses.asdict` and back with `from_dict`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from resnet_keras.errors import InputError
+
+
+@dataclass(frozen=True)
+class PadAndCrop:
+    """Pads the image with black and crops its size again (He et al. 2016, section 4.2).
+
+    What is not square yet becomes the centre square of the network's size first.
+
+    Attributes:
+        pad: as a fraction of the side: 1/8 pads 32 pixels by 4, as the paper does for CIFAR.
+    """
+
+    pad: float = 1 / 8
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pad < 1:
+            raise InputError(
+                f"pad is a fraction of the image's side, in [0, 1). Received: {self.pad}"
+            )
+
+    def pixels(self, image_size: int) -> int:
+        """The padding of images of this side."""
+        return round(self.pad * image_size)
+
+
+@dataclass(frozen=True)
+class ScaleJitterCrop:
+    """Draws the length of the shorter side, and crops a square (He et al. 2016, section 3.4).
+
+    Attributes:
+        shortest: least length in pixels that the shorter side is resized to.
+        longest: greatest length.
+    """
+
+    shortest: int = 256
+    longest: int = 480
+
+    def __post_init__(self) -> None:
+        if not 0 < self.shortest <= self.longest:
+            raise InputError(
+                "shortest must be positive and not above longest. "
+                f"Received: {self.shortest}, {self.longest}"
+            )
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """Resizes a rectangle of any size and place to a square (Szegedy et al. 2015, section 6).
+
+    Attributes:
+        area: least and greatest share of the image.
+        aspect_ratio: least and greatest width / height.
+    """
+
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        _check_range("area", self.area, highest=1.0)
+        _check_range("aspect_ratio", self.aspect_ratio)
+
+
+Crop = PadAndCrop | ScaleJitterCrop | RandomResizedCrop
+
+
+@dataclass(frozen=True)
+class RandAugment:
+    """Operations drawn one after another, all of one strength (Cubuk et al. 2020).
+
+    The 14 operations are the paper's; their ranges are timm's "increasing" ones, which Wightman et
+    al. 2021 trained with ("RandAugment 6 / 0.5": magnitude 6, magnitude_std 0.5).
+
+    Attributes:
+        layers: operations an image.
+        magnitude: strength, from 0 to 10.
+        magnitude_std: standard deviation of the strength, from operation to operation.
+    """
+
+    layers: int = 2
+    magnitude: float = 9.0
+    magnitude_std: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise InputError(f"layers must be at least 1. Received: {self.layers}")
+        if not 0 <= self.magnitude <= 10:
+            raise InputError(f"magnitude must lie in [0, 10]. Received: {self.magnitude}")
+        if not self.magnitude_std >= 0:
+            raise InputError(f"magnitude_std must not be negative. Received: {self.magnitude_std}")
+
+
+@dataclass(frozen=True)
+class PCAColor:
+    """Shifts an image's colour along the principal axes of ImageNet's (Krizhevsky et al. 2012).
+
+    Attributes:
+        std: standard deviation of the shift along an axis, in units of its eigenvalue.
+    """
+
+    std: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.std > 0:
+            raise InputError(f"std must be positive. Received: {self.std}")
+
+
+PCA_EIGENVALUES = (0.2175, 0.0188, 0.0045)
+"""Of the covariance of ImageNet's RGB values, which run from 0 to 1; from fb.resnet.torch, which
+gives them in `Lighting`."""
+
+PCA_EIGENVECTORS = (
+    (-0.5675, 0.7192, 0.4009),
+    (-0.5808, -0.0045, -0.8140),
+    (-0.5836, -0.6948, 0.4203),
+)
+"""Rows are R, G and B; every column is the axis of an eigenvalue."""
+
+
+@dataclass(frozen=True)
+class RandomErasing:
+    """Fills a rectangle of an image with noise (Zhong et al. 2020).
+
+    Attributes:
+        probability: share of the images that it happens to.
+        area: least and greatest share of the image that is erased.
+        aspect_ratio: least and greatest height / width of the rectangle.
+    """
+
+    probability: float = 0.25
+    area: tuple[float, float] = (0.02, 0.4)
+    aspect_ratio: tuple[float, float] = (0.3, 1 / 0.3)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.probability <= 1:
+            raise InputError(f"probability must lie in (0, 1]. Received: {self.probability}")
+        _check_range("area", self.area, highest=1.0)
+        _check_range("aspect_ratio", self.aspect_ratio)
+
+
+@dataclass(frozen=True)
+class MixUp:
+    """Blends every image, and its label, with another of the batch (Zhang et al. 2018).
+
+    Attributes:
+        alpha: the shares are drawn from Beta(alpha, alpha).
+    """
+
+    alpha: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not self.alpha > 0:
+            raise InputError(f"alpha must be positive. Received: {self.alpha}")
+
+
+@dataclass(frozen=True)
+class CutMix:
+    """Puts a rectangle of another image of the batch into every image (Yun et al. 2019).
+
+    Its label gets the share that its area has.
+
+    Attributes:
+        alpha: the areas are drawn from Beta(alpha, alpha).
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.alpha > 0:
+            raise InputError(f"alpha must be positive. Received: {self.alpha}")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """All that is done to training images; None and False leave a part out.
+
+        Augmentation(PadAndCrop(), flip=True)                          # the paper's, for CIFAR
+        Augmentation(ScaleJitterCrop(), flip=True, color=PCAColor())   # for ImageNet
+
+    Attributes:
+        crop: None takes the centre square.
+        flip: mirror half of the images left to right.
+        randaugment: operations drawn from a list.
+        color: a shift of colour.
+        erasing: a rectangle of noise.
+        mixup, cutmix: another image of the batch takes part; with both, every batch draws one.
+        label_smoothing: share of the label that all classes get alike (Szegedy et al. 2016,
+            section 7).
+    """
+
+    crop: Crop | None = None
+    flip: bool = False
+    randaugment: RandAugment | None = None
+    color: PCAColor | None = None
+    erasing: RandomErasing | None = None
+    mixup: MixUp | None = None
+    cutmix: CutMix | None = None
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(
+                f"label_smoothing must lie in [0, 1). Received: {self.label_smoothing}"
+            )
+
+    @property
+    def makes_probabilities(self) -> bool:
+        """Whether labels become probabilities, (batch, classes) float32."""
+        return bool(self.mixup or self.cutmix or self.label_smoothing)
+
+    def check_image_size(self, image_size: int) -> None:
+        """Raises InputError if a crop of this side does not lie within the resized image."""
+        if isinstance(self.crop, ScaleJitterCrop) and image_size > self.crop.shortest:
+            raise InputError(
+                f"crops of {image_size} pixels need a shorter side of as many at least. "
+                f"Received: ScaleJitterCrop({self.crop.shortest}, {self.crop.longest})"
+            )
+
+
+_CROPS = (PadAndCrop, ScaleJitterCrop, RandomResizedCrop)
+_PARTS = {
+    "randaugment": RandAugment,
+    "color": PCAColor,
+    "erasing": RandomErasing,
+    "mixup": MixUp,
+    "cutmix": CutMix,
+}
+
+
+def from_dict(values: Mapping[str, Any]) -> Augmentation:
+    """The augmentation that `dataclasses.asdict` made these values of; JSON may lie in between.
+
+    Raises:
+        InputError: a name is unknown, or a value not allowed.
+    """
+    parts = dict(values)
+    if parts.get("crop") is not None:
+        parts["crop"] = _part(_crop_of(parts["crop"]), parts["crop"])
+    for name, kind in _PARTS.items():
+        if parts.get(name) is not None:
+            parts[name] = _part(kind, parts[name])
+    return _part(Augmentation, parts)
+
+
+def _crop_of(values: Mapping[str, Any]) -> Any:
+    """Which crop it is: no two share the name of a value."""
+    for kind in _CROPS:
+        if set(values) & {field.name for field in fields(kind)}:
+            return kind
+    raise InputError(f"no crop has these values. Received: {dict(values)}")
+
+
+def _part(kind: Any, values: Mapping[str, Any]) -> Any:
+    unknown = set(values) - {field.name for field in fields(kind)}
+    if unknown:
+        raise InputError(
+            f"{kind.__name__} has no such value. Received: {', '.join(sorted(unknown))}"
+        )
+    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return kind(**tuples)
+
+
+def _check_range(name: str, values: tuple[float, float], highest: float = float("inf")) -> None:
+    low, high = values
+    if not 0 < low <= high <= highest:
+        raise InputError(f"{name} is from a lower to a higher share. Received: {values}")
