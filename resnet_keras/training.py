@@ -14,6 +14,7 @@ import numpy as np
 from resnet_keras import optimizers, pictures, precision, recomputation
 from resnet_keras.architectures import Architecture, find
 from resnet_keras.data.augmentation import Augmentation, PadAndCrop
+from resnet_keras.data.epochs import steps_per_epoch
 from resnet_keras.data.splits import ArraySplit, Source, resized
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import evaluate
@@ -154,7 +155,7 @@ def _fit(
     recompute: bool,
     verbose: int | str,
 ) -> list[HistoryRow]:
-    steps = training.steps_per_epoch(recipe.batch_size)
+    steps = steps_per_epoch(len(training), recipe.batch_size)
     optimizer = optimizers.optimizer(recipe, steps, chosen.loss_scaling)
     history: list[HistoryRow] = []
     if run.last_model.exists():
@@ -202,14 +203,12 @@ def _fit(
     return recorder.history
 
 
-def _training_batches(
-    split: ArraySplit, recipe: Recipe, classes: int, first_epoch: int
-) -> Any:
+def _training_batches(split: ArraySplit, recipe: Recipe, classes: int, first_epoch: int) -> Any:
     if keras.backend.backend() == "tensorflow":
         from resnet_keras.data.tf_pipeline import training_batches
     else:
         from resnet_keras.data.numpy_pipeline import training_batches
-    steps = split.steps_per_epoch(recipe.batch_size)
+    steps = steps_per_epoch(len(split), recipe.batch_size)
     return training_batches(
         split,
         Augmentation(PadAndCrop(recipe.shift) if recipe.shift else None, recipe.flip),

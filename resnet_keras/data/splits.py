@@ -50,10 +50,6 @@ class Split(Protocol):
         """Gives one image, (height, width, 3) uint8, RGB pixels 0..255."""
         ...
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Full batches in one pass; the few images left over differ from epoch to epoch."""
-        ...
-
     def take(self, indices: np.ndarray, labels: np.ndarray | None = None) -> Self:
         """Gives some of the images, in the order of `indices`; `labels` replace theirs."""
         ...
@@ -94,9 +90,6 @@ class _Labelled:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def steps_per_epoch(self, batch_size: int) -> int:
-        return max(len(self) // batch_size, 1)
 
 
 @dataclass(frozen=True)
