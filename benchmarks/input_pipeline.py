@@ -1,0 +1,276 @@
+"""Images/s of the input pipeline: this package beside Keras's, on the same JPEG files.
+
+    python benchmarks/input_pipeline.py
+    python benchmarks/input_pipeline.py --rounds 7 --quality 95
+
+The files are parts of scikit-learn's two photographs, 500x375 pixels, in four classes. Every
+measurement is a process of its own; the peers take turns (A B C A B C …), so that a machine whose
+speed drifts treats them alike. What counts is the ratio, round by round. Where PyTorch is
+installed, its DataLoader with Pillow takes part too.
+"""
+
+import importlib.util
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+RESIZED, JITTER = "resnet_keras, random resized crop", "resnet_keras, scale jitter crop"
+STOCK = "keras.utils.image_dataset_from_directory"
+TORCH = "torch DataLoader, Pillow"
+
+CLASSES, IMAGES_PER_CLASS = 4, 100
+WIDTH, HEIGHT = 500, 375
+IMAGE_SIZE, RESIZED_SIZE = 224, 256
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one process found.
+
+    Attributes:
+        images_per_second: by the clock.
+        cpu_microseconds: time of all cores an image, which other processes disturb less.
+    """
+
+    images_per_second: float
+    cpu_microseconds: float
+
+
+def write_photos(folder: Path, quality: int) -> float:
+    """Writes the JPEG files, a folder a class; tells their mean size in kB."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    photos = [Image.fromarray(photo) for photo in load_sample_images().images]
+    random = np.random.default_rng(0)
+    sizes = []
+    for number in range(CLASSES * IMAGES_PER_CLASS):
+        photo = photos[number % len(photos)]
+        width = random.uniform(0.6, 1.0) * photo.height * WIDTH / HEIGHT
+        height = width * HEIGHT / WIDTH
+        left, top = random.uniform(0, photo.width - width), random.uniform(0, photo.height - height)
+        box = (left, top, left + width, top + height)
+        path = folder / str(number % CLASSES) / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        resized = photo.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC, box)
+        resized.save(path, quality=quality)
+        sizes.append(path.stat().st_size / 1000)
+    return statistics.mean(sizes)
+
+
+def ours(folder: Path, peer: str, batch_size: int) -> Iterator[Any]:
+    """Batches of this package."""
+    import numpy as np
+
+    from resnet_keras.data.augmentation import Augmentation, RandomResizedCrop, ScaleJitterCrop
+    from resnet_keras.data.splits import EncodedSplit
+    from resnet_keras.data.tf_pipeline import training_batches
+
+    paths = sorted(folder.glob("*/*.jpg"))
+    labels = np.array([int(path.parent.name) for path in paths])
+    split = EncodedSplit(lambda index: paths[index].read_bytes(), labels, list(map(str, paths)))
+    crop = RandomResizedCrop() if peer == RESIZED else ScaleJitterCrop()
+    return iter(
+        training_batches(
+            split,
+            Augmentation(crop, flip=True),
+            image_size=IMAGE_SIZE,
+            classes=CLASSES,
+            batch_size=batch_size,
+            seed=0,
+            first_step=0,
+            last_step=10**6,
+        )
+    )
+
+
+def stock(folder: Path, batch_size: int) -> Iterator[Any]:
+    """Batches as Keras's guides make them."""
+    import keras
+    import tensorflow as tf
+
+    size = (RESIZED_SIZE, RESIZED_SIZE)
+    batches = keras.utils.image_dataset_from_directory(
+        folder, image_size=size, batch_size=batch_size, seed=0, verbose=False
+    )
+    crop = keras.layers.RandomCrop(IMAGE_SIZE, IMAGE_SIZE)
+    flip = keras.layers.RandomFlip("horizontal")
+
+    def augment(images: Any, labels: Any) -> tuple[Any, Any]:
+        return flip(crop(images, training=True), training=True), labels
+
+    batches = batches.repeat().map(augment, num_parallel_calls=tf.data.AUTOTUNE)
+    return iter(batches.prefetch(tf.data.AUTOTUNE))
+
+
+def torch_loader(folder: Path, batch_size: int) -> Iterator[Any]:
+    """Batches of a DataLoader with a process a core: random resized crop and flip by Pillow."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from resnet_keras.data.augmentation import Augmentation, RandomResizedCrop
+    from resnet_keras.data.numpy_pipeline import draw_window
+
+    augmentation = Augmentation(RandomResizedCrop())
+
+    class Photos(torch.utils.data.Dataset):
+        paths = sorted(folder.glob("*/*.jpg"))
+
+        def __len__(self) -> int:
+            return 10**7
+
+        def __getitem__(self, index: int) -> tuple[Any, int]:
+            path = self.paths[index % len(self.paths)]
+            random = np.random.default_rng(index)
+            with Image.open(path) as image:
+                box = draw_window(image.height, image.width, random, augmentation, IMAGE_SIZE)
+                square = (IMAGE_SIZE, IMAGE_SIZE)
+                shown = image.convert("RGB").resize(square, Image.Resampling.BILINEAR, box)
+            if random.random() < 0.5:
+                shown = shown.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            return torch.from_numpy(np.array(shown)), int(path.parent.name)
+
+    workers = os.cpu_count() or 1
+    return iter(torch.utils.data.DataLoader(Photos(), batch_size, num_workers=workers))
+
+
+def measure(peer: str, folder: Path, batch_size: int, seconds: float) -> Measurement:
+    """Takes batches for some seconds, in this process."""
+    if peer == STOCK:
+        batches = stock(folder, batch_size)
+    elif peer == TORCH:
+        batches = torch_loader(folder, batch_size)
+    else:
+        batches = ours(folder, peer, batch_size)
+    _take(batches, seconds / 2)  # tf.data finds out how many threads are best
+    before, start = _cpu_seconds(), time.perf_counter()
+    images = batch_size * _take(batches, seconds)
+    elapsed = time.perf_counter() - start
+    return Measurement(images / elapsed, (_cpu_seconds() - before) / images * 1e6)
+
+
+def _take(batches: Iterator[Any], seconds: float) -> int:
+    """Takes batches until the time is over; tells how many."""
+    end, taken = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end:
+        next(batches)
+        taken += 1
+    return taken
+
+
+def _cpu_seconds() -> float:
+    """Of this process alone: the DataLoader's are not in it."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure_in_process(*arguments: Any) -> Measurement:
+    """Calls `measure` in a process of its own."""
+    finished = subprocess.run(
+        [sys.executable, __file__, "--worker", *map(str, arguments)],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    return Measurement(**json.loads(finished.stdout.splitlines()[-1]))
+
+
+def main(
+    rounds: int = 7,
+    seconds: float = 8.0,
+    batch_size: int = 32,
+    quality: int = 90,
+    output: Path = Path("benchmarks/results/input_pipeline.json"),
+) -> None:
+    """Compare the crops with keras.utils.image_dataset_from_directory, RandomCrop and RandomFlip.
+
+    Args:
+        rounds: processes of each peer.
+        seconds: that each is measured for, after half as long to warm up.
+        batch_size: images a batch.
+        quality: of the JPEG files.
+        output: where the measurements go, as JSON.
+    """
+    peers = [RESIZED, JITTER, STOCK]
+    if importlib.util.find_spec("torch"):
+        peers.append(TORCH)
+    found: dict[str, list[Measurement]] = {peer: [] for peer in peers}
+    with tempfile.TemporaryDirectory() as folder:
+        kilobytes = write_photos(Path(folder), quality)
+        turns = [peer for _ in range(rounds) for peer in peers]
+        for peer in track(turns, "measuring"):
+            found[peer].append(measure_in_process(peer, folder, batch_size, seconds))
+    versions = {name: version(name) for name in ("keras", "tensorflow", "pillow")}
+    if TORCH in peers:
+        versions["torch"] = version("torch")
+    files = f"{WIDTH}x{HEIGHT} JPEG, quality {quality}, {kilobytes:.0f} kB"
+    _print(found, f"{files}, batch {batch_size}, {os.cpu_count()} CPU cores, {versions}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
+        "versions": versions,
+        "files": files,
+        "batch_size": batch_size,
+        "measurements": [
+            {"peer": peer, **asdict(measurement)}
+            for peer, measurements in found.items()
+            for measurement in measurements
+        ],
+    }
+    output.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _print(found: dict[str, list[Measurement]], title: str) -> None:
+    table = Table(title=f"Input pipeline: {title}", box=None)
+    for heading in ("peer", "images/s", "ratio, round by round", "CPU us/image", "ratio"):
+        table.add_column(heading, justify="left" if heading == "peer" else "right")
+    for peer, measurements in found.items():
+        speeds = [measurement.images_per_second for measurement in measurements]
+        costs = [measurement.cpu_microseconds for measurement in measurements]
+        pairs = list(zip(measurements, found[STOCK], strict=True))
+        table.add_row(
+            peer,
+            f"{statistics.median(speeds):.0f} ({min(speeds):.0f} to {max(speeds):.0f})",
+            _spread([ours.images_per_second / theirs.images_per_second for ours, theirs in pairs]),
+            "" if peer == TORCH else f"{statistics.median(costs):.0f}",
+            ""
+            if peer == TORCH
+            else _spread(
+                [theirs.cpu_microseconds / ours.cpu_microseconds for ours, theirs in pairs]
+            ),
+        )
+    Console(width=140).print(table)
+
+
+def _spread(ratios: list[float]) -> str:
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        peer, folder, batch_size, seconds = sys.argv[2:]
+        print(json.dumps(asdict(measure(peer, Path(folder), int(batch_size), float(seconds)))))
+    else:
+        tyro.cli(main)
