@@ -6,6 +6,7 @@ Arguments to calls, nothing else. Whatever needs TensorFlow is imported inside t
 
 import dataclasses
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resnet_keras import architectures, recipes
-from resnet_keras.errors import InputError
+from resnet_keras.errors import InputError, Interrupted, TrainingError
 from resnet_keras.runs import Run
 
 if TYPE_CHECKING:
@@ -97,8 +98,13 @@ def train(
         Path | None,
         tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/NETWORK-DATA-RECIPE)"),
     ] = None,
+    weights: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")
+    ] = None,
     start_over: bool = False,
+    skip_bad_images: bool = False,
     recompute: bool = False,
+    checkpoint_steps: int = 500,
 ) -> None:
     """Train a network, measure it on the test images and write its report.
 
@@ -106,8 +112,10 @@ def train(
 
     Args:
         network: its name, such as resnet50; `resnet-keras list` shows them all.
-        data: labelled images: digits.
-        recipe: quick or paper-cifar10; the options below replace its values.
+        data: labelled images: digits, a folder of photographs, cifar10, tfds:NAME, HDF5 files;
+            docs/data.md tells all spellings.
+        recipe: quick, paper-cifar10, paper-cifar10-warmup, paper-imagenet, large-batch, rsb-a3 or
+            finetune; the options below replace its values.
         epochs: passes over the training images.
         batch_size: images a step.
         learning_rate: the highest, after the warm-up.
@@ -117,8 +125,11 @@ def train(
         seed: of weights, order and augmentation.
         shortcut: option A, B or C in place of the network's own.
         run: the run folder.
+        weights: a .keras or .weights.h5 file of the same network to start from.
         start_over: move the run folder aside if there is one, and begin again.
+        skip_bad_images: go on without images that cannot be used, and list them in skipped.csv.
         recompute: save memory, for a second forward pass a step; deep nets then fit.
+        checkpoint_steps: steps between checkpoints; every epoch ends in one anyway.
     """
     architectures.find(network, shortcut)
     values = {
@@ -133,7 +144,8 @@ def train(
     given = {name: value for name, value in values.items() if value is not None}
     chosen = dataclasses.replace(recipes.find(recipe), **given)
     option = f"-{shortcut}" if shortcut else ""
-    folder = Run(run or RUNS / f"{network}{option}-{data}-{recipe}")
+    slug = re.sub(r"[^\w.-]+", "-", data).strip("-.")
+    folder = Run(run or RUNS / f"{network}{option}-{slug}-{recipe}")
 
     from resnet_keras.data import sources
 
@@ -141,7 +153,19 @@ def train(
     with _quiet_tensorflow():
         from resnet_keras import evaluation, training
 
-    training.train(network, source, chosen, folder, shortcut, start_over, _verbosity(), recompute)
+    training.train(
+        network,
+        source,
+        chosen,
+        folder,
+        shortcut,
+        weights=weights,
+        start_over=start_over,
+        skip_bad_images=skip_bad_images,
+        recompute=recompute,
+        checkpoint_steps=checkpoint_steps,
+        verbose=_verbosity(),
+    )
     measured = evaluation.read_evaluation(folder)
     if measured is None:
         measured = _measure(folder)
@@ -233,6 +257,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             file=sys.stderr,
         )
         raise SystemExit(2) from None
+    except TrainingError as error:
+        print(f"resnet-keras: error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except Interrupted as interruption:
+        print(f"resnet-keras: {interruption}", file=sys.stderr)
+        raise SystemExit(128 + interruption.signal) from None
     except KeyboardInterrupt:
         print("resnet-keras: interrupted; the same command goes on", file=sys.stderr)
         raise SystemExit(130) from None

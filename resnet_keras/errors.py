@@ -6,3 +6,19 @@ class InputError(ValueError):
 
     The command line prints it and exits with status 2; in Python it is an ordinary ValueError.
     """
+
+
+class TrainingError(Exception):
+    """Training cannot go on: the loss is not finite. The message says what to do."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was asked to stop, and did so after a whole step that is in a checkpoint.
+
+    Attributes:
+        signal: which asked, such as signal.SIGTERM.
+    """
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal

@@ -1,16 +1,20 @@
 """What a network gets right and wrong on labelled images."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import keras
 import numpy as np
 
-from resnet_keras.data import sources
+from resnet_keras.data import pipelines, sources
+from resnet_keras.data.checks import CheckedSource, check
 from resnet_keras.data.images import resize
-from resnet_keras.data.splits import ArraySplit, Source, resized
+from resnet_keras.data.splits import ArraySplit, Source, Split, resized
 from resnet_keras.errors import InputError
 from resnet_keras.models import load_model, model_name
 from resnet_keras.runs import Run
+
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,36 @@ def read_evaluation(run: Run) -> Evaluation | None:
         raise InputError(f"the evaluation in {run} is damaged ({error})") from error
 
 
-def evaluate(model: keras.Model, split: ArraySplit, verbose: int | str = "auto") -> Evaluation:
+def evaluate(
+    model: keras.Model, split: Split, centre: float = 1.0, verbose: int | str = "auto"
+) -> Evaluation:
     """Runs a classifier over a split, one view an image.
 
     Args:
-        model: from pixels to probabilities (batch, classes).
-        split: images of the size that the model takes.
+        model: from square images of a fixed size to probabilities (batch, classes).
+        split: images of any size.
+        centre: which part of them is shown, see `Recipe`.
         verbose: of the progress bar, as in Keras.
     """
-    return score(model.predict(split.images, verbose=verbose), split.labels)
+    data = evaluation_data(split, model.input_shape[1], centre)
+    images = data[0] if isinstance(data, tuple) else data
+    return score(model.predict(images, verbose=verbose), split.labels)
+
+
+def evaluation_data(split: Split, image_size: int, centre: float) -> Any:
+    """What Keras takes to measure on: arrays (images, labels) of what is in memory, else batches.
+
+    Args:
+        split: images of any size.
+        image_size: to give them, in pixels.
+        centre: which part of them is shown, see `Recipe`.
+    """
+    if isinstance(split, ArraySplit) and centre == 1:
+        arrays = resized(split, image_size)
+        return arrays.images, arrays.labels
+    return pipelines.of_backend().evaluation_batches(
+        split, image_size=image_size, batch_size=BATCH_SIZE, centre=centre
+    )
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
@@ -134,24 +159,40 @@ def evaluate_run(run: Run, verbose: int | str = "auto", source: Source | None = 
         source: of the test images; None finds it by the name that the run tells.
 
     Raises:
-        InputError: there is no such run, it has no model yet, its folder is damaged, or the source
-            is another one than it was trained on.
+        InputError: there is no such run, it has no model yet, its folder is damaged, or its data
+            cannot be found, or has changed.
     """
     details = run.read_details()
-    source = source or sources.find(details.data)
-    if source.name != details.data:
-        raise InputError(
-            f"{run} was trained on other data. Received: {source.name}; accepted: {details.data}"
-        )
+    data = data_of(run, source)
     model = load_run_model(run)
-    test = resized(source.load("test"), details.image_size)
-    evaluation = evaluate(model, test, verbose)
+    test = data.load("test")
+    evaluation = evaluate(model, test, details.recipe.centre, verbose)
     write_evaluation(run, evaluation)
     for label, class_name in enumerate(details.class_names):
-        first = np.flatnonzero(test.labels == label)[:1]
-        for index in first:
-            run.write_example(class_name, test.images[index])
+        for index in np.flatnonzero(test.labels == label)[:1]:
+            run.write_example(class_name, resize(test.image(index), details.image_size))
     return evaluation
+
+
+def data_of(run: Run, source: Source | None = None) -> CheckedSource:
+    """The images that a run was trained on, those it skipped left out.
+
+    Args:
+        run: the run folder.
+        source: of the images; None finds it by the name that the run tells.
+
+    Raises:
+        InputError: there is no such run, its data cannot be found or used, or has changed.
+    """
+    details = run.read_details()
+    data = check(source or sources.find(details.data), details.skip_bad_images)
+    if details.fingerprint not in (None, data.fingerprint):
+        raise InputError(
+            f"{run} was trained on other data, or it has changed since. "
+            f"Received: {data.name}, {data.fingerprint}; "
+            f"accepted: {details.data}, {details.fingerprint}"
+        )
+    return data
 
 
 def load_run_model(run: Run) -> keras.Model:

@@ -2,8 +2,9 @@
 
 import io
 import re
+import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,11 +16,22 @@ from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar import summary_v2 as scalar_summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from resnet_keras.files import write_file
+
 
 class EventLog:
-    """An events file in a folder; a context manager that flushes and closes it."""
+    """An events file in a folder; a context manager that flushes and closes it.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: made if missing.
+        keep_until: what an interrupted run has logged there beyond this step goes, since it is
+            about to be logged again: a chart then shows one curve. None keeps everything.
+    """
+
+    def __init__(self, folder: Path, keep_until: int | None = None) -> None:
+        if keep_until is not None:
+            for path in folder.glob("events.out.tfevents.*"):
+                _drop_after(path, keep_until)
         self._writer = EventFileWriter(str(folder))
 
     def __enter__(self) -> Self:
@@ -62,6 +74,32 @@ class EventLog:
 
     def _add_summary(self, step: int, summary: summary_pb2.Summary) -> None:
         self._writer.add_event(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Rewrites an events file without later steps, and without what was cut off by a kill."""
+    content = path.read_bytes()
+    kept = [
+        content[start:end]
+        for start, end in _records(content)
+        if event_pb2.Event.FromString(content[start + 12 : end - 4]).step <= step
+    ]
+    write_file(path, lambda partial: partial.write_bytes(b"".join(kept)))
+
+
+def _records(content: bytes) -> Iterator[tuple[int, int]]:
+    """Where the whole records of a TFRecord file start and end.
+
+    A record is a length of 8 bytes, 4 of checksum, the data, and 4 of its checksum.
+    """
+    start = 0
+    while start + 12 <= len(content):
+        (length,) = struct.unpack_from("<Q", content, start)
+        end = start + 12 + length + 4
+        if end > len(content):
+            return
+        yield start, end
+        start = end
 
 
 def layer_graph(model: Any) -> graph_pb2.GraphDef:

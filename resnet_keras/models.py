@@ -299,8 +299,16 @@ def _check_archive(path: Path) -> int:
         return len(json.loads(archive.read("config.json"))["config"].get("layers", []))
 
 
-def load_weights(model: keras.Model, path: str | PathLike[str]) -> None:
+def load_weights(
+    model: keras.Model, path: str | PathLike[str], skip_classifier: bool = False
+) -> None:
     """Loads the weights of a .keras or .weights.h5 file into a model of the same network.
+
+    Args:
+        model: to give them to.
+        path: the file.
+        skip_classifier: leave the model's own classifier as it is where the file's tells apart
+            another number of classes.
 
     Raises:
         InputError: the file is missing or no such file, or the first layer that does not fit, with
@@ -318,6 +326,10 @@ def load_weights(model: keras.Model, path: str | PathLike[str]) -> None:
         raise InputError(f"weights are a .keras or a .weights.h5 file. Received: {path}")
 
     layers = [layer for layer in model.layers if layer.weights]
+    if skip_classifier:
+        layers = [
+            layer for layer in layers if layer.name in stored or not _is_classifier(layer.name)
+        ]
     for layer in layers:
         expected = [tuple(weight.shape) for weight in layer.weights]
         found = [value.shape for value in stored.get(layer.name, [])]
@@ -330,13 +342,17 @@ def load_weights(model: keras.Model, path: str | PathLike[str]) -> None:
     # alone may be left over: it is, where the model ends in features.
     known = {layer.name for layer in layers}
     for name, values in stored.items():
-        if values and name not in known and not re.fullmatch(r"fc\d+", name):
+        if values and name not in known and not _is_classifier(name):
             raise InputError(
                 f"the weights in {path} are of another network. Received: layer {name!r}; "
                 f"accepted: the layers of {model.name!r}"
             )
     for layer in layers:
         layer.set_weights(stored[layer.name])
+
+
+def _is_classifier(layer: str) -> bool:
+    return re.fullmatch(r"fc\d+", layer) is not None
 
 
 def _read_weights_file(path: Path) -> Iterator[tuple[str, list[Any]]]:

@@ -1,4 +1,4 @@
-"""SGD as the papers mean it, and its learning rate over time."""
+"""SGD as the papers mean it, LAMB, and their learning rate over time."""
 
 from typing import Any
 
@@ -8,43 +8,163 @@ from keras import ops
 from resnet_keras.recipes import Recipe
 
 
+class _Averaging:
+    """What both optimizers share: the moving average of the weights stays beside the weights.
+
+    Keras would put the average into the model at the end of every `fit`, and so also where a run
+    that was interrupted in mid-epoch has come to that epoch's end.
+    """
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        pass
+
+    def swap_averages(self) -> None:
+        """Exchanges the weights and their averages; a second call brings them back."""
+        weights: Any = self._trainable_variables  # pyright: ignore[reportAttributeAccessIssue]
+        averages: Any = self._model_variables_moving_average  # pyright: ignore[reportAttributeAccessIssue]
+        for weight, average in zip(weights, averages, strict=True):
+            value = ops.copy(weight)
+            weight.assign(average)
+            average.assign(value)
+
+
+def _is_kernel(variable: Any) -> bool:
+    return len(variable.shape) > 1
+
+
 @keras.saving.register_keras_serializable(package="resnet_keras")
-class SGD(keras.optimizers.SGD):
+class SGD(_Averaging, keras.optimizers.SGD):
     """keras.optimizers.SGD with an L2 term added to the gradient before momentum.
 
     Both papers' "weight decay" is this term, on every parameter. Keras's own `weight_decay` shrinks
     the weights beside the update and bypasses momentum: at momentum 0.9 it is about ten times
     weaker.
+
+    Args:
+        l2: factor of that term.
+        kernel_decay: factor of decoupled weight decay, of kernels alone (biases and batch
+            normalisation have one dimension).
+        momentum_correction: whether the momentum follows changes of the learning rate (Goyal et al.
+            2017, remark 2).
     """
 
-    def __init__(self, *args: Any, l2: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        l2: float = 0.0,
+        kernel_decay: float = 0.0,
+        momentum_correction: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.l2 = l2
+        self.kernel_decay = kernel_decay
+        self.momentum_correction = momentum_correction
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        rate = ops.cast(learning_rate, variable.dtype)
+        gradient = ops.cast(gradient, variable.dtype)
         if self.l2:
             gradient = ops.add(gradient, ops.multiply(self.l2, variable))
-        if self.momentum and _is_one_tensorflow_replica():
-            self._apply_fused(gradient, variable, learning_rate)
-        else:
-            super().update_step(gradient, variable, learning_rate)
+        if self.kernel_decay and _is_kernel(variable):
+            self.assign_sub(variable, ops.multiply(rate * self.kernel_decay, variable))
+        if not self.momentum:
+            self.assign_sub(variable, ops.multiply(rate, gradient))
+            return
+        momentum = ops.cast(self.momentum, variable.dtype)
+        if self.momentum_correction:
+            momentum = momentum * ops.cast(self._change_of_rate(), variable.dtype)
+        update = self._apply_fused if _is_one_tensorflow_replica() else self._apply
+        update(gradient, variable, rate, momentum)
 
-    def _apply_fused(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Keras's update in one pass over the memory instead of five."""
+    def _change_of_rate(self) -> Any:
+        """The learning rate over that of the update before."""
+        if not isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+            return 1.0
+        before = self._learning_rate(ops.maximum(self.iterations - 1, 0))
+        return self._learning_rate(self.iterations) / before
+
+    def _apply(self, gradient: Any, variable: Any, rate: Any, momentum: Any) -> None:
+        velocity = self.momentums[self._get_variable_index(variable)]
+        step = ops.multiply(rate, gradient)
+        self.assign(velocity, ops.subtract(ops.multiply(velocity, momentum), step))
+        if self.nesterov:
+            self.assign_add(variable, ops.subtract(ops.multiply(velocity, momentum), step))
+        else:
+            self.assign_add(variable, velocity)
+
+    def _apply_fused(self, gradient: Any, variable: Any, rate: Any, momentum: Any) -> None:
+        """The same in one pass over the memory instead of five."""
         import tensorflow as tf
 
-        momentum = self.momentums[self._get_variable_index(variable)]
+        velocity = self.momentums[self._get_variable_index(variable)]
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,  # Keras hands TensorFlow's own variable to update_step
-            accum=momentum.value.handle,
-            lr=ops.cast(learning_rate, variable.dtype),
-            grad=ops.cast(gradient, variable.dtype),
-            momentum=ops.cast(self.momentum, variable.dtype),
+            accum=velocity.value.handle,
+            lr=rate,
+            grad=gradient,
+            momentum=momentum,
             use_nesterov=self.nesterov,
         )
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "l2": self.l2}
+        return {
+            **super().get_config(),
+            "l2": self.l2,
+            "kernel_decay": self.kernel_decay,
+            "momentum_correction": self.momentum_correction,
+        }
+
+
+@keras.saving.register_keras_serializable(package="resnet_keras")
+class LAMB(_Averaging, keras.optimizers.Lamb):
+    """keras.optimizers.Lamb with the weight decay inside the trust ratio (You et al. 2020).
+
+    The paper's algorithm 2 adds the decay to the update before the ratio of the norms is taken;
+    Keras's `weight_decay` stands outside. As in the code that Wightman et al. 2021 trained with,
+    biases and batch normalisation have neither decay nor ratio.
+
+    Args:
+        l2: factor of a term that is added to the gradient of every parameter.
+        kernel_decay: factor of the decay, of kernels alone.
+    """
+
+    def __init__(
+        self, *args: Any, l2: float = 0.0, kernel_decay: float = 0.0, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.l2 = l2
+        self.kernel_decay = kernel_decay
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        rate = ops.cast(learning_rate, variable.dtype)
+        gradient = ops.cast(gradient, variable.dtype)
+        if self.l2:
+            gradient = ops.add(gradient, ops.multiply(self.l2, variable))
+        update = self._direction(gradient, variable)
+        if _is_kernel(variable):
+            update = ops.add(update, ops.multiply(self.kernel_decay, variable))
+            weight_norm, update_norm = ops.norm(variable), ops.norm(update)
+            known = ops.logical_and(weight_norm > 0, update_norm > 0)
+            rate = rate * ops.where(known, weight_norm / ops.maximum(update_norm, 1e-12), 1.0)
+        self.assign_sub(variable, ops.multiply(rate, update))
+
+    def _direction(self, gradient: Any, variable: Any) -> Any:
+        """Adam's: the mean of the gradients over the root of their squares'."""
+        step = ops.cast(self.iterations + 1, variable.dtype)
+        index = self._get_variable_index(variable)
+        moments = []
+        for average, value, beta in (
+            (self._momentums[index], gradient, self.beta_1),
+            (self._velocities[index], ops.square(gradient), self.beta_2),
+        ):
+            self.assign_add(average, ops.multiply(ops.subtract(value, average), 1 - beta))
+            moments.append(ops.divide(average, 1 - ops.power(ops.cast(beta, step.dtype), step)))
+        mean, square = moments
+        return ops.divide(mean, ops.add(ops.sqrt(square), self.epsilon))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "l2": self.l2, "kernel_decay": self.kernel_decay}
 
 
 def _is_one_tensorflow_replica() -> bool:
@@ -59,38 +179,50 @@ def _is_one_tensorflow_replica() -> bool:
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """Grows the learning rate linearly to `peak` over `steps`, then follows `after` from its start.
 
-    The first step already takes peak / steps. (Goyal et al. 2017, section 2.2.)
+    The first step already takes peak / steps. (Goyal et al. 2017, section 2.2.) With `held`, the
+    warm-up stays at that rate instead (He et al. 2016, section 4.2, of ResNet-110).
     """
 
     def __init__(
-        self, peak: float, steps: int, after: keras.optimizers.schedules.LearningRateSchedule
+        self,
+        peak: float,
+        steps: int,
+        after: keras.optimizers.schedules.LearningRateSchedule,
+        held: float | None = None,
     ) -> None:
         self.peak = peak
         self.steps = steps
         self.after = after
+        self.held = held
 
     def __call__(self, step: Any) -> Any:
         step = ops.cast(step, "float32")
         rising = self.peak * (step + 1.0) / max(self.steps, 1)
+        if self.held is not None:
+            rising = ops.full_like(step, self.held)
         following = ops.cast(self.after(ops.maximum(step - self.steps, 0.0)), "float32")
         return ops.where(step < self.steps, rising, following)
 
     def get_config(self) -> dict[str, Any]:
         after = keras.saving.serialize_keras_object(self.after)
-        return {"peak": self.peak, "steps": self.steps, "after": after}
+        return {"peak": self.peak, "steps": self.steps, "after": after, "held": self.held}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "WarmUp":
         after = keras.saving.deserialize_keras_object(config["after"])
-        return cls(config["peak"], config["steps"], after)
+        return cls(config["peak"], config["steps"], after, config.get("held"))
 
 
 def schedule(
     recipe: Recipe, steps_per_epoch: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The recipe's learning rate as a function of the training step."""
-    total = recipe.epochs * steps_per_epoch
-    warmup = min(round(recipe.warmup_epochs * steps_per_epoch), total)
+    """The recipe's learning rate as a function of the updates of the weights.
+
+    With `accumulate`, these are fewer than the steps.
+    """
+    per_epoch = steps_per_epoch / recipe.accumulate
+    total = max(round(recipe.epochs * per_epoch), 1)
+    warmup = min(round(recipe.warmup_epochs * per_epoch), total)
     if recipe.decay == "cosine":
         after = keras.optimizers.schedules.CosineDecay(
             recipe.learning_rate, decay_steps=max(total - warmup, 1)
@@ -101,7 +233,8 @@ def schedule(
         boundaries = [round(at * total) - warmup - 1 for at in recipe.decay_at]
         values = [recipe.learning_rate * recipe.decay_factor**i for i in range(len(boundaries) + 1)]
         after = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
-    return WarmUp(recipe.learning_rate, warmup, after)
+    held = recipe.warmup_rate if recipe.warmup == "constant" else None
+    return WarmUp(recipe.learning_rate, warmup, after, held)
 
 
 def optimizer(
@@ -113,5 +246,19 @@ def optimizer(
         loss_scaling: whether to scale the loss, as float16 needs. Keras's `compile` would do it
             too, but a model that is loaded again under another global policy would lose it.
     """
-    sgd = SGD(schedule(recipe, steps_per_epoch), momentum=recipe.momentum, l2=recipe.l2)
-    return keras.optimizers.LossScaleOptimizer(sgd) if loss_scaling else sgd
+    shared = {
+        "learning_rate": schedule(recipe, steps_per_epoch),
+        "l2": recipe.l2,
+        "kernel_decay": recipe.weight_decay,
+        "global_clipnorm": recipe.clip_norm,
+        "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
+        "use_ema": recipe.ema > 0,
+        "ema_momentum": recipe.ema or 0.99,
+    }
+    if recipe.optimizer == "lamb":
+        made = LAMB(**shared)
+    else:
+        made = SGD(
+            momentum=recipe.momentum, momentum_correction=recipe.momentum_correction, **shared
+        )
+    return keras.optimizers.LossScaleOptimizer(made) if loss_scaling else made

@@ -8,10 +8,10 @@ import numpy as np
 
 from resnet_keras import pictures
 from resnet_keras.architectures import find
-from resnet_keras.data import sources
-from resnet_keras.data.splits import resized
-from resnet_keras.evaluation import Evaluation, read_evaluation
-from resnet_keras.runs import Run, best_row, write_text
+from resnet_keras.data.images import resize
+from resnet_keras.evaluation import Evaluation, data_of, read_evaluation
+from resnet_keras.files import write_text
+from resnet_keras.runs import Run, best_row
 
 SHOWN_MISTAKES = 24
 
@@ -33,6 +33,7 @@ def write_report(run: Run) -> None:
             len(details.class_names), details.image_size
         ),
         history=history,
+        speeds={row["epoch"]: row["images_per_second"] for row in run.read_speeds()},
         best=best_row(history) if history else None,
         curves=_data_url(pictures.curves(history)) if history else None,
         evaluation=evaluation,
@@ -47,13 +48,13 @@ def _evaluation_pictures(run: Run, evaluation: Evaluation) -> dict[str, str]:
     shown = evaluation.mistakes[:SHOWN_MISTAKES]
     if not shown:
         return {"matrix": _data_url(matrix)}
-    test = resized(sources.find(details.data).load("test"), details.image_size)
+    test = data_of(run).load("test")
     captions = [
         f"{details.class_names[mistake.label]} taken for "
         f"{details.class_names[mistake.predicted]}\n{mistake.probability:.0%} sure"
         for mistake in shown
     ]
-    images = test.images[[mistake.image for mistake in shown]]
+    images = np.stack([resize(test.image(mistake.image), details.image_size) for mistake in shown])
     return {
         "matrix": _data_url(matrix),
         "mistakes": _data_url(pictures.gallery(images, captions)),

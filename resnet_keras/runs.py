@@ -2,8 +2,11 @@
 
     run.json          what was trained, on what, how, with which versions
     history.csv       one row an epoch
+    speed.csv         images a second, epoch by epoch
     best.keras        the model that validates best
-    last.keras        the model and its optimizer after the last finished epoch
+    last.keras        the model and its optimizer when training ended
+    checkpoints/      what an unfinished run goes on from
+    skipped.csv       images that were left out, and why
     evaluation.json   error on the test images
     examples/         a test image of every class
     report.html       curves, confusion matrix and worst mistakes
@@ -14,14 +17,14 @@ one whole.
 """
 
 import csv
-import dataclasses
 import io
 import json
 import os
 import platform
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,11 +32,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from resnet_keras.data import augmentation
+from resnet_keras.data.splits import BadImage
 from resnet_keras.errors import InputError
+from resnet_keras.files import PARTIAL, write_file, write_text
 from resnet_keras.recipes import Recipe
 
-FORMAT_VERSION = 1
-PARTIAL = ".partial-"  # what a killed process may leave behind
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # of 1, training cannot go on, everything else is the same
 VERSIONED_PACKAGES = ("resnet-keras", "keras", "numpy")
 
 HISTORY_COLUMNS: tuple[str, ...] = (
@@ -45,11 +51,12 @@ HISTORY_COLUMNS: tuple[str, ...] = (
     "validation_top1_error",
     "validation_top5_error",
     "learning_rate",  # when the epoch ended
-    "images_per_second",
-    "seconds",  # without validation
     "best",  # 1 where the epoch's model became best.keras
 )
 HistoryRow = dict[str, float]
+"""One epoch. The same run gives the same rows, to the last digit; speeds are kept apart."""
+
+SPEED_COLUMNS = ("epoch", "images_per_second", "seconds")  # without validation
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,8 @@ class RunDetails:
         precision: policy and XLA, and why, in one line.
         versions: of Python and the packages that matter.
         started: date and time, ISO 8601 with the zone.
+        fingerprint: of the data, see `checks.CheckedSource`; None in runs of format 1.
+        skip_bad_images: whether bad images were left out; skipped.csv tells which.
         finished: whether all epochs are done.
     """
 
@@ -78,6 +87,8 @@ class RunDetails:
     precision: str
     versions: dict[str, str]
     started: str
+    fingerprint: str | None = None
+    skip_bad_images: bool = False
     finished: bool = False
 
 
@@ -99,6 +110,10 @@ class Run:
         return self.folder / "last.keras"
 
     @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
     def events(self) -> Path:
         return self.folder / "tensorboard"
 
@@ -117,6 +132,10 @@ class Run:
     @property
     def _history(self) -> Path:
         return self.folder / "history.csv"
+
+    @property
+    def _speeds(self) -> Path:
+        return self.folder / "speed.csv"
 
     @property
     def _evaluation(self) -> Path:
@@ -155,8 +174,12 @@ class Run:
                 f"the run folder cannot be moved aside. Received: {self.folder} ({error.strerror})"
             ) from error
 
+    def remove_checkpoints(self) -> None:
+        """Removes what only an unfinished run needs."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
     def write_details(self, details: RunDetails) -> None:
-        content = {"format": FORMAT_VERSION, **dataclasses.asdict(details)}
+        content = {"format": FORMAT_VERSION, **asdict(details)}
         write_text(self._details, json.dumps(content, indent=2) + "\n")
 
     def read_details(self) -> RunDetails:
@@ -169,26 +192,20 @@ class Run:
             raise InputError(f"no such run folder. Received: {self.folder}")
         content = self._read_json(self._details)
         found = content.pop("format", None)
-        if found != FORMAT_VERSION:
+        if found not in READABLE_VERSIONS:
             raise InputError(
                 f"{self._details} is of another format. "
-                f"Received: {found}; accepted: {FORMAT_VERSION}"
+                f"Received: {found}; accepted: {FORMAT_VERSION} and earlier"
             )
         try:
-            recipe = content["recipe"]
-            recipe["decay_at"] = tuple(recipe["decay_at"])
-            content["recipe"] = Recipe(**recipe)
+            content["recipe"] = _recipe_of(content["recipe"])
             content["class_names"] = tuple(content["class_names"])
             return RunDetails(**content)
         except (KeyError, TypeError) as error:
             raise InputError(f"{self._details} is damaged ({error})") from error
 
     def write_history(self, rows: Sequence[HistoryRow]) -> None:
-        table = io.StringIO()
-        writer = csv.DictWriter(table, HISTORY_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self._history, table.getvalue())
+        _write_table(self._history, HISTORY_COLUMNS, rows)
 
     def read_history(self) -> list[HistoryRow]:
         """The rows of history.csv, none if no epoch has ended.
@@ -196,14 +213,25 @@ class Run:
         Raises:
             InputError: the file is damaged.
         """
-        if not self._history.exists():
-            return []
-        try:
-            with self._history.open(newline="") as file:
-                reader = csv.DictReader(file, strict=True)
-                return [{name: float(row[name]) for name in HISTORY_COLUMNS} for row in reader]
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
-            raise InputError(f"{self._history} is damaged ({error})") from error
+        return _read_table(self._history, HISTORY_COLUMNS)
+
+    def write_speeds(self, rows: Sequence[HistoryRow]) -> None:
+        _write_table(self._speeds, SPEED_COLUMNS, rows)
+
+    def read_speeds(self) -> list[HistoryRow]:
+        """The rows of speed.csv; runs of format 1 have its columns in history.csv.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        kept_apart = self._speeds.exists()
+        return _read_table(self._speeds if kept_apart else self._history, SPEED_COLUMNS)
+
+    def write_skipped(self, images: Sequence[BadImage]) -> None:
+        """Writes skipped.csv, one row an image."""
+        _write_table(
+            self.folder / "skipped.csv", ("path", "reason"), [asdict(image) for image in images]
+        )
 
     def write_evaluation(self, content: dict[str, Any]) -> None:
         write_text(self._evaluation, json.dumps(content, indent=2) + "\n")
@@ -231,6 +259,36 @@ class Run:
         return content
 
 
+def _recipe_of(values: dict[str, Any]) -> Recipe:
+    values = dict(values)
+    if "augmentation" in values:
+        values["augmentation"] = augmentation.from_dict(values["augmentation"])
+    else:  # format 1
+        pad, flip = values.pop("shift"), values.pop("flip")
+        crop = augmentation.PadAndCrop(pad) if pad else None
+        values["augmentation"] = augmentation.Augmentation(crop, flip)
+    return Recipe(**{**values, "decay_at": tuple(values["decay_at"])})
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, table.getvalue())
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> list[dict[str, float]]:
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            return [{name: float(row[name]) for name in columns} for row in reader]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise InputError(f"{path} is damaged ({error})") from error
+
+
 def best_row(history: Sequence[HistoryRow]) -> HistoryRow:
     """The row of the epoch whose model is best.keras: the last that was the best when it ended."""
     return [row for row in history if row["best"]][-1]
@@ -243,23 +301,3 @@ def versions() -> dict[str, str]:
     backend = keras.backend.backend()
     packages = (*VERSIONED_PACKAGES, backend)
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
-
-
-def write_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets `write` make a file beside `path`, then renames it into place.
-
-    The name beside it keeps its ending, which tells Keras the format.
-    """
-    partial = path.with_name(f"{PARTIAL}{path.name}")
-    try:
-        write(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    write_file(path, lambda partial: partial.write_text(text))

@@ -1,29 +1,43 @@
 """One training run: network, data and recipe in, a run folder out."""
 
 import dataclasses
-import math
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from functools import partial
+from os import PathLike
 from typing import Any
 
 import keras
 import numpy as np
 
-from resnet_keras import optimizers, pictures, precision, recomputation
+from resnet_keras import (
+    inspection,
+    interruptions,
+    losses,
+    optimizers,
+    pictures,
+    precision,
+    recomputation,
+)
 from resnet_keras.architectures import Architecture, find
-from resnet_keras.data.augmentation import Augmentation, PadAndCrop
+from resnet_keras.checkpoints import Checkpoints, restore
+from resnet_keras.data import pipelines
+from resnet_keras.data.augmentation import PadAndCrop
+from resnet_keras.data.checks import check
 from resnet_keras.data.epochs import steps_per_epoch
-from resnet_keras.data.splits import ArraySplit, Source, resized
+from resnet_keras.data.splits import ArraySplit, Source, Split, resized
 from resnet_keras.errors import InputError
-from resnet_keras.evaluation import evaluate
+from resnet_keras.evaluation import evaluate, evaluation_data
 from resnet_keras.events import EventLog, image_grid
-from resnet_keras.models import Classifier, build, load_model, model_name
+from resnet_keras.files import write_file
+from resnet_keras.models import Classifier, build, load_model, load_weights, model_name
 from resnet_keras.recipes import Recipe
-from resnet_keras.runs import HistoryRow, Run, RunDetails, best_row, versions, write_file
+from resnet_keras.recorder import Logs, Recorder
+from resnet_keras.runs import Run, RunDetails, best_row, versions
 
 GRID_IMAGES = 32
+CHECKPOINT_STEPS = 500
 
 
 def train(
@@ -32,14 +46,19 @@ def train(
     recipe: Recipe,
     run: Run,
     shortcut: str | None = None,
+    *,
+    weights: str | PathLike[str] | None = None,
     start_over: bool = False,
-    verbose: int | str = "auto",
+    skip_bad_images: bool = False,
     recompute: bool = False,
+    checkpoint_steps: int = CHECKPOINT_STEPS,
+    verbose: int | str = "auto",
 ) -> None:
     """Trains a network into a run folder, or goes on with a run that was interrupted.
 
-    The model that validates best is kept as best.keras, see `validates_best`. A finished run is
-    left as it is. An interrupted one continues after its last finished epoch.
+    The model that validates best is kept as best.keras, see `recorder.validates_best`. A finished
+    run is left as it is. An interrupted one goes on after the step of its last checkpoint, and ends
+    with the weights and the history that it would have had uninterrupted.
 
         train("resnet20", sources.find("digits"), RECIPES["quick"], Run("runs/mine"))
 
@@ -49,27 +68,39 @@ def train(
         recipe: how to train.
         run: the folder; made if missing.
         shortcut: option "A", "B" or "C" in place of the network's own.
+        weights: a .keras or .weights.h5 file of the same network to start from, its classifier
+            left out if it tells other classes apart.
         start_over: move a run that is in the folder aside, and begin again.
-        verbose: of Keras's progress bar: 0 none, 1 a bar, 2 a line an epoch, "auto" either.
+        skip_bad_images: go on without images that cannot be used; skipped.csv tells which.
         recompute: keep fewer activations, see recomputation.py; the weights come out the same.
+        checkpoint_steps: steps between checkpoints; every epoch ends in one anyway.
+        verbose: of Keras's progress bar: 0 none, 1 a bar, 2 a line an epoch, "auto" either.
 
     Raises:
-        InputError: the arguments do not fit each other, the folder holds another run or is damaged,
-            or it cannot be written.
+        InputError: the arguments do not fit each other, images are bad, the folder holds another
+            run or is damaged, or it cannot be written.
+        TrainingError: the loss is not finite.
+        Interrupted: SIGINT or SIGTERM came; the running step was finished and kept.
     """
+    if checkpoint_steps < 1:
+        raise InputError(f"checkpoint_steps must be at least 1. Received: {checkpoint_steps}")
     architecture = _configure(find(network, shortcut), recipe)
-    image_size = recipe.image_size or min(architecture.input_size, source.image_size)
+    data = check(source, skip_bad_images)
+    image_size = recipe.image_size or min(architecture.input_size, data.image_size)
+    recipe.augmentation.check_image_size(image_size)
     chosen = precision.decide(precision.describe_machine(), recipe.precision)
     details = RunDetails(
         network=network,
         shortcut=shortcut,
-        data=source.name,
-        class_names=source.class_names,
+        data=data.name,
+        class_names=data.class_names,
         image_size=image_size,
         recipe=recipe,
         precision=str(chosen),
         versions=versions(),
         started=datetime.now().astimezone().isoformat(timespec="seconds"),
+        fingerprint=data.fingerprint,
+        skip_bad_images=skip_bad_images,
     )
     if run.exists and not start_over:
         details = _check_same(run, details)
@@ -78,24 +109,31 @@ def train(
             return
 
     keras.utils.set_random_seed(recipe.seed)
-    training = resized(source.load("train"), image_size)
-    validation = resized(source.load("validation"), image_size)
+    training, validation = data.load("train"), data.load("validation")
     with dtype_policy(chosen.policy):
         model = build(
             architecture,
             (image_size, image_size, 3),
-            Classifier(len(source.class_names)),
+            Classifier(len(data.class_names), losses.activation(recipe)),
             model_name(network),
         )
+    if weights is not None:
+        load_weights(model, weights, skip_classifier=True)
     # Only now, when all that was asked for has proved possible, is anything on disk touched.
     if run.exists and start_over:
         print(f"the run that was there is now {run.set_aside()}")
     if not run.exists:
         run.create(details)
+        if data.skipped:
+            run.write_skipped(data.skipped)
+            print(f"{len(data.skipped)} bad images are left out, see {run.folder / 'skipped.csv'}")
     print(f"precision: {details.precision}")
-    history = _fit(model, training, validation, recipe, run, chosen, recompute, verbose)
+    if recompute:
+        model = recomputation.recompute(model)
+    _fit(model, training, validation, details, run, chosen, checkpoint_steps, verbose)
     run.write_details(dataclasses.replace(details, finished=True))
-    best = best_row(history)
+    run.remove_checkpoints()
+    best = best_row(run.read_history())
     print(
         f"kept as best: epoch {best['epoch']:.0f}, validation top-1 error "
         f"{best['validation_top1_error']:.2%} (the latest within one standard error of the lowest)"
@@ -112,6 +150,11 @@ def _configure(architecture: Architecture, recipe: Recipe) -> Architecture:
 def _check_same(run: Run, asked: RunDetails) -> RunDetails:
     """The details of the run on disk, if it is the one that is asked for."""
     found = run.read_details()
+    if not found.finished and found.fingerprint is None:
+        raise InputError(
+            f"{run} was begun by an earlier version, whose checkpoints cannot be gone on from. "
+            "Begin again, which moves it aside (--start-over; with make START_OVER=1)"
+        )
     differences = [
         f"{name} is {there!r} there and {here!r} here"
         for name, there, here in _pairs(found, asked)
@@ -127,7 +170,9 @@ def _check_same(run: Run, asked: RunDetails) -> RunDetails:
 
 
 def _pairs(found: RunDetails, asked: RunDetails) -> Iterator[tuple[str, Any, Any]]:
-    for name in ("network", "shortcut", "data", "class_names", "image_size"):
+    # A finished run of an earlier version knows nothing of fingerprints.
+    fingerprint = ("fingerprint",) if found.fingerprint else ()
+    for name in ("network", "shortcut", "data", "class_names", "image_size", *fingerprint):
         yield name, getattr(found, name), getattr(asked, name)
     for field in dataclasses.fields(Recipe):
         if field.name != "image_size":  # the run's own tells what it came to
@@ -147,157 +192,92 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 def _fit(
     model: keras.Model,
-    training: ArraySplit,
-    validation: ArraySplit,
-    recipe: Recipe,
+    training: Split,
+    validation: Split,
+    details: RunDetails,
     run: Run,
     chosen: precision.Precision,
-    recompute: bool,
+    checkpoint_steps: int,
     verbose: int | str,
-) -> list[HistoryRow]:
+) -> None:
+    recipe = details.recipe
     steps = steps_per_epoch(len(training), recipe.batch_size)
-    optimizer = optimizers.optimizer(recipe, steps, chosen.loss_scaling)
-    history: list[HistoryRow] = []
-    if run.last_model.exists():
-        model = load_model(run.last_model)
-        optimizer = model.optimizer
-        epochs_done = int(optimizer.iterations) // steps
-        history = run.read_history()[:epochs_done]
-        print(f"{run} was interrupted; going on after epoch {epochs_done}")
-    if recompute:
-        model = recomputation.recompute(model)
     model.compile(
-        optimizer=optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(),
-        metrics=[
-            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-            keras.metrics.SparseTopKCategoricalAccuracy(5, name="top5_accuracy"),
-        ],
+        optimizer=optimizers.optimizer(recipe, steps, chosen.loss_scaling),
+        loss=losses.loss(recipe),
+        metrics=losses.metrics(),
         jit_compile=chosen.jit_compile,
     )
-    batches = _training_batches(training, recipe, model.output_shape[-1], first_epoch=len(history))
+    _make_variables(model)
+    if isinstance(training, ArraySplit) and isinstance(recipe.augmentation.crop, PadAndCrop | None):
+        training = resized(training, details.image_size)
+    batches = partial(_training_batches, training, details, steps)
+    start = Checkpoints(run.checkpoints).read_latest()
+    if start:
+        restore(model, start.arrays)
+        print(f"{run} was interrupted; going on after step {start.step} of {steps * recipe.epochs}")
     with ExitStack() as stack:
-        training_log = stack.enter_context(EventLog(run.events / "training"))
-        validation_log = stack.enter_context(EventLog(run.events / "validation"))
-        if not history:
-            training_log.graph(model)
-            images = np.asarray(next(iter(batches))[0])[:GRID_IMAGES]
-            training_log.image(0, "augmented_inputs", image_grid(images))
+        logged = len(start.notes["history"]) if start else -1
+        logs = Logs(
+            *(
+                stack.enter_context(EventLog(run.events / name, keep_until=logged))
+                for name in ("training", "validation")
+            )
+        )
+        images, labels = (np.asarray(array) for array in next(iter(batches(0))))
+        if not start:
+            logs.training.graph(model)
+            logs.training.image(0, "augmented_inputs", image_grid(images[:GRID_IMAGES]))
         recorder = Recorder(
-            run, history, steps * recipe.batch_size, len(validation), training_log, validation_log
-        )
-        model.fit(
-            batches,
-            initial_epoch=len(history),
-            epochs=recipe.epochs,
+            run,
+            logs,
+            stack.enter_context(interruptions.awaited()),
+            start,
             steps_per_epoch=steps,
-            validation_data=(validation.images, validation.labels),
-            callbacks=[recorder],
-            shuffle=False,  # the pipeline has done it
-            verbose=verbose,
+            checkpoint_steps=checkpoint_steps,
+            images=(len(images), len(validation)),
+            averages=recipe.ema > 0,
+            gradient_norms=partial(inspection.gradient_norms, model, images, labels),
         )
-        matrix = evaluate(load_model(run.best_model), validation, verbose=0).confusion_matrix
-        names = run.read_details().class_names
-        picture = pictures.confusion_matrix(np.array(matrix), names)
-        validation_log.image(recipe.epochs, "confusion_matrix", pictures.pixels(picture))
-    return recorder.history
+        while recorder.step < steps * recipe.epochs:
+            epoch, done = divmod(recorder.step, steps)
+            model.fit(
+                batches(recorder.step),
+                initial_epoch=epoch,
+                # What is left of an epoch is a fit of its own: Keras counts steps from its start.
+                epochs=epoch + 1 if done else recipe.epochs,
+                steps_per_epoch=steps - done,
+                callbacks=[recorder],
+                validation_data=evaluation_data(validation, details.image_size, recipe.centre),
+                shuffle=False,  # the pipeline has done it
+                verbose=verbose,
+            )
+        write_file(run.last_model, model.save)
+        best = evaluate(load_model(run.best_model), validation, recipe.centre, verbose=0)
+        picture = pictures.confusion_matrix(np.array(best.confusion_matrix), details.class_names)
+        logs.validation.image(recipe.epochs, "confusion_matrix", pictures.pixels(picture))
 
 
-def _training_batches(split: ArraySplit, recipe: Recipe, classes: int, first_epoch: int) -> Any:
-    if keras.backend.backend() == "tensorflow":
-        from resnet_keras.data.tf_pipeline import training_batches
-    else:
-        from resnet_keras.data.numpy_pipeline import training_batches
-    steps = steps_per_epoch(len(split), recipe.batch_size)
-    return training_batches(
+def _make_variables(model: keras.Model) -> None:
+    """Makes the optimizer's and the metrics' variables, which Keras does in the first step.
+
+    A checkpoint has values for them.
+    """
+    model.optimizer.build(model.trainable_variables)
+    probabilities = np.ones((1, model.output_shape[-1]), "float32")
+    model.compute_metrics(x=None, y=np.zeros(1, "int64"), y_pred=probabilities)
+    model.reset_metrics()
+
+
+def _training_batches(split: Split, details: RunDetails, steps: int, first_step: int) -> Any:
+    recipe = details.recipe
+    return pipelines.of_backend().training_batches(
         split,
-        Augmentation(PadAndCrop(recipe.shift) if recipe.shift else None, recipe.flip),
-        image_size=split.images.shape[1],
-        classes=classes,
+        recipe.augmentation,
+        image_size=details.image_size,
+        classes=len(details.class_names),
         batch_size=recipe.batch_size,
         seed=recipe.seed,
-        first_step=first_epoch * steps,
+        first_step=first_step,
         last_step=recipe.epochs * steps,
     )
-
-
-class Recorder(keras.callbacks.Callback):
-    """After every epoch: history.csv, TensorBoard's scalars, the last and the best model."""
-
-    def __init__(
-        self,
-        run: Run,
-        history: list[HistoryRow],
-        images_per_epoch: int,
-        validation_images: int,
-        training_log: EventLog,
-        validation_log: EventLog,
-    ) -> None:
-        super().__init__()
-        self.run = run
-        self.history = history
-        self.images_per_epoch = images_per_epoch
-        self.validation_images = validation_images
-        self.training_log = training_log
-        self.validation_log = validation_log
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._epoch_started = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        # Validation follows the last batch, and is not training time.
-        self._last_batch_ended = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        row = self._row(epoch + 1, logs or {})
-        errors = [earlier["validation_top1_error"] for earlier in self.history]
-        best = validates_best(row["validation_top1_error"], errors, self.validation_images)
-        row["best"] = int(best)
-        self.history.append(row)
-        self.run.write_history(self.history)
-        if best:
-            write_file(self.run.best_model, self.model.save)
-        write_file(self.run.last_model, self.model.save)
-        self._log(row)
-
-    def _row(self, epoch: int, logs: dict[str, float]) -> HistoryRow:
-        seconds = self._last_batch_ended - self._epoch_started
-
-        def error(accuracy: str) -> float:
-            return round(1 - logs[accuracy], 6)  # accuracies are float32
-
-        return {
-            "epoch": epoch,
-            "loss": logs["loss"],
-            "top1_error": error("accuracy"),
-            "top5_error": error("top5_accuracy"),
-            "validation_loss": logs["val_loss"],
-            "validation_top1_error": error("val_accuracy"),
-            "validation_top5_error": error("val_top5_accuracy"),
-            "learning_rate": float(self.model.optimizer.learning_rate),
-            "images_per_second": self.images_per_epoch / seconds,
-            "seconds": seconds,
-        }
-
-    def _log(self, row: HistoryRow) -> None:
-        epoch = int(row["epoch"])
-        errors = ("loss", "top1_error", "top5_error")
-        speeds = ("learning_rate", "images_per_second")
-        self.training_log.scalars(epoch, {name: row[name] for name in (*errors, *speeds)})
-        self.validation_log.scalars(epoch, {name: row[f"validation_{name}"] for name in errors})
-
-
-def validates_best(error: float, earlier: Sequence[float], images: int) -> bool:
-    """Whether a validation error makes its epoch the best one so far.
-
-    It does if no earlier error is lower by more than one standard error (Breiman et al. 1984, the
-    1-SE rule). Some hundred validation images cannot tell 1% from 2%, and of epochs that they
-    cannot tell apart the later one, with the smaller learning rate, does better on other images.
-
-    Args:
-        error: top-1 error of the epoch, 0..1.
-        earlier: those of the epochs before it.
-        images: how many the errors were measured on.
-    """
-    lowest = min(earlier, default=1.0)
-    return error <= lowest + math.sqrt(lowest * (1 - lowest) / images)

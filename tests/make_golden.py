@@ -25,6 +25,7 @@ from resnet_keras.architectures import (
     Stem,
 )
 from resnet_keras.data import sources
+from resnet_keras.data.augmentation import Augmentation, PadAndCrop
 from resnet_keras.evaluation import evaluate_run
 from resnet_keras.models import build
 from resnet_keras.recipes import Recipe
@@ -86,7 +87,12 @@ def write_run() -> None:
     NETWORKS["tiny"] = TINY_BASIC
     run = Run(GOLDEN_RUN)
     recipe = Recipe(
-        epochs=6, batch_size=32, learning_rate=0.1, shift=1 / 8, image_size=16, precision="float32"
+        epochs=6,
+        batch_size=32,
+        learning_rate=0.1,
+        augmentation=Augmentation(PadAndCrop()),
+        image_size=16,
+        precision="float32",
     )
     train("tiny", sources.find("digits"), recipe, run)
     evaluate_run(run)

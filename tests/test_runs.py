@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from resnet_keras.errors import InputError
+from resnet_keras.files import write_file, write_text
 from resnet_keras.recipes import QUICK
-from resnet_keras.runs import HISTORY_COLUMNS, Run, RunDetails, versions, write_file, write_text
+from resnet_keras.runs import HISTORY_COLUMNS, Run, RunDetails, versions
 
 DETAILS = RunDetails(
     network="resnet20",
@@ -137,7 +138,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     script = """
 import resource, signal, sys
 from pathlib import Path
-from resnet_keras.runs import write_text
+from resnet_keras.files import write_text
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 write_text(Path(sys.argv[1]), "x" * 5000)

@@ -1,16 +1,20 @@
 """Training through the real entry point: one tiny network, a few steps."""
 
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from resnet_keras import architectures, report, training
+from resnet_keras import architectures, recorder, report, training
+from resnet_keras.checkpoints import Checkpoints
 from resnet_keras.data import sources
-from resnet_keras.errors import InputError
+from resnet_keras.data.augmentation import Augmentation, CutMix, MixUp, PadAndCrop
+from resnet_keras.errors import InputError, TrainingError
 from resnet_keras.evaluation import (
     evaluate_run,
     load_run_model,
@@ -28,7 +32,7 @@ RECIPE = Recipe(
     batch_size=64,
     learning_rate=0.1,
     zero_init_last_gamma=True,
-    shift=1 / 8,
+    augmentation=Augmentation(PadAndCrop()),
     image_size=8,
     precision="float32",
 )
@@ -66,7 +70,10 @@ def test_a_run_leaves_its_folder(finished, digits):
     assert (details.recipe, details.finished) == (RECIPE, True)
     assert [row["epoch"] for row in history] == [1, 2]
     assert history[1]["loss"] < history[0]["loss"] < 3
-    assert all(row["images_per_second"] > 0 for row in history)
+    speeds = finished.read_speeds()
+    assert [row["epoch"] for row in speeds] == [1, 2]
+    assert all(row["images_per_second"] > 0 for row in speeds)
+    assert not finished.checkpoints.exists()
     best = best_row(history)
     split = digits.load("validation")
     right = load_model(finished.best_model).predict(split.images, verbose=0).argmax(1)
@@ -110,46 +117,144 @@ class BreakOffError(Exception):
     pass
 
 
-def interrupted_after(epochs, digits, run, monkeypatch):
-    """Trains until `epochs` epochs are recorded, and breaks off in the next one."""
-    record = training.Recorder.on_train_batch_end
+STEPS = 1257 // 64
+
+
+def broken_off_after(steps, digits, run, monkeypatch, recipe=RECIPE, **settings):
+    """Trains for some steps, and breaks off without any notice."""
+    record = recorder.Recorder.on_train_batch_end
 
     def break_off(self, batch, logs=None):
-        if len(self.history) == epochs and batch == 3:
+        if self.step == steps:
             raise BreakOffError
         record(self, batch, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Recorder, "on_train_batch_end", break_off)
+        patch.setattr(recorder.Recorder, "on_train_batch_end", break_off)
         with pytest.raises(BreakOffError):
-            training.train("tiny", digits, RECIPE, run, verbose=0)
+            training.train("tiny", digits, recipe, run, verbose=0, **settings)
 
 
-@pytest.mark.parametrize("epochs", [0, 1])
-def test_an_interrupted_run_goes_on_to_the_same_end(
-    finished, digits, tmp_path, monkeypatch, capsys, epochs
+def state(run):
+    """What has to come out alike, to the last bit: weights, optimizer, history."""
+    model = load_model(run.last_model)
+    variables = [*model.variables, *model.optimizer.variables]
+    best = load_model(run.best_model)
+    values = [np.array(variable).tobytes() for variable in (*variables, *best.weights)]
+    return values, (run.folder / "history.csv").read_bytes()
+
+
+@pytest.mark.parametrize("steps", [0, 3, 12, STEPS, STEPS + 1, 2 * STEPS - 1])
+def test_a_run_that_broke_off_goes_on_to_the_same_end(
+    finished, digits, tmp_path, monkeypatch, capsys, steps
 ):
     run = Run(tmp_path / "run")
-    interrupted_after(epochs, digits, run, monkeypatch)
+    broken_off_after(steps, digits, run, monkeypatch, checkpoint_steps=5)
     assert not run.read_details().finished
     training.train("tiny", digits, RECIPE, run, verbose=0)
-    assert ("going on after epoch 1" in capsys.readouterr().out) == (epochs == 1)
-    whole, resumed = (
-        [weight.numpy() for weight in load_model(one.last_model).weights] for one in (finished, run)
-    )
-    for expected, found in zip(whole, resumed, strict=True):
-        np.testing.assert_array_equal(found, expected)
-    for expected, found in zip(finished.read_history(), run.read_history(), strict=True):
-        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+    kept = max(5 * (steps // 5), STEPS * (steps // STEPS))
+    assert (f"going on after step {kept} of {2 * STEPS}" in capsys.readouterr().out) == (kept > 0)
+    assert state(run) == state(finished)
 
 
-def test_a_truncated_checkpoint_is_told(digits, tmp_path, monkeypatch):
+EVERYTHING = dataclasses.replace(
+    RECIPE,
+    optimizer="lamb",
+    learning_rate=0.01,
+    weight_decay=0.02,
+    accumulate=2,
+    clip_norm=1.0,
+    ema=0.9,
+    loss="binary",
+    warmup_epochs=0.5,
+    augmentation=Augmentation(PadAndCrop(), flip=True, mixup=MixUp(), cutmix=CutMix()),
+    precision="mixed_float16",
+)
+
+
+def test_everything_that_has_a_state_goes_on(tiny_network, digits, tmp_path, monkeypatch):
+    """Averages, accumulated gradients, the loss scale, dropped branches."""
+    dropping = dataclasses.replace(tiny_network, final_survival=0.5)
+    monkeypatch.setitem(architectures.NETWORKS, "tiny", dropping)
+    whole, run = Run(tmp_path / "whole"), Run(tmp_path / "run")
+    training.train("tiny", digits, EVERYTHING, whole, verbose=0)
+    broken_off_after(13, digits, run, monkeypatch, EVERYTHING, checkpoint_steps=3)
+    broken_off_after(27, digits, run, monkeypatch, EVERYTHING, checkpoint_steps=4)
+    training.train("tiny", digits, EVERYTHING, run, verbose=0, recompute=True)
+    (found, found_history), (expected, expected_history) = state(run), state(whole)
+    assert found_history == expected_history
+    assert found == expected
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:5000], lambda content: b""])
+def test_a_damaged_checkpoint_costs_only_itself(
+    finished, digits, tmp_path, monkeypatch, capsys, damage
+):
     run = Run(tmp_path / "run")
-    interrupted_after(1, digits, run, monkeypatch)
-    run.last_model.write_bytes(run.last_model.read_bytes()[:5000])
-    with pytest.raises(InputError, match="truncated") as error:
-        training.train("tiny", digits, RECIPE, run, verbose=0)
-    assert str(run.last_model) in str(error.value)
+    broken_off_after(12, digits, run, monkeypatch, checkpoint_steps=5)
+    older, newest = sorted(run.checkpoints.iterdir())
+    newest.write_bytes(damage(newest.read_bytes()))
+    training.train("tiny", digits, RECIPE, run, verbose=0)
+    printed = capsys.readouterr().out
+    assert f"{newest} is damaged" in printed and "going on after step 5 of" in printed
+    assert state(run) == state(finished)
+
+
+def test_flipped_bits_in_a_checkpoint_are_noticed(digits, tmp_path, monkeypatch, capsys):
+    run = Run(tmp_path / "run")
+    broken_off_after(12, digits, run, monkeypatch, checkpoint_steps=5)
+    newest = max(run.checkpoints.iterdir())
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    newest.write_bytes(content)
+    assert Checkpoints(run.checkpoints).read_latest().step == 5
+    assert "is damaged" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_only_itself(
+    finished, digits, tmp_path, monkeypatch, capsys
+):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    run = Run(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", fail)
+        training.train("tiny", digits, RECIPE, run, verbose=0, checkpoint_steps=5)
+    printed = capsys.readouterr().out
+    assert "the checkpoint of step 5 cannot be written" in printed and "No space left" in printed
+    assert state(run) == state(finished)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(digits, tmp_path):
+    run = Run(tmp_path / "run")
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e30)
+    with pytest.raises(TrainingError) as error:
+        training.train("tiny", digits, recipe, run, verbose=0, checkpoint_steps=1)
+    assert re.match(
+        r"the loss is (nan|inf) at step \d+ \(epoch 1\), the learning rate .+; last good "
+        r"checkpoint: step \d+, in ",
+        str(error.value),
+    )
+    kept = Checkpoints(run.checkpoints).read_latest()
+    assert kept.step > 0
+
+
+def test_events_show_one_curve_after_a_resume(digits, tmp_path, monkeypatch):
+    run = Run(tmp_path / "run")
+    broken_off_after(STEPS + 4, digits, run, monkeypatch)
+    # As if killed between the epoch's events and its checkpoint.
+    for path in run.checkpoints.iterdir():
+        path.unlink()
+    training.train("tiny", digits, RECIPE, run, verbose=0)
+    for name in ("training", "validation"):
+        events = EventAccumulator(str(run.events / name)).Reload()
+        assert [event.step for event in events.Tensors("loss")] == [1, 2]
+    tags = EventAccumulator(str(run.events / "training")).Reload().Tags()
+    assert {"gradient_norm/stem", "gradient_norm/stage2", "seconds_per_step"} <= set(
+        tags["tensors"]
+    )
+    assert tags["graph"]
 
 
 def test_training_never_sees_the_test_images(digits, tmp_path):
@@ -246,7 +351,7 @@ def test_a_run_without_a_model(run):
     ],
 )
 def test_the_best_epoch_by_the_one_standard_error_rule(error, earlier, is_best):
-    assert training.validates_best(error, earlier, images=400) == is_best
+    assert recorder.validates_best(error, earlier, images=400) == is_best
 
 
 def test_the_golden_run_is_read_as_when_it_was_written(tmp_path):

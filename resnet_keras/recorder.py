@@ -1,0 +1,222 @@
+"""What a run writes while it trains."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from resnet_keras import checkpoints
+from resnet_keras.checkpoints import Checkpoint, Checkpoints
+from resnet_keras.errors import Interrupted, TrainingError
+from resnet_keras.events import EventLog
+from resnet_keras.files import write_file
+from resnet_keras.interruptions import Interruption
+from resnet_keras.runs import HistoryRow, Run
+
+
+@dataclass(frozen=True)
+class Logs:
+    """TensorBoard's two curves."""
+
+    training: EventLog
+    validation: EventLog
+
+
+class Recorder(keras.callbacks.Callback):
+    """Keeps a run on disk: checkpoints, history, TensorBoard's events, the best model.
+
+    A new process gives it the last checkpoint, and goes on as if nothing had happened.
+
+    Args:
+        run: the run folder.
+        logs: TensorBoard's.
+        interruption: a signal that has come stops the training after a checkpoint.
+        start: what the model goes on from; None begins.
+        steps_per_epoch: of training.
+        checkpoint_steps: how many steps lie between checkpoints; every epoch ends in one anyway.
+        images: (training images a step, validation images).
+        averages: whether the optimizer keeps averages of the weights, which are then validated.
+        gradient_norms: gives the gradients' norms by part, for TensorBoard.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        logs: Logs,
+        interruption: Interruption,
+        start: Checkpoint | None,
+        *,
+        steps_per_epoch: int,
+        checkpoint_steps: int,
+        images: tuple[int, int],
+        averages: bool,
+        gradient_norms: Callable[[], dict[str, float]],
+    ) -> None:
+        super().__init__()
+        self.run = run
+        self.logs = logs
+        self.interruption = interruption
+        self.steps_per_epoch = steps_per_epoch
+        self.checkpoint_steps = checkpoint_steps
+        self.batch_size, self.validation_images = images
+        self.averages = averages
+        self.gradient_norms = gradient_norms
+        self.step = start.step if start else 0
+        self.history: list[HistoryRow] = list(start.notes["history"]) if start else []
+        self._start = start
+        self._checkpoints = Checkpoints(run.checkpoints)
+        self._last_good = start.step if start else None
+        self._speeds = run.read_speeds()[: len(self.history)]
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if self._start is not None and self.step % self.steps_per_epoch:
+            # Keras has just set the metrics back, which in mid-epoch go on.
+            checkpoints.restore(self.model, self._start.arrays)
+        self._start = None
+        self._first_step = self.step
+        self._epoch_started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.step += 1
+        # Validation follows the last batch, and is not training time.
+        self._last_batch_ended = time.perf_counter()
+        self._check_loss((logs or {})["loss"])
+        ends_epoch = self.step % self.steps_per_epoch == 0
+        if self.interruption.signal and not ends_epoch:
+            self._keep()
+            self._stop()
+        elif self.step % self.checkpoint_steps == 0 and not ends_epoch:
+            self._keep()
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._swap_averages()
+
+    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
+        self._swap_averages()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        row = self._row(epoch + 1, logs or {})
+        errors = [earlier["validation_top1_error"] for earlier in self.history]
+        best = validates_best(row["validation_top1_error"], errors, self.validation_images)
+        row["best"] = int(best)
+        self.history.append(row)
+        self._speeds.append(self._speed(epoch + 1))
+        if best:
+            self._swap_averages()
+            write_file(self.run.best_model, self.model.save)
+            self._swap_averages()
+        self.run.write_history(self.history)
+        self.run.write_speeds(self._speeds)
+        self._log(row)
+        self._keep()
+        if self.interruption.signal:
+            self._stop()
+
+    def _check_loss(self, loss: Any) -> None:
+        if math.isfinite(float(loss)):
+            return
+        self._synchronize()
+        kept = f"step {self._last_good}" if self._last_good is not None else "none yet"
+        raise TrainingError(
+            f"the loss is {float(loss)} at step {self.step} (epoch "
+            f"{-(-self.step // self.steps_per_epoch)}), the learning rate "
+            f"{float(self._optimizer.learning_rate):.3g}; last good checkpoint: {kept}, in "
+            f"{self.run.checkpoints}. A lower --learning-rate, or more warm-up, and --start-over"
+        )
+
+    def _stop(self) -> None:
+        number = self.interruption.signal
+        assert number is not None
+        raise Interrupted(
+            number,
+            f"stopped after step {self.step}, which is in {self.run.checkpoints}; "
+            "the same command goes on",
+        )
+
+    def _keep(self) -> None:
+        """Writes a checkpoint; one that cannot be written costs no more than itself."""
+        self._synchronize()
+        checkpoint = Checkpoint(
+            self.step, checkpoints.capture(self.model), {"history": self.history}
+        )
+        try:
+            self._checkpoints.write(checkpoint)
+        except OSError as error:
+            kept = f"step {self._last_good}" if self._last_good is not None else "none"
+            print(
+                f"\nthe checkpoint of step {self.step} cannot be written ({error}); training goes "
+                f"on, last checkpoint: {kept}",
+                flush=True,
+            )
+        else:
+            self._last_good = self.step
+
+    def _synchronize(self) -> None:
+        """Brings the model's variables up to date, which Keras on JAX leaves behind in an epoch."""
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()
+
+    @property
+    def _optimizer(self) -> Any:
+        """The recipe's, without the wrapper that scales the loss."""
+        return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+
+    def _swap_averages(self) -> None:
+        if self.averages:
+            self._optimizer.swap_averages()
+
+    def _row(self, epoch: int, logs: dict[str, float]) -> HistoryRow:
+        def error(accuracy: str) -> float:
+            return round(1 - logs[accuracy], 6)  # accuracies are float32
+
+        return {
+            "epoch": epoch,
+            "loss": logs["loss"],
+            "top1_error": error("accuracy"),
+            "top5_error": error("top5_accuracy"),
+            "validation_loss": logs["val_loss"],
+            "validation_top1_error": error("val_accuracy"),
+            "validation_top5_error": error("val_top5_accuracy"),
+            "learning_rate": float(self._optimizer.learning_rate),
+        }
+
+    def _speed(self, epoch: int) -> dict[str, float]:
+        seconds = self._last_batch_ended - self._epoch_started
+        images = (self.step - self._first_step) * self.batch_size
+        return {"epoch": epoch, "images_per_second": images / seconds, "seconds": seconds}
+
+    def _log(self, row: HistoryRow) -> None:
+        epoch = int(row["epoch"])
+        errors = ("loss", "top1_error", "top5_error")
+        speed = self._speeds[-1]
+        steps = self.step - self._first_step
+        norms = {f"gradient_norm/{part}": norm for part, norm in self.gradient_norms().items()}
+        self.logs.training.scalars(
+            epoch,
+            {name: row[name] for name in (*errors, "learning_rate")}
+            | {
+                "images_per_second": speed["images_per_second"],
+                "seconds_per_step": speed["seconds"] / steps,
+            }
+            | norms,
+        )
+        self.logs.validation.scalars(epoch, {name: row[f"validation_{name}"] for name in errors})
+
+
+def validates_best(error: float, earlier: Sequence[float], images: int) -> bool:
+    """Whether a validation error makes its epoch the best one so far.
+
+    It does if no earlier error is lower by more than one standard error (Breiman et al. 1984, the
+    1-SE rule). Some hundred validation images cannot tell 1% from 2%, and of epochs that they
+    cannot tell apart the later one, with the smaller learning rate, does better on other images.
+
+    Args:
+        error: top-1 error of the epoch, 0..1.
+        earlier: those of the epochs before it.
+        images: how many the errors were measured on.
+    """
+    lowest = min(earlier, default=1.0)
+    return error <= lowest + math.sqrt(lowest * (1 - lowest) / images)
