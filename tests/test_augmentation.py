@@ -175,7 +175,7 @@ def test_a_jpeg_window_is_that_of_the_whole(tmp_path):
     # Colours at the border are interpolated without what lies beyond it.
     np.testing.assert_array_equal(found[2:-2, 2:-2], expected[2:-2, 2:-2])
     fast = operations.decode_jpeg_window(content, part, 224).numpy()
-    assert np.abs(fast.astype(int) - found).mean() < 1
+    assert np.abs(fast.astype(int) - found).mean() < 2
     half = operations.decode_jpeg_window(content, part, 140).numpy()
     assert half.shape == (150, 145, 3)
     shrunk = Image.fromarray(expected.astype(np.uint8)).resize((145, 150), Image.Resampling.BOX)
