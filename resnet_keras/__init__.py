@@ -102,5 +102,6 @@ def _register_custom_objects(_keras: ModuleType) -> None:
     this package, rather than importing it.
     """
     import_module(f"{__name__}.layers")
+    import_module(f"{__name__}.losses")
     import_module(f"{__name__}.optimizers")
     import_module(f"{__name__}.recomputation")

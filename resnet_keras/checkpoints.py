@@ -79,7 +79,7 @@ class Checkpoints:
         return None
 
     def _read(self, step: int) -> Checkpoint:
-        with np.load(self._path(step), allow_pickle=False) as content:
+        with self._path(step).open("rb") as file, np.load(file, allow_pickle=False) as content:
             arrays = dict(content)
         return Checkpoint(step, arrays, json.loads(arrays.pop(NOTES).tobytes()))
 

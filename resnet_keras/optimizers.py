@@ -32,6 +32,10 @@ def _is_kernel(variable: Any) -> bool:
     return len(variable.shape) > 1
 
 
+def _norm(x: Any) -> Any:
+    return ops.sqrt(ops.sum(ops.square(x)))
+
+
 @keras.saving.register_keras_serializable(package="resnet_keras")
 class SGD(_Averaging, keras.optimizers.SGD):
     """keras.optimizers.SGD with an L2 term added to the gradient before momentum.
@@ -144,7 +148,7 @@ class LAMB(_Averaging, keras.optimizers.Lamb):
         update = self._direction(gradient, variable)
         if _is_kernel(variable):
             update = ops.add(update, ops.multiply(self.kernel_decay, variable))
-            weight_norm, update_norm = ops.norm(variable), ops.norm(update)
+            weight_norm, update_norm = _norm(variable), _norm(update)
             known = ops.logical_and(weight_norm > 0, update_norm > 0)
             rate = rate * ops.where(known, weight_norm / ops.maximum(update_norm, 1e-12), 1.0)
         self.assign_sub(variable, ops.multiply(rate, update))

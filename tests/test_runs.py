@@ -79,8 +79,8 @@ def test_a_recipe_out_of_range_is_damage(run):
 
 def test_a_later_format_is_refused(run):
     content = json.loads((run.folder / "run.json").read_text())
-    (run.folder / "run.json").write_text(json.dumps({**content, "format": 2}))
-    refused(run.read_details, "Received: 2; accepted: 1")
+    (run.folder / "run.json").write_text(json.dumps({**content, "format": 3}))
+    refused(run.read_details, "Received: 3; accepted: 2 and earlier")
 
 
 @pytest.mark.parametrize("content", ["epoch,loss\n1,2\n", f"{HEADER}\n1,2\n", f"{HEADER}\n1,x\n"])
