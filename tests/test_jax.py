@@ -185,6 +185,7 @@ TRAINING = """
 import dataclasses, importlib.util, json, sys
 import numpy as np
 import resnet_keras
+from resnet_keras.data.splits import resized
 from resnet_keras.evaluation import evaluate_run
 
 for package in ("tensorflow", "torch"):
@@ -200,7 +201,7 @@ run = resnet_keras.Run("run")
 recipe = dataclasses.replace(resnet_keras.RECIPES["quick"], epochs=8, precision="float32")
 resnet_keras.train("resnet20", source, recipe, run, verbose=0)
 evaluation = evaluate_run(run, 0, source)
-test = source.load("test", 16)
+test = resized(source.load("test"), 16)
 np.save("images.npy", test.images)
 np.save("probabilities.npy", resnet_keras.load_model("run/best.keras").predict(test.images))
 print(json.dumps({"top1_error": evaluation.top1_error, "image_size": source.image_size}))
@@ -241,3 +242,55 @@ def test_trains_without_tensorflow(tmp_path):
     )
     assert refused.returncode == 2
     assert "compute with tensorflow, which is not installed" in refused.stderr
+
+
+RESUME = """
+import dataclasses
+import numpy as np
+import resnet_keras
+from resnet_keras import architectures, recorder
+from resnet_keras.data import sources
+
+architectures.NETWORKS["tiny"] = dataclasses.replace(
+    architectures.RESNET20, blocks=(1, 1, 1), final_survival=0.5
+)
+recipe = dataclasses.replace(
+    resnet_keras.RECIPES["quick"],
+    epochs=2, batch_size=64, image_size=8, ema=0.9, accumulate=2, precision="float32",
+)
+record = recorder.Recorder.on_train_batch_end
+
+class BreakOffError(Exception):
+    pass
+
+def train(name, stop=None):
+    def break_off(self, batch, logs=None):
+        if self.step == stop:
+            raise BreakOffError
+        record(self, batch, logs)
+
+    recorder.Recorder.on_train_batch_end = break_off
+    run = resnet_keras.Run(name)
+    try:
+        resnet_keras.train(
+            "tiny", sources.find("digits"), recipe, run, verbose=0, checkpoint_steps=5
+        )
+    except BreakOffError:
+        return None
+    model = resnet_keras.load_model(run.last_model)
+    values = [np.array(variable) for variable in (*model.weights, *model.optimizer.variables)]
+    return values, (run.folder / "history.csv").read_bytes()
+
+whole = train("whole")
+for stop in (7, 19, 30):
+    assert train("resumed", stop) is None
+resumed = train("resumed")
+assert resumed[1] == whole[1]
+for one, other in zip(resumed[0], whole[0], strict=True):
+    np.testing.assert_array_equal(one, other)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_on_jax_goes_on_to_the_same_end(tmp_path):
+    run(sys.executable, "-c", RESUME, cwd=tmp_path, KERAS_BACKEND="jax")

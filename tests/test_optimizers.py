@@ -110,3 +110,106 @@ def test_optimizer_survives_its_config(decay):
     assert type(copy) is optimizers.SGD
     assert copy.get_config() == optimizer.get_config()
     assert copy.l2 == 3e-4
+
+
+def applied(optimizer, gradients, kernel, bias):
+    """The variables after some steps, beside the gradients as NumPy sees them."""
+    variables = [keras.Variable(kernel, name="kernel"), keras.Variable(bias, name="bias")]
+    for of_kernel, of_bias in gradients:
+        optimizer.apply([keras.ops.convert_to_tensor(g) for g in (of_kernel, of_bias)], variables)
+    return [np.array(variable) for variable in variables]
+
+
+KERNEL, BIAS = np.array([[1.0, -2.0], [0.5, 3.0]]), np.array([1.0, -1.0])
+GRADIENTS = [
+    (np.random.default_rng(i).normal(size=(2, 2)), np.random.default_rng(9 + i).normal(size=2))
+    for i in range(4)
+]
+
+
+def test_decoupled_decay_shrinks_kernels_alone():
+    kernel, bias = KERNEL.copy(), BIAS.copy()
+    velocities = [np.zeros((2, 2)), np.zeros(2)]
+    for of_kernel, of_bias in GRADIENTS:
+        kernel = kernel - 0.1 * 0.05 * kernel
+        velocities = [
+            0.9 * v - 0.1 * g for v, g in zip(velocities, (of_kernel, of_bias), strict=True)
+        ]
+        kernel, bias = kernel + velocities[0], bias + velocities[1]
+    found = applied(optimizers.SGD(0.1, momentum=0.9, kernel_decay=0.05), GRADIENTS, KERNEL, BIAS)
+    np.testing.assert_allclose(found[0], kernel, rtol=1e-5)
+    np.testing.assert_allclose(found[1], bias, rtol=1e-5)
+
+
+def test_corrected_momentum_is_that_of_a_rate_outside_of_it():
+    """Goyal et al. 2017, equations 9 and 10 with remark 2."""
+    rates = [0.1, 0.2, 0.05, 0.4]
+    weight, velocity = KERNEL.copy(), np.zeros((2, 2))
+    for rate, (gradient, _) in zip(rates, GRADIENTS, strict=True):
+        velocity = 0.9 * velocity + gradient
+        weight = weight - rate * velocity
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0, 1, 2], rates)
+    optimizer = optimizers.SGD(schedule, momentum=0.9, momentum_correction=True)
+    found = applied(optimizer, GRADIENTS, KERNEL, BIAS)
+    np.testing.assert_allclose(found[0], weight, rtol=1e-5)
+
+
+def test_lamb_is_the_papers_algorithm():
+    """You et al. 2020, algorithm 2; biases take Adam's step."""
+    weights, decays = [KERNEL.copy(), BIAS.copy()], (0.1, 0.0)
+    means, squares = [np.zeros((2, 2)), np.zeros(2)], [np.zeros((2, 2)), np.zeros(2)]
+    for step, gradients in enumerate(GRADIENTS, start=1):
+        for i, gradient in enumerate(gradients):
+            means[i] = 0.9 * means[i] + 0.1 * gradient
+            squares[i] = 0.999 * squares[i] + 0.001 * gradient**2
+            mean, square = means[i] / (1 - 0.9**step), squares[i] / (1 - 0.999**step)
+            update = mean / (np.sqrt(square) + 1e-7) + decays[i] * weights[i]
+            norms = np.linalg.norm(weights[i]), np.linalg.norm(update)
+            ratio = norms[0] / norms[1] if i == 0 else 1.0
+            weights[i] = weights[i] - 0.01 * ratio * update
+    found = applied(optimizers.LAMB(0.01, kernel_decay=0.1), GRADIENTS, KERNEL, BIAS)
+    np.testing.assert_allclose(found[0], weights[0], rtol=1e-4)
+    np.testing.assert_allclose(found[1], weights[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [optimizers.SGD, optimizers.LAMB])
+def test_accumulated_gradients_are_averaged_into_one_update(kind):
+    averages = [
+        tuple((a + b) / 2 for a, b in zip(one, other, strict=True))
+        for one, other in zip(GRADIENTS[::2], GRADIENTS[1::2], strict=True)
+    ]
+    options = {"momentum": 0.9} if kind is optimizers.SGD else {}
+    accumulating = kind(0.1, gradient_accumulation_steps=2, **options)
+    found = applied(accumulating, GRADIENTS, KERNEL, BIAS)
+    expected = applied(kind(0.1, **options), averages, KERNEL, BIAS)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_averages_are_exchanged_and_brought_back():
+    optimizer = optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+    variables = [keras.Variable(KERNEL)]
+    for gradient, _ in GRADIENTS:
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], variables)
+    weights = np.array(variables[0])
+    optimizer.finalize_variable_values(variables)
+    np.testing.assert_array_equal(variables[0], weights)
+    optimizer.swap_averages()
+    assert np.abs(np.array(variables[0]) - weights).max() > 1e-3
+    optimizer.swap_averages()
+    np.testing.assert_array_equal(variables[0], weights)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(momentum_correction=True, weight_decay=0.1, ema=0.9, accumulate=2, clip_norm=1.0),
+        Recipe(optimizer="lamb", weight_decay=0.1),
+        Recipe(warmup="constant", warmup_epochs=1, decay="steps"),
+    ],
+)
+def test_optimizers_are_saved_with_everything(recipe):
+    made = optimizers.optimizer(recipe, steps_per_epoch=10)
+    loaded = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(made))
+    assert loaded.get_config() == made.get_config()
+    assert loaded.get_config()["kernel_decay"] == recipe.weight_decay
