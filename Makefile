@@ -105,9 +105,15 @@ bench: $(RUNTIME) ## time a training step beside stock Keras
 family-bench: $(RUNTIME) ## time very deep networks, recomputation and ResNeXt
 	$(BIN)/python benchmarks/family_step.py $(ARGS)
 
+.PHONY: input-bench
+input-bench: $(RUNTIME) ## time the input pipeline beside Keras's, and training with it
+	$(BIN)/python benchmarks/input_pipeline.py $(ARGS)
+	$(BIN)/python benchmarks/training_with_pipeline.py
+
 .PHONY: pictures
-pictures: $(RUNTIME) ## draw the pictures of docs/family.md anew
+pictures: $(RUNTIME) ## draw the pictures of the docs anew
 	$(BIN)/python docs/draw_family.py
+	$(BIN)/python docs/draw_augmentations.py
 
 .PHONY: build
 build: $(DEV) ## the wheel, in dist/
