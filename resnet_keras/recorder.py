@@ -124,7 +124,8 @@ class Recorder(keras.callbacks.Callback):
             f"the loss is {float(loss)} at step {self.step} (epoch "
             f"{-(-self.step // self.steps_per_epoch)}), the learning rate "
             f"{float(self._optimizer.learning_rate):.3g}; last good checkpoint: "
-            f"{self._last_kept}, in {self.run.checkpoints}. A lower --learning-rate, or more warm-up, and --start-over"
+            f"{self._last_kept}, in {self.run.checkpoints}. A lower --learning-rate, or "
+            "more warm-up, and --start-over"
         )
 
     @property
