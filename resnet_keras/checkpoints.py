@@ -5,6 +5,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import numpy as np
 
 from resnet_keras.files import write_file
 
-KEPT = 2  # the newest, and the one before it in case the newest turns out to be damaged
 NOTES = "notes"
 
 
@@ -35,15 +35,16 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of a run: a folder of step-<number>.npz.
 
-    A new one is written beside its place, read back and renamed; only then the oldest goes. So
-    there is a whole one at every moment, whenever the process is killed.
+    A new one is written beside its place, read back and renamed; only then all but it and the last
+    whole one before it go. So there is a whole one at every moment, whenever the process is killed.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.last_whole: int | None = None  # the step of the one last read or written
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Keeps a checkpoint, and deletes all but the newest ones.
+        """Keeps a checkpoint and the whole one before it, and deletes all others.
 
         Raises:
             OSError: it cannot be written, or not be read back; the earlier ones are then untouched.
@@ -61,8 +62,10 @@ class Checkpoints:
                     raise OSError(f"{damaged} was not written as it is")
 
         write_file(self._path(checkpoint.step), write)
-        for step in self.steps()[:-KEPT]:
-            self._path(step).unlink()
+        for step in {*self.steps()} - {checkpoint.step, self.last_whole}:
+            with suppress(OSError):  # what cannot be deleted only takes room
+                self._path(step).unlink()
+        self.last_whole = checkpoint.step
 
     def steps(self) -> list[int]:
         """The steps of which there are checkpoints, damaged ones included, in ascending order."""
@@ -73,9 +76,12 @@ class Checkpoints:
         """The newest checkpoint that is whole; those that are not are named and passed over."""
         for step in reversed(self.steps()):
             try:
-                return self._read(step)
+                checkpoint = self._read(step)
             except _UNREADABLE as error:
-                print(f"{self._path(step)} is damaged ({error}); taking the one before it")
+                print(f"{self._path(step)} is damaged ({error}); looking at the one before it")
+            else:
+                self.last_whole = step
+                return checkpoint
         return None
 
     def _read(self, step: int) -> Checkpoint:

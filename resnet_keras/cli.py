@@ -167,7 +167,7 @@ def train(
         verbose=_verbosity(),
     )
     measured = evaluation.read_evaluation(folder)
-    if measured is None:
+    if measured is None or not folder.report.exists():
         measured = _measure(folder)
     _print_summary(folder, measured)
 

@@ -9,7 +9,10 @@ class InputError(ValueError):
 
 
 class TrainingError(Exception):
-    """Training cannot go on: the loss is not finite. The message says what to do."""
+    """Training cannot go on: the loss is not finite, or a file cannot be written.
+
+    The message says what to do.
+    """
 
 
 class Interrupted(KeyboardInterrupt):

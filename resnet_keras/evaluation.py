@@ -167,10 +167,10 @@ def evaluate_run(run: Run, verbose: int | str = "auto", source: Source | None = 
     model = load_run_model(run)
     test = data.load("test")
     evaluation = evaluate(model, test, details.recipe.centre, verbose)
-    write_evaluation(run, evaluation)
     for label, class_name in enumerate(details.class_names):
         for index in np.flatnonzero(test.labels == label)[:1]:
             run.write_example(class_name, resize(test.image(index), details.image_size))
+    write_evaluation(run, evaluation)  # last: where it is, nothing has to be measured again
     return evaluation
 
 

@@ -1,10 +1,12 @@
 """What TensorBoard shows of a run, written with TensorBoard's own writer (no TensorFlow needed)."""
 
 import io
+import os
 import re
+import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,25 +16,39 @@ from PIL import Image
 from tensorboard.compat.proto import event_pb2, graph_pb2, node_def_pb2, summary_pb2
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar import summary_v2 as scalar_summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from resnet_keras.files import write_file
 
+FILE_NAME = "events.out.tfevents"
+FILE_VERSION = "brain.Event:2"
+
 
 class EventLog:
-    """An events file in a folder; a context manager that flushes and closes it.
+    """An events file in a folder; a context manager that closes it.
+
+    TensorBoard's own writer of such files would write in a thread, and tell of a full disk there.
 
     Args:
         folder: made if missing.
         keep_until: what an interrupted run has logged there beyond this step goes, since it is
             about to be logged again: a chart then shows one curve. None keeps everything.
+        without: tags that go at every step then.
+
+    Raises:
+        OSError: nothing can be written there; so do the methods.
     """
 
-    def __init__(self, folder: Path, keep_until: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, keep_until: int | None = None, without: Sequence[str] = ()
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         if keep_until is not None:
-            for path in folder.glob("events.out.tfevents.*"):
-                _drop_after(path, keep_until)
-        self._writer = EventFileWriter(str(folder))
+            for path in folder.glob(f"{FILE_NAME}.*"):
+                _drop(path, keep_until, without)
+        name = f"{FILE_NAME}.{time.time_ns():020d}.{socket.gethostname()}.{os.getpid()}"
+        self._writer = RecordWriter((folder / name).open("xb"))
+        self._add(event_pb2.Event(wall_time=time.time(), file_version=FILE_VERSION))
 
     def __enter__(self) -> Self:
         return self
@@ -48,7 +64,6 @@ class EventLog:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for tag, value in values.items():
             self._add_summary(step, scalar_summary.scalar_pb(tag, np.float32(value)))
-        self._writer.flush()
 
     def image(self, step: int, tag: str, image: np.ndarray) -> None:
         """Logs one picture, (height, width, 3) uint8."""
@@ -63,27 +78,28 @@ class EventLog:
             ),
         )
         self._add_summary(step, summary_pb2.Summary(value=[value]))
-        self._writer.flush()
 
     def graph(self, model: Any) -> None:
         """Logs a Keras model as a graph of its layers, folded by stage and unit."""
         graph = layer_graph(model)
-        event = event_pb2.Event(wall_time=time.time(), graph_def=graph.SerializeToString())
-        self._writer.add_event(event)
-        self._writer.flush()
+        self._add(event_pb2.Event(wall_time=time.time(), graph_def=graph.SerializeToString()))
 
     def _add_summary(self, step: int, summary: summary_pb2.Summary) -> None:
-        self._writer.add_event(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
+        self._add(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
+
+    def _add(self, event: event_pb2.Event) -> None:
+        self._writer.write(event.SerializeToString())
+        self._writer.flush()
 
 
-def _drop_after(path: Path, step: int) -> None:
-    """Rewrites an events file without later steps, and without what was cut off by a kill."""
+def _drop(path: Path, after: int, tags: Sequence[str]) -> None:
+    """Rewrites an events file without later steps and some tags, and without a cut-off end."""
     content = path.read_bytes()
-    kept = [
-        content[start:end]
-        for start, end in _records(content)
-        if event_pb2.Event.FromString(content[start + 12 : end - 4]).step <= step
-    ]
+    kept = []
+    for start, end in _records(content):
+        event = event_pb2.Event.FromString(content[start + 12 : end - 4])
+        if event.step <= after and not any(value.tag in tags for value in event.summary.value):
+            kept.append(content[start:end])
     write_file(path, lambda partial: partial.write_bytes(b"".join(kept)))
 
 

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +20,17 @@ def write_file(path: Path, write: Callable[[Path], Any]) -> None:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:  # which may not tell the file, as when a disk is full
+        number = error.errno or errno.EIO
+        raise OSError(number, error.strerror or str(error), str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what killed processes have left half written, in a folder and the folders in it."""
+    for partial in folder.rglob(f"{PARTIAL}*"):
+        partial.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -34,7 +34,8 @@ class Recorder(keras.callbacks.Callback):
         run: the run folder.
         logs: TensorBoard's.
         interruption: a signal that has come stops the training after a checkpoint.
-        start: what the model goes on from; None begins.
+        kept: the run's checkpoints.
+        start: the one that the model goes on from; None begins.
         steps_per_epoch: of training.
         checkpoint_steps: how many steps lie between checkpoints; every epoch ends in one anyway.
         images: (training images a step, validation images).
@@ -47,6 +48,7 @@ class Recorder(keras.callbacks.Callback):
         run: Run,
         logs: Logs,
         interruption: Interruption,
+        kept: Checkpoints,
         start: Checkpoint | None,
         *,
         steps_per_epoch: int,
@@ -67,8 +69,7 @@ class Recorder(keras.callbacks.Callback):
         self.step = start.step if start else 0
         self.history: list[HistoryRow] = list(start.notes["history"]) if start else []
         self._start = start
-        self._checkpoints = Checkpoints(run.checkpoints)
-        self._last_good = start.step if start else None
+        self._checkpoints = kept
         self._speeds = run.read_speeds()[: len(self.history)]
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -119,21 +120,26 @@ class Recorder(keras.callbacks.Callback):
         if math.isfinite(float(loss)):
             return
         self._synchronize()
-        kept = f"step {self._last_good}" if self._last_good is not None else "none yet"
         raise TrainingError(
             f"the loss is {float(loss)} at step {self.step} (epoch "
             f"{-(-self.step // self.steps_per_epoch)}), the learning rate "
-            f"{float(self._optimizer.learning_rate):.3g}; last good checkpoint: {kept}, in "
-            f"{self.run.checkpoints}. A lower --learning-rate, or more warm-up, and --start-over"
+            f"{float(self._optimizer.learning_rate):.3g}; last good checkpoint: "
+            f"{self._last_kept}, in {self.run.checkpoints}. A lower --learning-rate, or "
+            "more warm-up, and --start-over"
         )
+
+    @property
+    def _last_kept(self) -> str:
+        step = self._checkpoints.last_whole
+        return "none" if step is None else f"step {step}"
 
     def _stop(self) -> None:
         number = self.interruption.signal
         assert number is not None
         raise Interrupted(
             number,
-            f"stopped after step {self.step}, which is in {self.run.checkpoints}; "
-            "the same command goes on",
+            f"stopped after step {self.step}, last checkpoint: {self._last_kept}, in "
+            f"{self.run.checkpoints}; the same command goes on",
         )
 
     def _keep(self) -> None:
@@ -145,14 +151,11 @@ class Recorder(keras.callbacks.Callback):
         try:
             self._checkpoints.write(checkpoint)
         except OSError as error:
-            kept = f"step {self._last_good}" if self._last_good is not None else "none"
             print(
                 f"\nthe checkpoint of step {self.step} cannot be written ({error}); training goes "
-                f"on, last checkpoint: {kept}",
+                f"on, last checkpoint: {self._last_kept}",
                 flush=True,
             )
-        else:
-            self._last_good = self.step
 
     def _synchronize(self) -> None:
         """Brings the model's variables up to date, which Keras on JAX leaves behind in an epoch."""

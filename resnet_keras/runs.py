@@ -17,13 +17,15 @@ one whole.
 """
 
 import csv
+import errno
 import io
 import json
 import os
 import platform
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -35,8 +37,13 @@ from PIL import Image
 from resnet_keras.data import augmentation
 from resnet_keras.data.splits import BadImage
 from resnet_keras.errors import InputError
-from resnet_keras.files import PARTIAL, write_file, write_text
+from resnet_keras.files import PARTIAL, remove_partial, write_file, write_text
 from resnet_keras.recipes import Recipe
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # on Windows
+    fcntl = None
 
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)  # of 1, training cannot go on, everything else is the same
@@ -141,16 +148,57 @@ class Run:
     def _evaluation(self) -> Path:
         return self.folder / "evaluation.json"
 
+    def make_folder(self) -> None:
+        """Makes the folder, if there is none.
+
+        Raises:
+            InputError: it cannot be made or written.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"the run folder is a file. Received: {self.folder}")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error.strerror) from error
+        if not os.access(self.folder, os.W_OK):
+            raise self._unwritable(os.strerror(errno.EACCES))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training into the folder while inside.
+
+        The lock is the folder's own, and leaves no file: the kernel lifts it when the process ends,
+        however it ends. A folder that is renamed stays locked.
+
+        Raises:
+            InputError: another process has it.
+        """
+        if fcntl is None:
+            yield
+            return
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"another process is training into {self.folder}. "
+                    "Wait for it, stop it, or name another folder (--run; with make RUN=)"
+                ) from error
+            except OSError:
+                pass  # some network file systems have no locks
+            yield
+        finally:
+            os.close(folder)
+
     def create(self, details: RunDetails) -> None:
         """Makes the folder and writes run.json.
 
         Raises:
             InputError: the folder cannot be written, or holds other things.
         """
-        if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"the run folder is a file. Received: {self.folder}")
+        self.make_folder()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             if any(not path.name.startswith(PARTIAL) for path in self.folder.iterdir()):
                 raise InputError(
                     "the run folder holds files of something else. "
@@ -158,9 +206,10 @@ class Run:
                 )
             self.write_details(details)
         except OSError as error:
-            raise InputError(
-                f"the run folder cannot be written. Received: {self.folder} ({error.strerror})"
-            ) from error
+            raise self._unwritable(error.strerror) from error
+
+    def _unwritable(self, reason: str | None) -> InputError:
+        return InputError(f"the run folder cannot be written. Received: {self.folder} ({reason})")
 
     def set_aside(self) -> Path:
         """Renames the folder to the first free <folder>.old-<n>, so that the run can start over."""
@@ -173,6 +222,10 @@ class Run:
             raise InputError(
                 f"the run folder cannot be moved aside. Received: {self.folder} ({error.strerror})"
             ) from error
+
+    def remove_partial(self) -> None:
+        """Removes files that a killed process was writing."""
+        remove_partial(self.folder)
 
     def remove_checkpoints(self) -> None:
         """Removes what only an unfinished run needs."""

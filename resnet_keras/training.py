@@ -27,7 +27,7 @@ from resnet_keras.data.augmentation import PadAndCrop
 from resnet_keras.data.checks import check
 from resnet_keras.data.epochs import steps_per_epoch
 from resnet_keras.data.splits import ArraySplit, Source, Split, resized
-from resnet_keras.errors import InputError
+from resnet_keras.errors import InputError, TrainingError
 from resnet_keras.evaluation import evaluate, evaluation_data
 from resnet_keras.events import EventLog, image_grid
 from resnet_keras.files import write_file
@@ -38,6 +38,7 @@ from resnet_keras.runs import Run, RunDetails, best_row, versions
 
 GRID_IMAGES = 32
 CHECKPOINT_STEPS = 500
+CONFUSION_MATRIX = "confusion_matrix"  # logged when training has ended
 
 
 def train(
@@ -79,7 +80,7 @@ def train(
     Raises:
         InputError: the arguments do not fit each other, images are bad, the folder holds another
             run or is damaged, or it cannot be written.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or a file of the run cannot be written.
         Interrupted: SIGINT or SIGTERM came; the running step was finished and kept.
     """
     if checkpoint_steps < 1:
@@ -102,37 +103,52 @@ def train(
         fingerprint=data.fingerprint,
         skip_bad_images=skip_bad_images,
     )
-    if run.exists and not start_over:
-        details = _check_same(run, details)
-        if details.finished:
-            print(f"{run} is finished (epochs: {recipe.epochs})")
-            return
+    with ExitStack() as locks:
+        begun = run.exists and not start_over
+        if run.exists:
+            locks.enter_context(run.locked())
+        if begun:
+            details = _check_same(run, details)
+            if details.finished:
+                run.remove_checkpoints()  # a kill may have left them
+                print(f"{run} is finished (epochs: {recipe.epochs})")
+                return
 
-    keras.utils.set_random_seed(recipe.seed)
-    training, validation = data.load("train"), data.load("validation")
-    with dtype_policy(chosen.policy):
-        model = build(
-            architecture,
-            (image_size, image_size, 3),
-            Classifier(len(data.class_names), losses.activation(recipe)),
-            model_name(network),
-        )
-    if weights is not None:
-        load_weights(model, weights, skip_classifier=True)
-    # Only now, when all that was asked for has proved possible, is anything on disk touched.
-    if run.exists and start_over:
-        print(f"the run that was there is now {run.set_aside()}")
-    if not run.exists:
-        run.create(details)
-        if data.skipped:
-            run.write_skipped(data.skipped)
-            print(f"{len(data.skipped)} bad images are left out, see {run.folder / 'skipped.csv'}")
-    print(f"precision: {details.precision}")
-    if recompute:
-        model = recomputation.recompute(model)
-    _fit(model, training, validation, details, run, chosen, checkpoint_steps, verbose)
-    run.write_details(dataclasses.replace(details, finished=True))
-    run.remove_checkpoints()
+        keras.utils.set_random_seed(recipe.seed)
+        training, validation = data.load("train"), data.load("validation")
+        with dtype_policy(chosen.policy):
+            model = build(
+                architecture,
+                (image_size, image_size, 3),
+                Classifier(len(data.class_names), losses.activation(recipe)),
+                model_name(network),
+            )
+        if weights is not None:
+            load_weights(model, weights, skip_classifier=True)
+        # Only now, when all that was asked for has proved possible, is anything on disk touched.
+        if run.exists and start_over:
+            print(f"the run that was there is now {run.set_aside()}")
+        run.make_folder()
+        if not begun:
+            locks.enter_context(run.locked())
+            run.create(details)
+        if recompute:
+            model = recomputation.recompute(model)
+        try:
+            run.remove_partial()
+            if data.skipped:
+                run.write_skipped(data.skipped)
+                skipped = run.folder / "skipped.csv"
+                print(f"{len(data.skipped)} bad images are left out, see {skipped}")
+            print(f"precision: {details.precision}")
+            _fit(model, training, validation, details, run, chosen, checkpoint_steps, verbose)
+            run.write_details(dataclasses.replace(details, finished=True))
+        except OSError as error:
+            raise TrainingError(
+                f"training stopped: {error}. Nothing that was there before is lost; when this is "
+                "mended, the same command goes on"
+            ) from error
+        run.remove_checkpoints()
     best = best_row(run.read_history())
     print(
         f"kept as best: epoch {best['epoch']:.0f}, validation top-1 error "
@@ -212,15 +228,25 @@ def _fit(
     if isinstance(training, ArraySplit) and isinstance(recipe.augmentation.crop, PadAndCrop | None):
         training = resized(training, details.image_size)
     batches = partial(_training_batches, training, details, steps)
-    start = Checkpoints(run.checkpoints).read_latest()
+    kept = Checkpoints(run.checkpoints)
+    start = kept.read_latest()
     if start:
-        restore(model, start.arrays)
+        try:
+            restore(model, start.arrays)
+        except ValueError as error:
+            raise InputError(
+                f"{run} cannot go on: {error}. Another version of Keras may have written it, see "
+                "run.json; or begin again, which moves it aside (--start-over; with make "
+                "START_OVER=1)"
+            ) from error
         print(f"{run} was interrupted; going on after step {start.step} of {steps * recipe.epochs}")
     with ExitStack() as stack:
         logged = len(start.notes["history"]) if start else -1
         logs = Logs(
             *(
-                stack.enter_context(EventLog(run.events / name, keep_until=logged))
+                stack.enter_context(
+                    EventLog(run.events / name, keep_until=logged, without=(CONFUSION_MATRIX,))
+                )
                 for name in ("training", "validation")
             )
         )
@@ -228,34 +254,38 @@ def _fit(
         if not start:
             logs.training.graph(model)
             logs.training.image(0, "augmented_inputs", image_grid(images[:GRID_IMAGES]))
-        recorder = Recorder(
-            run,
-            logs,
-            stack.enter_context(interruptions.awaited()),
-            start,
-            steps_per_epoch=steps,
-            checkpoint_steps=checkpoint_steps,
-            images=(len(images), len(validation)),
-            averages=recipe.ema > 0,
-            gradient_norms=partial(inspection.gradient_norms, model, images, labels),
-        )
-        while recorder.step < steps * recipe.epochs:
-            epoch, done = divmod(recorder.step, steps)
-            model.fit(
-                batches(recorder.step),
-                initial_epoch=epoch,
-                # What is left of an epoch is a fit of its own: Keras counts steps from its start.
-                epochs=epoch + 1 if done else recipe.epochs,
-                steps_per_epoch=steps - done,
-                callbacks=[recorder],
-                validation_data=evaluation_data(validation, details.image_size, recipe.centre),
-                shuffle=False,  # the pipeline has done it
-                verbose=verbose,
+        # What follows the last step is soon done again, and waits for no signal.
+        with interruptions.awaited() as interruption:
+            recorder = Recorder(
+                run,
+                logs,
+                interruption,
+                kept,
+                start,
+                steps_per_epoch=steps,
+                checkpoint_steps=checkpoint_steps,
+                images=(len(images), len(validation)),
+                averages=recipe.ema > 0,
+                gradient_norms=partial(inspection.gradient_norms, model, images, labels),
             )
+            while recorder.step < steps * recipe.epochs:
+                epoch, done = divmod(recorder.step, steps)
+                model.fit(
+                    batches(recorder.step),
+                    initial_epoch=epoch,
+                    # What is left of an epoch is a fit of its own: Keras counts steps from its
+                    # start.
+                    epochs=epoch + 1 if done else recipe.epochs,
+                    steps_per_epoch=steps - done,
+                    callbacks=[recorder],
+                    validation_data=evaluation_data(validation, details.image_size, recipe.centre),
+                    shuffle=False,  # the pipeline has done it
+                    verbose=verbose,
+                )
         write_file(run.last_model, model.save)
         best = evaluate(load_model(run.best_model), validation, recipe.centre, verbose=0)
         picture = pictures.confusion_matrix(np.array(best.confusion_matrix), details.class_names)
-        logs.validation.image(recipe.epochs, "confusion_matrix", pictures.pixels(picture))
+        logs.validation.image(recipe.epochs, CONFUSION_MATRIX, pictures.pixels(picture))
 
 
 def _make_variables(model: keras.Model) -> None:

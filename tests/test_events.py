@@ -2,15 +2,12 @@
 
 import io
 import json
-import subprocess
-import sys
-import time
-import urllib.parse
-import urllib.request
 
 import numpy as np
 import pytest
+import tensorboard_server
 from PIL import Image
+from tensorboard_server import ask
 
 from resnet_keras.events import EventLog, image_grid, layer_graph
 from resnet_keras.models import create
@@ -30,38 +27,8 @@ def server(tmp_path_factory, picture):
         log.image(0, "grid", picture)
         for step in (1, 2, 3):
             log.scalars(step, {"loss": 1 / step, "learning_rate": 0.1})
-    with open(folder / "log", "w+") as output:
-        command = [sys.executable, "-m", "tensorboard.main", "--logdir", folder]
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", "0"], stderr=output, text=True
-        )
-        try:
-            yield wait_for_address(folder / "log", process)
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def wait_for_address(log, process):
-    for _ in range(600):
-        words = [word for word in log.read_text().split() if word.startswith("http://127.0.0.1:")]
-        if words:
-            return words[0]
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.1)
-    raise AssertionError(log.read_text())
-
-
-def ask(server, route):
-    """Asks until the server has loaded the run."""
-    address = urllib.parse.urljoin(server, f"data/plugin/{route}")
-    for _ in range(300):
-        with urllib.request.urlopen(address) as answer:
-            content = answer.read()
-        if content.strip() not in (b"", b"{}"):
-            return content
-        time.sleep(0.1)
-    raise AssertionError(address)
+    with tensorboard_server.serving(folder) as address:
+        yield address
 
 
 def test_scalars(server):

@@ -1,0 +1,94 @@
+"""Image files of every kind, good and bad, as bytes."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+RED = (255, 0, 0)
+ORIENTATION = 0x0112
+
+
+def saved(image, suffix, **options):
+    file = io.BytesIO()
+    image.save(file, suffix, **options)
+    return file.getvalue()
+
+
+def photo(mode="RGB", size=(24, 16)):
+    """A smooth picture, as JPEG likes it."""
+    across = np.linspace(0, 255, size[0])[None, :, None]
+    down = np.linspace(255, 0, size[1])[:, None, None]
+    pixels = np.concatenate(np.broadcast_arrays(across, down, (across + down) / 2), axis=-1)
+    return Image.fromarray(pixels.astype(np.uint8)).convert(mode)
+
+
+def rotated(suffix="JPEG", orientation=6):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return saved(photo(), suffix, exif=exif)
+
+
+def animation():
+    return saved(photo("P"), "GIF", save_all=True, append_images=[photo("L").convert("P")])
+
+
+def deep_grey():
+    values = np.linspace(0, 65535, 24 * 16).reshape(16, 24).astype(np.uint16)
+    return saved(Image.fromarray(values), "PNG")
+
+
+PLAIN = {
+    "colour.jpg": saved(photo(), "JPEG"),
+    "progressive.jpg": saved(photo(), "JPEG", progressive=True),
+    "grey.jpg": saved(photo("L"), "JPEG"),
+    "upright.jpg": rotated(orientation=1),
+    "colour.png": saved(photo(), "PNG"),
+    "grey.png": saved(photo("L"), "PNG"),
+    "png-called.jpg": saved(photo(), "PNG"),
+}
+NOT_PLAIN = {
+    "cmyk.jpg": saved(photo("CMYK"), "JPEG"),
+    "rotated.jpg": rotated(),
+    "rotated.png": rotated("PNG"),
+    "alpha.png": saved(photo("RGBA"), "PNG"),
+    "grey-alpha.png": saved(photo("LA"), "PNG"),
+    "key-colour.png": saved(photo(), "PNG", transparency=RED),
+    "palette.png": saved(photo("P"), "PNG"),
+    "one-bit.png": saved(photo("1"), "PNG"),
+    "deep-grey.png": deep_grey(),
+    "still.gif": saved(photo("P"), "GIF"),
+    "animation.gif": animation(),
+    "photo.webp": saved(photo(), "WEBP"),
+    "alpha.webp": saved(photo("RGBA"), "WEBP"),
+    "photo.bmp": saved(photo(), "BMP"),
+    "jpeg-called.png": rotated(orientation=3),
+}
+BAD = {
+    "empty.jpg": (b"", "the file is empty"),
+    "text.jpg": (b"Not Found: photo 17", "no image format, it begins with b'Not Found: p'"),
+    "page.png": (b"<!DOCTYPE html><html>", "no image format"),
+    "truncated.jpg": (saved(photo(size=(640, 480)), "JPEG")[:4000], "truncated"),
+    "truncated.png": (PLAIN["colour.png"][:-40], "truncated"),
+    "damaged.png": (PLAIN["colour.png"][:60] + b"\0\0\0\0" + PLAIN["colour.png"][64:], "broken"),
+    "header.png": (b"\x89PNG\r\n\x1a\n", "no image format"),
+    "header.jpg": (b"\xff\xd8\xff\xe0", "no image format"),
+    "truncated.gif": (animation()[:200], ""),
+    "truncated.webp": (NOT_PLAIN["photo.webp"][:60], ""),
+    "truncated.bmp": (NOT_PLAIN["photo.bmp"][:200], "truncated"),
+    "pixel.png": (saved(Image.new("RGB", (1, 1)), "PNG"), "1x1 pixels, a placeholder"),
+    "line.png": (saved(Image.new("RGB", (9, 1)), "PNG"), "9x1 pixels, a placeholder"),
+    "figures.png": (saved(Image.new("F", (4, 4)), "TIFF"), "32 bits"),
+    "postscript.jpg": (saved(photo(), "EPS"), "no image format"),
+}
+
+
+def folder_with(root, files, others=6):
+    """Two classes of good images, and the files in the first."""
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        for number in range(others):
+            (root / name / f"good{number}.png").write_bytes(PLAIN["colour.png"])
+    for name, content in files.items():
+        (root / "a" / name).write_bytes(content)
+    return root
