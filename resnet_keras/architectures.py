@@ -98,6 +98,13 @@ class Unit:
     ordering: Ordering = ORIGINAL
     groups: int = 1
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.ordering, Ordering):
+            raise InputError(
+                "ordering is a value of architectures.Ordering, such as FULL_PREACTIVATION. "
+                f"Received: {self.ordering!r}"
+            )
+
     def filters(self, stage_filters: int) -> tuple[int, ...]:
         return tuple(width * stage_filters for width in self.widths)
 
@@ -283,6 +290,12 @@ class Architecture:
                 "blocks and filters need one positive number for every stage. "
                 f"Received: blocks={self.blocks}, filters={self.filters}"
             )
+        for name, kind in (("unit", Unit), ("shortcut", Shortcut), ("stem", Stem)):
+            if not isinstance(getattr(self, name), kind):
+                raise InputError(
+                    f"{name} is a value of architectures.{kind.__name__}. "
+                    f"Received: {getattr(self, name)!r}"
+                )
         if not 0 < self.final_survival <= 1:
             raise InputError(f"final_survival must lie in (0, 1]. Received: {self.final_survival}")
         if (self.manipulation or self.final_survival < 1) and not self.is_residual:

@@ -86,6 +86,7 @@ def train(
     recipe: str = "quick",
     epochs: Count = None,
     batch_size: Count = None,
+    accumulate: Count = None,
     learning_rate: Number = None,
     l2: Number = None,
     image_size: Count = None,
@@ -116,8 +117,9 @@ def train(
             docs/data.md tells all spellings.
         recipe: quick, paper-cifar10, paper-cifar10-warmup, paper-imagenet, large-batch, rsb-a3 or
             finetune; the options below replace its values.
-        epochs: passes over the training images.
+        epochs: passes over the training images, in full batches; the warm-up keeps its share.
         batch_size: images a step.
+        accumulate: steps whose gradients are averaged into one update of the weights.
         learning_rate: the highest, after the warm-up.
         l2: factor of the L2 term on every parameter (the papers' weight decay).
         image_size: side of the images in pixels.
@@ -132,9 +134,13 @@ def train(
         checkpoint_steps: steps between checkpoints; every epoch ends in one anyway.
     """
     architectures.find(network, shortcut)
+    base = recipes.find(recipe)
+    if epochs is not None and epochs >= 1:
+        base = base.in_epochs(epochs)
     values = {
         "epochs": epochs,
         "batch_size": batch_size,
+        "accumulate": accumulate,
         "learning_rate": learning_rate,
         "l2": l2,
         "image_size": image_size,
@@ -142,7 +148,7 @@ def train(
         "seed": seed,
     }
     given = {name: value for name, value in values.items() if value is not None}
-    chosen = dataclasses.replace(recipes.find(recipe), **given)
+    chosen = dataclasses.replace(base, **given)
     option = f"-{shortcut}" if shortcut else ""
     slug = re.sub(r"[^\w.-]+", "-", data).strip("-.")
     folder = Run(run or RUNS / f"{network}{option}-{slug}-{recipe}")
@@ -295,8 +301,10 @@ def _verbosity() -> int:
 
 
 def _print_summary(run: Run, measured: "Evaluation") -> None:
+    says_something = len(measured.confusion_matrix) > 5
+    top5 = f", {measured.top5_error:.2%} top-5" if says_something else ""
     print(
-        f"\ntest error  {measured.top1_error:.2%} top-1, {measured.top5_error:.2%} top-5 "
+        f"\ntest error  {measured.top1_error:.2%} top-1{top5} "
         f"({len(measured.mistakes)} of {measured.images} images wrong)"
         f"\nrun folder  {run}"
         "\nnext"

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from resnet_keras.data import pipelines, sources
+from resnet_keras.data.arrays import Arrays
 from resnet_keras.data.checks import CheckedSource, check
 from resnet_keras.data.images import resize
 from resnet_keras.data.splits import ArraySplit, Source, Split, resized
@@ -185,6 +186,11 @@ def data_of(run: Run, source: Source | None = None) -> CheckedSource:
         InputError: there is no such run, its data cannot be found or used, or has changed.
     """
     details = run.read_details()
+    if source is None and details.data.startswith(Arrays.prefix):
+        raise InputError(
+            f"{run} was trained on arrays of a Python session, which have no name that tells where "
+            "they are. Evaluate it there: evaluation.evaluate_run(run, source=Arrays(…))"
+        )
     data = check(source or sources.find(details.data), details.skip_bad_images)
     if details.fingerprint not in (None, data.fingerprint):
         raise InputError(

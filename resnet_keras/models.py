@@ -81,6 +81,10 @@ def build(
         InputError: the image is too small for the network, has not three channels although it is to
             be normalised, or there is less than one class.
     """
+    if not isinstance(architecture, Architecture):
+        raise InputError(
+            f"build takes an Architecture, create takes a name. Received: {architecture!r}"
+        )
     shape = input_shape or (architecture.input_size, architecture.input_size, 3)
     _check_input_shape(architecture, shape, include_preprocessing)
     inputs = keras.Input(shape, name="pixels")
@@ -216,6 +220,10 @@ def create(
     Raises:
         InputError: no such network, an argument out of range, or weights that do not fit.
     """
+    if not isinstance(network, str):
+        raise InputError(
+            f"create takes a network's name, build takes an Architecture. Received: {network!r}"
+        )
     head = Classifier(classes, classifier_activation) if include_top else Features(pooling)
     model = build(
         find(network), input_shape, head, name or model_name(network), include_preprocessing

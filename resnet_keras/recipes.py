@@ -3,7 +3,7 @@
 A preset states only what differs from the defaults of `Recipe`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from resnet_keras.architectures import nearest
@@ -33,7 +33,8 @@ class Recipe:
     """How a network is trained: a warm-up, then a decaying learning rate.
 
     Attributes:
-        epochs: passes over the training images.
+        epochs: passes over the training images, in full batches; which few are left over changes
+            from epoch to epoch.
         batch_size: images a step.
         accumulate: steps whose gradients are averaged into one update of the weights.
         optimizer: "sgd" with momentum, or "lamb" (You et al. 2020).
@@ -120,6 +121,11 @@ class Recipe:
             )
         if self.momentum_correction and self.optimizer != "sgd":
             raise InputError("momentum_correction is SGD's. Received: it, with LAMB")
+
+    def in_epochs(self, epochs: int) -> "Recipe":
+        """The same course in another number of epochs: the warm-up keeps its share of them."""
+        warmup = self.warmup_epochs * epochs / self.epochs
+        return replace(self, epochs=epochs, warmup_epochs=warmup)
 
 
 CHOICES = {"optimizer": Optimizer, "warmup": WarmUpShape, "decay": Decay, "loss": Loss}

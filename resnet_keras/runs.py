@@ -81,6 +81,7 @@ class RunDetails:
         versions: of Python and the packages that matter.
         started: date and time, ISO 8601 with the zone.
         fingerprint: of the data, see `checks.CheckedSource`; None in runs of format 1.
+        weights: the file that training started from; None for random ones.
         skip_bad_images: whether bad images were left out; skipped.csv tells which.
         finished: whether all epochs are done.
     """
@@ -95,6 +96,7 @@ class RunDetails:
     versions: dict[str, str]
     started: str
     fingerprint: str | None = None
+    weights: str | None = None
     skip_bad_images: bool = False
     finished: bool = False
 

@@ -89,6 +89,7 @@ def train(
     data = check(source, skip_bad_images)
     image_size = recipe.image_size or min(architecture.input_size, data.image_size)
     recipe.augmentation.check_image_size(image_size)
+    pipelines.check(recipe.augmentation)
     chosen = precision.decide(precision.describe_machine(), recipe.precision)
     details = RunDetails(
         network=network,
@@ -101,6 +102,7 @@ def train(
         versions=versions(),
         started=datetime.now().astimezone().isoformat(timespec="seconds"),
         fingerprint=data.fingerprint,
+        weights=None if weights is None else str(weights),
         skip_bad_images=skip_bad_images,
     )
     with ExitStack() as locks:
@@ -141,6 +143,9 @@ def train(
                 skipped = run.folder / "skipped.csv"
                 print(f"{len(data.skipped)} bad images are left out, see {skipped}")
             print(f"precision: {details.precision}")
+            if recipe.accumulate > 1:
+                images = recipe.batch_size * recipe.accumulate
+                print(f"an update every {recipe.accumulate} steps, of {images:,} images")
             _fit(model, training, validation, details, run, chosen, checkpoint_steps, verbose)
             run.write_details(dataclasses.replace(details, finished=True))
         except OSError as error:
@@ -188,7 +193,8 @@ def _check_same(run: Run, asked: RunDetails) -> RunDetails:
 def _pairs(found: RunDetails, asked: RunDetails) -> Iterator[tuple[str, Any, Any]]:
     # A finished run of an earlier version knows nothing of fingerprints.
     fingerprint = ("fingerprint",) if found.fingerprint else ()
-    for name in ("network", "shortcut", "data", "class_names", "image_size", *fingerprint):
+    values = ("network", "shortcut", "data", "class_names", "image_size", "weights")
+    for name in (*values, *fingerprint):
         yield name, getattr(found, name), getattr(asked, name)
     for field in dataclasses.fields(Recipe):
         if field.name != "image_size":  # the run's own tells what it came to

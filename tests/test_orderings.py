@@ -253,6 +253,19 @@ def test_projections_are_not_manipulated():
         dataclasses.replace(TINY, shortcut=architectures.OPTION_C, manipulation=Scaling())
 
 
+def test_parts_of_another_kind_are_refused_by_name():
+    with pytest.raises(
+        InputError, match=r"shortcut is a value of architectures.Shortcut. Rec.*'C'"
+    ):
+        dataclasses.replace(TINY, shortcut="C")
+    with pytest.raises(InputError, match="ordering is a value of architectures.Ordering"):
+        dataclasses.replace(TINY.unit, ordering="full")
+    with pytest.raises(InputError, match="create takes a name. Received: 'resnet20'"):
+        build("resnet20")
+    with pytest.raises(InputError, match="build takes an Architecture"):
+        create(TINY)
+
+
 # --- ResNeXt ---
 
 

@@ -86,3 +86,9 @@ def test_recipes_turn_to_json_and_back(name, tmp_path):
     run = Run(tmp_path / "run")
     run.create(details)
     assert run.read_details() == details
+
+
+def test_a_shorter_course_warms_up_for_the_same_share():
+    shorter = RECIPES["quick"].in_epochs(8)
+    assert (shorter.epochs, shorter.warmup_epochs) == (8, 1)
+    assert dataclasses.replace(shorter, epochs=24, warmup_epochs=3) == RECIPES["quick"]

@@ -113,6 +113,17 @@ def test_another_run_in_the_folder_is_refused(finished, digits, network, shortcu
     assert contents(finished.folder) == before
 
 
+def test_training_starts_from_weights_and_keeps_which(finished, digits, tmp_path):
+    run = Run(tmp_path / "run")
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e-6, epochs=1)
+    training.train("tiny", digits, recipe, run, weights=finished.last_model, verbose=0)
+    (row,) = run.read_history()
+    assert row["loss"] == pytest.approx(finished.read_history()[-1]["loss"], rel=0.05)
+    assert run.read_details().weights == str(finished.last_model)
+    with pytest.raises(InputError, match="weights is '.*last.keras' there and None here"):
+        training.train("tiny", digits, recipe, run, verbose=0)
+
+
 class BreakOffError(Exception):
     pass
 

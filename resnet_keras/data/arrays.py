@@ -30,6 +30,7 @@ class Arrays:
     """
 
     validation_fraction = 0.1
+    prefix = "arrays-"  # of the name
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class Arrays:
                 f"{len(self.class_names)} class names"
             )
         self.image_size = min(self._splits["train"].images.shape[1:3])
-        self.name = f"arrays-{self._checksum():08x}"
+        self.name = f"{self.prefix}{self._checksum():08x}"
         if validation is None:
             self._set_validation_aside()
 

@@ -50,15 +50,10 @@ def training_batches(
         int64.
 
     Raises:
-        InputError: the crop does not fit the image size, or the augmentation is of a kind that
-            needs TensorFlow.
+        InputError: the crop does not fit the image size, or `check` refuses the augmentation.
     """
     augmentation.check_image_size(image_size)
-    if asked := [name for name in UNSUPPORTED if getattr(augmentation, name)]:
-        raise InputError(
-            f"this augmentation needs TensorFlow. Received: {', '.join(asked)}; "
-            "without it there are crops and flips"
-        )
+    check(augmentation)
     images = len(split.labels)
     batch_size = min(batch_size, images)
     steps = steps_per_epoch(images, batch_size)
@@ -76,6 +71,15 @@ def training_batches(
         return augment(shown, random, augmentation), split.labels[chosen]
 
     return _Batches(batch, range(first_step, last_step), _workers(split))
+
+
+def check(augmentation: Augmentation) -> None:
+    """Raises InputError if the augmentation is of a kind that needs TensorFlow."""
+    if asked := [name for name in UNSUPPORTED if getattr(augmentation, name)]:
+        raise InputError(
+            f"this augmentation needs TensorFlow. Received: {', '.join(asked)}; "
+            "without it there are crops and flips"
+        )
 
 
 def evaluation_batches(

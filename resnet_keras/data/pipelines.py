@@ -4,6 +4,8 @@ from types import ModuleType
 
 import keras
 
+from resnet_keras.data.augmentation import Augmentation
+
 
 def of_backend() -> ModuleType:
     """tf_pipeline under TensorFlow, numpy_pipeline under any other backend."""
@@ -14,3 +16,11 @@ def of_backend() -> ModuleType:
     from resnet_keras.data import numpy_pipeline
 
     return numpy_pipeline
+
+
+def check(augmentation: Augmentation) -> None:
+    """Raises InputError if the backend's pipeline cannot do this."""
+    if keras.backend.backend() != "tensorflow":
+        from resnet_keras.data import numpy_pipeline
+
+        numpy_pipeline.check(augmentation)
