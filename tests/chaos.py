@@ -22,7 +22,7 @@ import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -36,7 +36,7 @@ REPOSITORY = Path(__file__).parents[1]
 PROGRAM = (sys.executable, Path(__file__).with_name("tiny_training.py"))
 EVERYTHING = ("train", "tiny", "--recipe", "everything", "--checkpoint-steps", "2")
 QUICK = ("train", "tiny", "--recipe", "quick", "--image-size", "8", "--precision", "float32")
-EPOCHS = 6  # of the recipe
+EPOCHS = 5  # of the recipe
 SEED = 20151210
 KILLS = 20
 HALF = "half a checkpoint was left"
@@ -137,32 +137,21 @@ def train(run, *options, **settings):
 
 
 class Workshop:
-    """A folder for experiments, with the runs that several of them start from."""
+    """A folder for experiments, with the runs that they start from and compare with.
+
+    Attributes:
+        folder: the folder.
+        whole: what a run comes to that nobody disturbs.
+    """
 
     def __init__(self, folder):
         self.folder = folder
-
-    @cached_property
-    def whole(self):
-        """What a run comes to that nobody disturbs."""
-        run = self.folder / "whole"
-        ended = train(run)
-        assert ended.status == 0, ended.err
-        return ending(run)
-
-    @cached_property
-    def _interrupted(self):
-        """A run that was asked to stop in its second epoch, and what it then said."""
-        run = self.folder / "interrupted"
-        training = Training(run)
-        training.until(lambda: newest_step(run) > 20)
-        training.send(signal.SIGTERM)
-        ended = training.wait()
-        assert ended.status == 128 + signal.SIGTERM, ended.err
-        return run
+        self.whole, self._interrupted = together(
+            lambda make: make(folder), (undisturbed, stopped_in_the_second_epoch)
+        )
 
     def interrupted(self, name, place=None):
-        """A copy of a run that is not finished."""
+        """A copy of a run that was stopped in its second epoch."""
         run = (place or self.folder) / name
         shutil.copytree(self._interrupted, run)
         return run
@@ -217,6 +206,22 @@ def contents(folder):
 def newest_step(run):
     steps = [int(path.stem.split("-")[1]) for path in (run / "checkpoints").glob("step-*.npz")]
     return max(steps, default=0)
+
+
+def undisturbed(folder):
+    ended = train(folder / "whole")
+    assert ended.status == 0, ended.err
+    return ending(folder / "whole")
+
+
+def stopped_in_the_second_epoch(folder):
+    run = folder / "interrupted"
+    training = Training(run)
+    training.until(lambda: newest_step(run) > 20)
+    training.send(signal.SIGTERM)
+    ended = training.wait()
+    assert ended.status == 128 + signal.SIGTERM, ended.err
+    return run
 
 
 # SIGKILL
@@ -309,7 +314,6 @@ def kill(run, moment):
 
 def kills(workshop):
     """SIGKILL at 20 random points, the same command given again until it ends."""
-    assert workshop.whole
 
     def lane(number):
         chance = random.Random(f"{SEED} {number}")
@@ -374,7 +378,6 @@ def tensorboard_complaint(server, run):
 
 def signals(workshop):
     """SIGINT and SIGTERM: the step is finished, one line says how to go on."""
-    assert workshop.whole
 
     def case(number):
         run = workshop.folder / f"asked-{number}"
@@ -397,7 +400,6 @@ def limit_file_size(kilobytes):
 
 def full_disk(workshop):
     """Files that grow too large, and disks of which some room is left."""
-    assert workshop.whole
     complaints = together(partial(size_limit, workshop), (20, 700))
     try:
         complaints += together(partial(small_disk, workshop), (300, 1200))
@@ -459,7 +461,6 @@ def stopped_by_disk(workshop, run, ended, before):
 
 def damaged(workshop):
     """Checkpoints cut short, emptied, overwritten; foreign things beside them."""
-    assert workshop.whole
 
     def case(damage):
         run = workshop.interrupted(damage.__name__)
@@ -547,9 +548,9 @@ def read_only(workshop):
 
 def two_at_once(workshop):
     """A second process on the same run folder gives way to the first."""
-    run = workshop.folder / "shared"
-    first = Training(run)
-    first.until(lambda: newest_step(run) > 0)
+    run = workshop.interrupted("shared")
+    first, before = Training(run), newest_step(run)
+    first.until(lambda: newest_step(run) > before)
     said = train(run).complaint(2, "another process is training into")
     ended = first.wait()
     return outcome(
@@ -596,10 +597,10 @@ def bad_images(workshop):
 
 
 def bad_labels(workshop):
-    import mislabelled
-
     folder = workshop.folder / "tfds"
-    mislabelled.prepare(folder)
+    prepare = "import mislabelled, sys; mislabelled.prepare(sys.argv[1])"
+    command = [sys.executable, "-c", prepare, folder]
+    subprocess.run(command, cwd=REPOSITORY / "tests", capture_output=True, check=True)
     return refused_and_skipped(
         workshop.folder / "bad-labels",
         "tfds:mislabelled",

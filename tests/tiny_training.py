@@ -11,7 +11,7 @@ architectures.NETWORKS["tiny"] = dataclasses.replace(
 )
 # Whatever has a state is here: averages, accumulated gradients, dropped branches, mixed images.
 recipes.RECIPES["everything"] = recipes.Recipe(
-    epochs=6,
+    epochs=5,
     batch_size=64,
     accumulate=2,
     optimizer="lamb",
