@@ -157,6 +157,22 @@ def test_a_run_that_broke_off_goes_on_to_the_same_end(
     assert state(run) == state(finished)
 
 
+@pytest.mark.parametrize("name", ["write_speeds", "write_history"])
+def test_a_run_that_broke_off_among_the_first_epochs_files_goes_on(
+    finished, digits, tmp_path, monkeypatch, name
+):
+    def break_off(*_):
+        raise BreakOffError
+
+    run = Run(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, name, break_off)
+        with pytest.raises(BreakOffError):
+            training.train("tiny", digits, RECIPE, run, verbose=0, checkpoint_steps=5)
+    training.train("tiny", digits, RECIPE, run, verbose=0)
+    assert state(run) == state(finished)
+
+
 EVERYTHING = dataclasses.replace(
     RECIPE,
     optimizer="lamb",
