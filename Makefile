@@ -97,6 +97,10 @@ test-slow: $(DEV) ## the slow tests
 test-all: $(DEV) ## all tests
 	$(BIN)/pytest -q $(ARGS)
 
+.PHONY: chaos
+chaos: $(DEV) ## kill, starve and misfeed trainings, and show what survived: some 6 minutes
+	$(BIN)/python tests/chaos.py
+
 .PHONY: bench
 bench: $(RUNTIME) ## time a training step beside stock Keras
 	$(BIN)/python benchmarks/training_step.py $(ARGS)

@@ -109,8 +109,9 @@ class Recorder(keras.callbacks.Callback):
             self._swap_averages()
             write_file(self.run.best_model, self.model.save)
             self._swap_averages()
-        self.run.write_history(self.history)
+        # In this order: a history without speeds beside it is one of format 1.
         self.run.write_speeds(self._speeds)
+        self.run.write_history(self.history)
         self._log(row)
         self._keep()
         if self.interruption.signal:

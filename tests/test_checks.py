@@ -7,11 +7,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import mislabelled
 import numpy as np
 import pytest
 import sample_images
 import tensorflow as tf
-import tensorflow_datasets as tfds
 from PIL import Image
 from sample_images import BAD, ORIENTATION, PLAIN, RED, folder_with, photo, saved
 
@@ -275,28 +275,7 @@ def test_nothing_good_is_left(tmp_path):
 
 
 def test_labels_out_of_range(tmp_path, monkeypatch):
-    class Mislabelled(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            features = tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(),
-                    "label": tfds.features.ClassLabel(names=["a", "b"]),
-                }
-            )
-            return tfds.core.DatasetInfo(builder=self, features=features)
-
-        def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples(40), "test": self._generate_examples(10)}
-
-        def _generate_examples(self, count):
-            for number in range(count):
-                label = -1 if number == 7 else number % 2
-                yield number, {"image": np.asarray(photo()), "label": label}
-
-    tfds.disable_progress_bar()
-    Mislabelled(data_dir=str(tmp_path)).download_and_prepare()
+    mislabelled.prepare(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     source = sources.find("tfds:mislabelled")
     with pytest.raises(InputError, match="with 2 bad files") as error:

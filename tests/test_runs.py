@@ -112,6 +112,31 @@ def test_an_unwritable_folder():
     refused(lambda: Run("/proc/run").create(DETAILS), "cannot be written. Received: /proc/run")
 
 
+def test_one_process_at_a_time_trains_into_a_folder(run):
+    with run.locked():
+        before = sorted(run.folder.iterdir())
+        with (
+            pytest.raises(InputError, match=f"another process is training into {run.folder}"),
+            Run(run.folder).locked(),
+        ):
+            pass
+        assert sorted(run.folder.iterdir()) == before
+        aside = run.set_aside()
+        with pytest.raises(InputError, match="another process"), Run(aside).locked():
+            pass
+    with Run(aside).locked():
+        pass
+
+
+def test_half_written_files_go_and_whole_ones_stay(run):
+    (run.folder / "examples").mkdir()
+    for name in (".partial-best.keras", "examples/.partial-0.png", "examples/0.png"):
+        (run.folder / name).write_bytes(b"")
+    run.remove_partial()
+    left = {path.relative_to(run.folder).as_posix() for path in run.folder.rglob("*")}
+    assert left == {"run.json", "examples", "examples/0.png"}
+
+
 def test_starting_over_keeps_what_was_there(run):
     assert run.set_aside().name == "one.old-1"
     run.create(DETAILS)

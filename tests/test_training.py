@@ -11,7 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from resnet_keras import architectures, recorder, report, training
-from resnet_keras.checkpoints import Checkpoints
+from resnet_keras.checkpoints import Checkpoint, Checkpoints
 from resnet_keras.data import sources
 from resnet_keras.data.augmentation import Augmentation, CutMix, MixUp, PadAndCrop
 from resnet_keras.errors import InputError, TrainingError
@@ -168,6 +168,22 @@ def test_a_run_that_broke_off_goes_on_to_the_same_end(
     assert state(run) == state(finished)
 
 
+@pytest.mark.parametrize("name", ["write_speeds", "write_history"])
+def test_a_run_that_broke_off_among_the_first_epochs_files_goes_on(
+    finished, digits, tmp_path, monkeypatch, name
+):
+    def break_off(*_):
+        raise BreakOffError
+
+    run = Run(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, name, break_off)
+        with pytest.raises(BreakOffError):
+            training.train("tiny", digits, RECIPE, run, verbose=0, checkpoint_steps=5)
+    training.train("tiny", digits, RECIPE, run, verbose=0)
+    assert state(run) == state(finished)
+
+
 EVERYTHING = dataclasses.replace(
     RECIPE,
     optimizer="lamb",
@@ -220,6 +236,28 @@ def test_flipped_bits_in_a_checkpoint_are_noticed(digits, tmp_path, monkeypatch,
     newest.write_bytes(content)
     assert Checkpoints(run.checkpoints).read_latest().step == 5
     assert "is damaged" in capsys.readouterr().out
+
+
+def test_damaged_checkpoints_never_push_out_whole_ones(tmp_path):
+    kept = Checkpoints(tmp_path)
+    for step in (2, 4):
+        kept.write(Checkpoint(step, {"weight": np.float32([step])}, {}))
+    for step in (6, 8):
+        (tmp_path / f"step-{step:09d}.npz").write_bytes(b"garbage")
+    kept = Checkpoints(tmp_path)
+    assert kept.read_latest().step == 4
+    kept.write(Checkpoint(5, {"weight": np.float32([5])}, {}))
+    assert kept.steps() == [4, 5]
+
+
+def test_a_checkpoint_of_another_model_is_told_in_a_line(digits, tmp_path, monkeypatch):
+    run = Run(tmp_path / "run")
+    broken_off_after(6, digits, run, monkeypatch, checkpoint_steps=5)
+    checkpoint = Checkpoints(run.checkpoints).read_latest()
+    renamed = {f"other {name}": array for name, array in checkpoint.arrays.items()}
+    Checkpoints(run.checkpoints).write(dataclasses.replace(checkpoint, arrays=renamed))
+    with pytest.raises(InputError, match="cannot go on: the checkpoint is another model's"):
+        training.train("tiny", digits, RECIPE, run, verbose=0)
 
 
 def test_a_checkpoint_that_cannot_be_written_costs_only_itself(
