@@ -172,6 +172,7 @@ def train(
     with _quiet_tensorflow():
         from resnet_keras import distribution, evaluation, training
 
+    is_first = True
     with ExitStack() as stack:
         if hosts:
             supervision.follow_parent()
@@ -193,7 +194,7 @@ def train(
             checkpoint_steps=checkpoint_steps,
             verbose=_verbosity(),
         )
-    if hosts and not is_first:
+    if not is_first:
         return
     measured = evaluation.read_evaluation(folder)
     if measured is None:

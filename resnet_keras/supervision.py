@@ -150,8 +150,9 @@ def _start(
 def _prefix(child: subprocess.Popen[str], number: int) -> threading.Thread:
     def pump() -> None:
         assert child.stderr is not None
-        for line in child.stderr:
-            print(f"[{number}] {line}", end="", file=sys.stderr, flush=True)
+        with child.stderr:
+            for line in child.stderr:
+                print(f"[{number}] {line}", end="", file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=pump, daemon=True)
     thread.start()
