@@ -69,11 +69,12 @@ class Placement:
                 f"the gradients of their own images. Received: {recipe.clip_norm} on "
                 f"{self.devices} devices; accepted: --devices 1, or KERAS_BACKEND=jax"
             )
-        if batch_size % self.devices:
+        if rest := batch_size % self.devices:
+            below, above = batch_size - rest, batch_size - rest + self.devices
             raise InputError(
                 f"batch_size has to be a multiple of the number of devices, {self.devices}. "
-                f"Received: {batch_size}; accepted: {batch_size - batch_size % self.devices} or "
-                f"{batch_size + self.devices - batch_size % self.devices}, for example"
+                f"Received: {batch_size}; accepted: {f'{below} or ' if below else ''}{above}, "
+                "for example"
             )
 
     def agree(self, number: int) -> int:

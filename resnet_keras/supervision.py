@@ -97,13 +97,13 @@ def supervise(
         ]
         os.close(ours)
         pumps = [_prefix(child, number) for number, child in enumerate(children) if child.stderr]
-        with _forwarding(children):
+        with _forwarding(children) as forwarded:
             failed = _await_failure(children)
             if failed is not None:
                 _stop(children, GRACE_SECONDS if children[failed].returncode > 0 else 0.0)
         for pump in pumps:
             pump.join()
-    return _tell(failed, children)
+    return _tell(failed, children, forwarded)
 
 
 def is_supervised() -> bool:
@@ -160,8 +160,12 @@ def _prefix(child: subprocess.Popen[str], number: int) -> threading.Thread:
 
 
 @contextmanager
-def _forwarding(children: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
+def _forwarding(children: Sequence[subprocess.Popen[str]]) -> Iterator[list[int]]:
+    """Passes signals on to the children, and collects them."""
+    forwarded: list[int] = []
+
     def forward(number: int, _: object) -> None:
+        forwarded.append(number)
         for child in children:
             with suppress(ProcessLookupError):
                 child.send_signal(number)
@@ -169,7 +173,7 @@ def _forwarding(children: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, forward) for number in numbers]
     try:
-        yield
+        yield forwarded
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
@@ -201,10 +205,15 @@ def _stop(children: Sequence[subprocess.Popen[str]], grace: float) -> None:
         child.wait()
 
 
-def _tell(failed: int | None, children: Sequence[subprocess.Popen[str]]) -> int:
+def _tell(
+    failed: int | None, children: Sequence[subprocess.Popen[str]], forwarded: Sequence[int]
+) -> int:
     if failed is None:
         return 0
     status = children[failed].returncode
+    if -status in forwarded:  # before training had begun, or after its end
+        print("resnet-keras: interrupted; the same command goes on", file=sys.stderr, flush=True)
+        return 128 - status
     if status in (LOST, -signal.SIGABRT):
         reason = "another process of this training was lost, and none can go on without it"
     elif status < 0:

@@ -210,8 +210,10 @@ def test_padded_evaluation_has_the_mean_of_all_images(images):
 
 def test_a_batch_that_does_not_divide_is_refused():
     Placement(4).check(64, Recipe())
-    with pytest.raises(InputError, match="Received: 66; accepted: 64 or 68"):
-        Placement(4).check(66, Recipe())
+    for batch_size, accepted in ((66, "64 or 68"), (3, "4")):
+        words = f"Received: {batch_size}; accepted: {accepted}, for example"
+        with pytest.raises(InputError, match=words):
+            Placement(4).check(batch_size, Recipe())
 
 
 def test_clipping_on_several_devices_of_tensorflow_is_refused():

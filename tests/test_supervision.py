@@ -152,6 +152,25 @@ def test_a_process_that_lost_another_one(monkeypatch, capfd, end):
     assert "another process of this training was lost" in line
 
 
+def test_a_signal_before_training_ends_them_all(tmp_path):
+    told = tmp_path / "child"
+    child = f"import pathlib, time; pathlib.Path({str(told)!r}).touch(); time.sleep(60)"
+    script = f"""
+from resnet_keras import supervision
+supervision._PROGRAM = "import sys; exec(sys.argv[2])"
+raise SystemExit(supervision.supervise([[{child!r}], [{child!r}]]))
+"""
+    command = [sys.executable, "-c", script]
+    parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not told.exists():
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.terminate()
+    _, errors = parent.communicate(timeout=30)
+    assert errors == "resnet-keras: interrupted; the same command goes on\n"
+    assert parent.returncode == 128 + signal.SIGTERM
+
+
 def test_children_end_with_a_parent_that_was_killed(tmp_path):
     told = tmp_path / "child"
     child = f"""
