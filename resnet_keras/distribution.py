@@ -63,10 +63,11 @@ class Placement:
         Raises:
             InputError: they do not.
         """
-        if recipe.clip_norm and self.synchronizes_normalization:
+        asked = {"clip_norm": recipe.clip_norm, "accumulate": recipe.accumulate > 1}
+        if self.synchronizes_normalization and any(asked.values()):
             raise InputError(
-                "clip_norm on several devices needs the JAX backend: TensorFlow's would each cut "
-                f"the gradients of their own images. Received: {recipe.clip_norm} on "
+                "Keras on TensorFlow cannot clip or accumulate the gradients of several devices "
+                f"together. Received: {', '.join(name for name in asked if asked[name])}, on "
                 f"{self.devices} devices; accepted: --devices 1, or KERAS_BACKEND=jax"
             )
         if rest := batch_size % self.devices:

@@ -216,10 +216,13 @@ def test_a_batch_that_does_not_divide_is_refused():
             Placement(4).check(batch_size, Recipe())
 
 
-def test_clipping_on_several_devices_of_tensorflow_is_refused():
-    Placement(1).check(64, Recipe(clip_norm=1.0))
-    with pytest.raises(InputError, match="clip_norm on several devices needs the JAX backend"):
-        Placement(2).check(64, Recipe(clip_norm=1.0))
+@pytest.mark.parametrize("change", [{"clip_norm": 1.0}, {"accumulate": 2}])
+def test_what_tensorflow_cannot_do_on_several_devices_is_refused(change):
+    (name,) = change
+    recipe = Recipe(**change)
+    Placement(1).check(64, recipe)
+    with pytest.raises(InputError, match=f"Received: {name}, on 2 devices; accepted: --devices 1"):
+        Placement(2).check(64, recipe)
 
 
 @pytest.mark.parametrize("devices", [0, 99])
