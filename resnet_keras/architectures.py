@@ -175,6 +175,8 @@ class Style:
     Attributes:
         use_bias: whether convolutions carry a bias (the course's do, the papers' do not).
         bn_epsilon, bn_momentum: of every batch normalisation.
+        bn_synchronized: whether each replica of TensorFlow's strategies normalises by the
+            statistics of all replicas' images together, rather than by those of its own.
         zero_init_last_gamma: start every residual branch at zero by a zero gamma in its last batch
             normalisation (Goyal et al. 2017, section 5.1), so that units begin as the identity. An
             ordering that does not end the branch in one is left as it is.
@@ -183,6 +185,7 @@ class Style:
     use_bias: bool = False
     bn_epsilon: float = 1e-5
     bn_momentum: float = 0.9
+    bn_synchronized: bool = False
     zero_init_last_gamma: bool = False
 
 

@@ -1,4 +1,4 @@
-"""The command line: resnet-keras list | train | evaluate | predict.
+"""The command line: resnet-keras list | train | launch | evaluate | predict.
 
 Arguments to calls, nothing else. Whatever needs TensorFlow is imported inside the commands, so that
 `--help` and `list` answer at once.
@@ -9,8 +9,9 @@ import os
 import re
 import shutil
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from resnet_keras import architectures, recipes
+from resnet_keras import architectures, recipes, supervision
 from resnet_keras.errors import InputError, Interrupted, TrainingError
 from resnet_keras.runs import Run
 
@@ -106,6 +107,18 @@ def train(
     skip_bad_images: bool = False,
     recompute: bool = False,
     checkpoint_steps: int = 500,
+    devices: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: all)")
+    ] = None,
+    hosts: Annotated[
+        str | None, tyro.conf.arg(metavar="HOST:PORT|auto", help_behavior_hint="(default: none)")
+    ] = None,
+    process: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(with --hosts HOST:PORT)")
+    ] = None,
+    processes: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(with --hosts HOST:PORT)")
+    ] = None,
 ) -> None:
     """Train a network, measure it on the test images and write its report.
 
@@ -132,7 +145,13 @@ def train(
         skip_bad_images: go on without images that cannot be used, and list them in skipped.csv.
         recompute: save memory, for a second forward pass a step; deep nets then fit.
         checkpoint_steps: steps between checkpoints; every epoch ends in one anyway.
+        devices: how many GPUs of this machine to train on, or of every process.
+        hosts: train together with other processes, on JAX: the address of process 0, where they
+            meet, or auto under SLURM, Open MPI and Kubernetes; docs/scaling.md.
+        process: number of this one, from 0 on.
+        processes: how many there are.
     """
+    _check_hosts(hosts, process, processes)
     architectures.find(network, shortcut)
     base = recipes.find(recipe)
     if epochs is not None and epochs >= 1:
@@ -157,25 +176,73 @@ def train(
 
     source = sources.find(data)
     with _quiet_tensorflow():
-        from resnet_keras import evaluation, training
+        from resnet_keras import distribution, evaluation, training
 
-    training.train(
-        network,
-        source,
-        chosen,
-        folder,
-        shortcut,
-        weights=weights,
-        start_over=start_over,
-        skip_bad_images=skip_bad_images,
-        recompute=recompute,
-        checkpoint_steps=checkpoint_steps,
-        verbose=_verbosity(),
-    )
+    is_first = True
+    with ExitStack() as stack:
+        if hosts:
+            supervision.follow_parent()
+            address = None if hosts == "auto" else hosts
+            is_first = stack.enter_context(distribution.joined(address, process, processes))
+            if not is_first:
+                stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        training.train(
+            network,
+            source,
+            chosen,
+            folder,
+            shortcut,
+            weights=weights,
+            start_over=start_over,
+            skip_bad_images=skip_bad_images,
+            devices=devices,
+            recompute=recompute,
+            checkpoint_steps=checkpoint_steps,
+            verbose=_verbosity(),
+        )
+    if not is_first:
+        return
     measured = evaluation.read_evaluation(folder)
     if measured is None or not folder.report.exists():
         measured = _measure(folder)
     _print_summary(folder, measured)
+
+
+def _check_hosts(hosts: str | None, process: int | None, processes: int | None) -> None:
+    given = [
+        name
+        for name, value in (("--process", process), ("--processes", processes))
+        if value is not None
+    ]
+    if hosts in (None, "auto"):
+        if given:
+            raise InputError(
+                f"{given[0]} goes with an address. Received: --hosts {hosts or 'not at all'}; "
+                "accepted: --hosts HOST:PORT"
+            )
+        return
+    if not re.fullmatch(r".+:\d+", hosts):
+        raise InputError(f"unknown hosts. Received: {hosts!r}; accepted: auto, or HOST:PORT")
+    if process is None or processes is None or not 0 <= process < processes:
+        raise InputError(
+            f"which of how many processes is this? Received: --process {process} --processes "
+            f"{processes}; accepted: a number from 0 on, and a larger one"
+        )
+
+
+def launch(
+    command: tyro.conf.Positional[tuple[str, ...]],
+    processes: Annotated[int, tyro.conf.arg(name="n", aliases=("-n",), metavar="INT")] = 2,
+) -> None:
+    """Train with several processes of this machine on JAX: launch -n 2 train resnet50 ….
+
+    Ctrl-C and SIGTERM reach them all; when one fails the others are stopped.
+
+    Args:
+        command: train, with its arguments.
+        processes: how many.
+    """
+    raise SystemExit(supervision.launch(processes, command))
 
 
 def evaluate(run: tyro.conf.Positional[Path]) -> None:
@@ -233,6 +300,7 @@ def predict(
 COMMANDS = {
     "list": list_networks,
     "train": train,
+    "launch": launch,
     "evaluate": evaluate,
     "predict": predict,
 }
@@ -240,6 +308,32 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; bad input ends with one line on stderr and exit status 2."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not supervision.is_supervised():
+        if arguments[:1] == ["train"] and any(one.startswith("--hosts") for one in arguments):
+            raise SystemExit(supervision.supervise([arguments]))
+        _run(arguments)
+        return
+    status = 1
+    try:
+        _run(arguments)
+        status = 0
+    except SystemExit as end:
+        status = end.code
+    except Exception as error:
+        status = supervision.LOST if _tells_of_a_lost_process(error) else 1
+        traceback.print_exc()
+    finally:
+        # JAX's way out waits for the other processes, which wait for this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status if isinstance(status, int) else 1)
+
+
+def _run(arguments: list[str]) -> None:
+    if arguments[:1] == ["launch"] and "train" in arguments:
+        at = arguments.index("train")
+        arguments = [*arguments[:at], "--", *arguments[at:]]  # its options are not launch's
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
@@ -298,6 +392,17 @@ def _quiet_tensorflow() -> Iterator[None]:
 def _verbosity() -> int:
     """Keras's progress bar on a terminal, a line an epoch in a file or a pipe."""
     return 1 if sys.stdout.isatty() else 2
+
+
+def _tells_of_a_lost_process(error: Exception) -> bool:
+    """Whether JAX failed in a collective, or in talking to the process where all meet."""
+    return (
+        type(error).__name__ == "JaxRuntimeError"
+        and re.search(
+            "gloo|nccl|UNAVAILABLE|DEADLINE_EXCEEDED|coordination", str(error), re.IGNORECASE
+        )
+        is not None
+    )
 
 
 def _print_summary(run: Run, measured: "Evaluation") -> None:

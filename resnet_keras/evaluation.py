@@ -1,5 +1,6 @@
 """What a network gets right and wrong on labelled images."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from resnet_keras.data.arrays import Arrays
 from resnet_keras.data.checks import CheckedSource, check
 from resnet_keras.data.images import resize
 from resnet_keras.data.splits import ArraySplit, Source, Split, resized
+from resnet_keras.distribution import ALONE, Placement
 from resnet_keras.errors import InputError
 from resnet_keras.models import load_model, model_name
 from resnet_keras.runs import Run
@@ -92,16 +94,27 @@ def evaluate(
     return score(model.predict(images, verbose=verbose), split.labels)
 
 
-def evaluation_data(split: Split, image_size: int, centre: float) -> Any:
+def evaluation_data(
+    split: Split, image_size: int, centre: float, placement: Placement = ALONE
+) -> Any:
     """What Keras takes to measure on: arrays (images, labels) of what is in memory, else batches.
 
     Args:
         split: images of any size.
         image_size: to give them, in pixels.
         centre: which part of them is shown, see `Recipe`.
+        placement: where Keras is to measure.
     """
-    if isinstance(split, ArraySplit) and centre == 1:
-        arrays = resized(split, image_size)
+    arrays = resized(split, image_size) if isinstance(split, ArraySplit) and centre == 1 else None
+    if placement.needs_equal_parts:
+        return pipelines.of_backend().shared_evaluation_batches(
+            arrays or split,
+            image_size=image_size,
+            batch_size=math.ceil(BATCH_SIZE / placement.devices) * placement.devices,
+            centre=centre,
+            share=placement.share,
+        )
+    if arrays:
         return arrays.images, arrays.labels
     return pipelines.of_backend().evaluation_batches(
         split, image_size=image_size, batch_size=BATCH_SIZE, centre=centre

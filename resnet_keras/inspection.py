@@ -33,12 +33,18 @@ def _part_of(layer: str) -> str:
     return "stem" if "conv1" in layer else "head"
 
 
+def _local(variable: Any) -> Any:
+    return ops.convert_to_tensor(ops.convert_to_numpy(variable))
+
+
 def _gradients(model: keras.Model, images: Any, labels: Any) -> list[Any]:
-    values = [ops.stop_gradient(weight) for weight in model.trainable_variables]
+    # Values of this process alone, so that on JAX no other process has to take part.
+    values = [_local(weight) for weight in model.trainable_variables]
+    others = [(variable, _local(variable)) for variable in model.non_trainable_variables]
 
     def loss(values: list[Any]) -> Any:
         mapping = zip(model.trainable_variables, values, strict=True)
-        with keras.StatelessScope([*mapping]):  # and so no statistics move
+        with keras.StatelessScope([*mapping, *others]):  # and so no statistics move
             outputs = model(images, training=True)
             return model.compute_loss(x=images, y=labels, y_pred=outputs, training=True)
 

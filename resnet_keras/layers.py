@@ -19,26 +19,29 @@ class BatchNormalization(keras.layers.BatchNormalization):
     statistics agree to 1e-5 in float32. Stock Keras computes moments and normalisation in
     separate float32 operations; the fused kernel takes half precision as it is and costs about half
     as much. Where that kernel does not apply (another backend, an axis other than the last of four,
-    a mask, renorm, synchronized=True, float64) or does worse (XLA) the stock implementation runs.
+    a mask, renorm, training with synchronized=True, float64) or does worse (XLA) the stock
+    implementation runs.
 
     As in Keras, `trainable=False` means inference: the moving statistics are used and kept.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if not self._is_fusible(inputs, mask):
+        by_batch = bool(training and self.trainable)
+        if not self._is_fusible(inputs, mask, by_batch):
             return super().call(inputs, training=training, mask=mask)
-        if training and self.trainable:
+        if by_batch:
             return self._normalize_by_batch(inputs)
         return self._fused(inputs, self.moving_mean, self.moving_variance, is_training=False)[0]
 
-    def _is_fusible(self, inputs: Any, mask: Any) -> bool:
+    def _is_fusible(self, inputs: Any, mask: Any, by_batch: bool) -> bool:
         return (
             keras.backend.backend() == "tensorflow"
             and len(inputs.shape) == 4
             and self.axis in (-1, 3)
             and mask is None
             and not self.renorm
-            and not self.synchronized
+            # The kernel knows one replica's images; moving statistics are the same for all.
+            and not (self.synchronized and by_batch)
             and self.compute_dtype in FUSED_DTYPES
             and keras.backend.standardize_dtype(inputs.dtype) == self.compute_dtype
             and not _is_traced_for_xla()
@@ -261,5 +264,9 @@ def convolution(
 def normalization(x: Any, name: str, style: Style, **options: Any) -> Any:
     """The network's batch normalisation; `options` are further ones of BatchNormalization."""
     return BatchNormalization(
-        epsilon=style.bn_epsilon, momentum=style.bn_momentum, name=name, **options
+        epsilon=style.bn_epsilon,
+        momentum=style.bn_momentum,
+        synchronized=style.bn_synchronized,
+        name=name,
+        **options,
     )(x)

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from resnet_keras import checkpoints
+from resnet_keras import checkpoints, distribution
 from resnet_keras.checkpoints import Checkpoint, Checkpoints
 from resnet_keras.errors import Interrupted, TrainingError
 from resnet_keras.events import EventLog
@@ -32,7 +32,7 @@ class Recorder(keras.callbacks.Callback):
 
     Args:
         run: the run folder.
-        logs: TensorBoard's.
+        logs: TensorBoard's; None in a process that writes nothing, since another one does.
         interruption: a signal that has come stops the training after a checkpoint.
         kept: the run's checkpoints.
         start: the one that the model goes on from; None begins.
@@ -40,13 +40,14 @@ class Recorder(keras.callbacks.Callback):
         checkpoint_steps: how many steps lie between checkpoints; every epoch ends in one anyway.
         images: (training images a step, validation images).
         averages: whether the optimizer keeps averages of the weights, which are then validated.
+        agree: the largest of the numbers that all processes of the training bring.
         gradient_norms: gives the gradients' norms by part, for TensorBoard.
     """
 
     def __init__(
         self,
         run: Run,
-        logs: Logs,
+        logs: Logs | None,
         interruption: Interruption,
         kept: Checkpoints,
         start: Checkpoint | None,
@@ -55,6 +56,7 @@ class Recorder(keras.callbacks.Callback):
         checkpoint_steps: int,
         images: tuple[int, int],
         averages: bool,
+        agree: Callable[[int], int],
         gradient_norms: Callable[[], dict[str, float]],
     ) -> None:
         super().__init__()
@@ -65,11 +67,13 @@ class Recorder(keras.callbacks.Callback):
         self.checkpoint_steps = checkpoint_steps
         self.batch_size, self.validation_images = images
         self.averages = averages
+        self.agree = agree
         self.gradient_norms = gradient_norms
         self.step = start.step if start else 0
         self.history: list[HistoryRow] = list(start.notes["history"]) if start else []
         self._start = start
         self._checkpoints = kept
+        self._signal = 0
         self._speeds = run.read_speeds()[: len(self.history)]
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -85,12 +89,13 @@ class Recorder(keras.callbacks.Callback):
         # Validation follows the last batch, and is not training time.
         self._last_batch_ended = time.perf_counter()
         self._check_loss((logs or {})["loss"])
-        ends_epoch = self.step % self.steps_per_epoch == 0
-        if self.interruption.signal and not ends_epoch:
+        if self.step % self.steps_per_epoch == 0:
+            return  # on_epoch_end follows
+        stops = self._is_to_stop()
+        if stops or self.step % self.checkpoint_steps == 0:
             self._keep()
+        if stops:
             self._stop()
-        elif self.step % self.checkpoint_steps == 0 and not ends_epoch:
-            self._keep()
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         self._swap_averages()
@@ -105,17 +110,22 @@ class Recorder(keras.callbacks.Callback):
         row["best"] = int(best)
         self.history.append(row)
         self._speeds.append(self._speed(epoch + 1))
-        if best:
+        if self.logs:
+            with distribution.apart():
+                self._write_epoch(row, self.logs)
+        self._keep()
+        if self._is_to_stop():
+            self._stop()
+
+    def _write_epoch(self, row: HistoryRow, logs: Logs) -> None:
+        if row["best"]:
             self._swap_averages()
             write_file(self.run.best_model, self.model.save)
             self._swap_averages()
         # In this order: a history without speeds beside it is one of format 1.
         self.run.write_speeds(self._speeds)
         self.run.write_history(self.history)
-        self._log(row)
-        self._keep()
-        if self.interruption.signal:
-            self._stop()
+        self._log(row, logs)
 
     def _check_loss(self, loss: Any) -> None:
         if math.isfinite(float(loss)):
@@ -134,17 +144,23 @@ class Recorder(keras.callbacks.Callback):
         step = self._checkpoints.last_whole
         return "none" if step is None else f"step {step}"
 
+    def _is_to_stop(self) -> bool:
+        # All processes stop after the same step, whichever of them the signal reached.
+        self._signal = self.agree(self.interruption.signal or 0)
+        return self._signal != 0
+
     def _stop(self) -> None:
-        number = self.interruption.signal
-        assert number is not None
         raise Interrupted(
-            number,
+            self._signal,
             f"stopped after step {self.step}, last checkpoint: {self._last_kept}, in "
             f"{self.run.checkpoints}; the same command goes on",
         )
 
     def _keep(self) -> None:
         """Writes a checkpoint; one that cannot be written costs no more than itself."""
+        if self.logs is None:
+            self._checkpoints.last_whole = self.step
+            return
         self._synchronize()
         checkpoint = Checkpoint(
             self.step, checkpoints.capture(self.model), {"history": self.history}
@@ -192,13 +208,13 @@ class Recorder(keras.callbacks.Callback):
         images = (self.step - self._first_step) * self.batch_size
         return {"epoch": epoch, "images_per_second": images / seconds, "seconds": seconds}
 
-    def _log(self, row: HistoryRow) -> None:
+    def _log(self, row: HistoryRow, logs: Logs) -> None:
         epoch = int(row["epoch"])
         errors = ("loss", "top1_error", "top5_error")
         speed = self._speeds[-1]
         steps = self.step - self._first_step
         norms = {f"gradient_norm/{part}": norm for part, norm in self.gradient_norms().items()}
-        self.logs.training.scalars(
+        logs.training.scalars(
             epoch,
             {name: row[name] for name in (*errors, "learning_rate")}
             | {
@@ -207,7 +223,7 @@ class Recorder(keras.callbacks.Callback):
             }
             | norms,
         )
-        self.logs.validation.scalars(epoch, {name: row[f"validation_{name}"] for name in errors})
+        logs.validation.scalars(epoch, {name: row[f"validation_{name}"] for name in errors})
 
 
 def validates_best(error: float, earlier: Sequence[float], images: int) -> bool:

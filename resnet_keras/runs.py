@@ -282,11 +282,11 @@ class Run:
         kept_apart = self._speeds.exists()
         return _read_table(self._speeds if kept_apart else self._history, SPEED_COLUMNS)
 
-    def write_skipped(self, images: Sequence[BadImage]) -> None:
-        """Writes skipped.csv, one row an image."""
-        _write_table(
-            self.folder / "skipped.csv", ("path", "reason"), [asdict(image) for image in images]
-        )
+    def write_skipped(self, images: Sequence[BadImage]) -> Path:
+        """Writes skipped.csv, one row an image, and tells its path."""
+        path = self.folder / "skipped.csv"
+        _write_table(path, ("path", "reason"), [asdict(image) for image in images])
+        return path
 
     def write_evaluation(self, content: dict[str, Any]) -> None:
         write_text(self._evaluation, json.dumps(content, indent=2) + "\n")

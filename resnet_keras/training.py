@@ -1,6 +1,7 @@
 """One training run: network, data and recipe in, a run folder out."""
 
 import dataclasses
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -21,12 +22,13 @@ from resnet_keras import (
     recomputation,
 )
 from resnet_keras.architectures import Architecture, find
-from resnet_keras.checkpoints import Checkpoints, restore
+from resnet_keras.checkpoints import Checkpoint, Checkpoints, restore
 from resnet_keras.data import pipelines
 from resnet_keras.data.augmentation import PadAndCrop
 from resnet_keras.data.checks import check
 from resnet_keras.data.epochs import steps_per_epoch
 from resnet_keras.data.splits import ArraySplit, Source, Split, resized
+from resnet_keras.distribution import Placement, place
 from resnet_keras.errors import InputError, TrainingError
 from resnet_keras.evaluation import evaluate, evaluation_data
 from resnet_keras.events import EventLog, image_grid
@@ -38,7 +40,7 @@ from resnet_keras.runs import Run, RunDetails, best_row, versions
 
 GRID_IMAGES = 32
 CHECKPOINT_STEPS = 500
-CONFUSION_MATRIX = "confusion_matrix"  # logged when training has ended
+CONFUSION_MATRIX = "confusion_matrix"
 
 
 def train(
@@ -51,6 +53,7 @@ def train(
     weights: str | PathLike[str] | None = None,
     start_over: bool = False,
     skip_bad_images: bool = False,
+    devices: int | None = None,
     recompute: bool = False,
     checkpoint_steps: int = CHECKPOINT_STEPS,
     verbose: int | str = "auto",
@@ -73,6 +76,7 @@ def train(
             left out if it tells other classes apart.
         start_over: move a run that is in the folder aside, and begin again.
         skip_bad_images: go on without images that cannot be used; skipped.csv tells which.
+        devices: how many devices of each process to train on; None for all, see distribution.py.
         recompute: keep fewer activations, see recomputation.py; the weights come out the same.
         checkpoint_steps: steps between checkpoints; every epoch ends in one anyway.
         verbose: of Keras's progress bar: 0 none, 1 a bar, 2 a line an epoch, "auto" either.
@@ -80,18 +84,20 @@ def train(
     Raises:
         InputError: the arguments do not fit each other, images are bad, the folder holds another
             run or is damaged, or it cannot be written.
-        TrainingError: the loss is not finite, or a file of the run cannot be written.
+        TrainingError: the loss is not finite.
         Interrupted: SIGINT or SIGTERM came; the running step was finished and kept.
     """
     if checkpoint_steps < 1:
         raise InputError(f"checkpoint_steps must be at least 1. Received: {checkpoint_steps}")
-    architecture = _configure(find(network, shortcut), recipe)
+    architecture = find(network, shortcut)
+    placement = place(devices)
+    architecture = _configure(architecture, recipe, placement)
     data = check(source, skip_bad_images)
     image_size = recipe.image_size or min(architecture.input_size, data.image_size)
     recipe.augmentation.check_image_size(image_size)
     pipelines.check(recipe.augmentation)
     chosen = precision.decide(precision.describe_machine(), recipe.precision)
-    details = RunDetails(
+    details = asked = RunDetails(
         network=network,
         shortcut=shortcut,
         data=data.name,
@@ -107,46 +113,64 @@ def train(
     )
     with ExitStack() as locks:
         begun = run.exists and not start_over
-        if run.exists:
+        if run.exists and placement.is_first:
             locks.enter_context(run.locked())
         if begun:
             details = _check_same(run, details)
             if details.finished:
-                run.remove_checkpoints()  # a kill may have left them
+                if placement.is_first:
+                    run.remove_checkpoints()  # a kill may have left them
                 print(f"{run} is finished (epochs: {recipe.epochs})")
                 return
 
         keras.utils.set_random_seed(recipe.seed)
         training, validation = data.load("train"), data.load("validation")
-        with dtype_policy(chosen.policy):
+        placement.check(min(recipe.batch_size, len(training)), recipe)
+        with placement.scope(), dtype_policy(chosen.policy):
             model = build(
                 architecture,
                 (image_size, image_size, 3),
                 Classifier(len(data.class_names), losses.activation(recipe)),
                 model_name(network),
             )
-        if weights is not None:
-            load_weights(model, weights, skip_classifier=True)
+            if weights is not None:
+                load_weights(model, weights, skip_classifier=True)
         # Only now, when all that was asked for has proved possible, is anything on disk touched.
-        if run.exists and start_over:
-            print(f"the run that was there is now {run.set_aside()}")
-        run.make_folder()
-        if not begun:
-            locks.enter_context(run.locked())
-            run.create(details)
-        if recompute:
-            model = recomputation.recompute(model)
+        if placement.is_first:
+            if run.exists and start_over:
+                print(f"the run that was there is now {run.set_aside()}")
+            run.make_folder()
+            if not begun:
+                locks.enter_context(run.locked())
+                run.create(details)
         try:
-            run.remove_partial()
-            if data.skipped:
-                run.write_skipped(data.skipped)
-                skipped = run.folder / "skipped.csv"
-                print(f"{len(data.skipped)} bad images are left out, see {skipped}")
-            print(f"precision: {details.precision}")
-            if recipe.accumulate > 1:
-                images = recipe.batch_size * recipe.accumulate
-                print(f"an update every {recipe.accumulate} steps, of {images:,} images")
-            _fit(model, training, validation, details, run, chosen, checkpoint_steps, verbose)
+            if placement.is_first:
+                run.remove_partial()
+                if data.skipped:
+                    skipped = run.write_skipped(data.skipped)
+                    print(f"{len(data.skipped)} bad images are left out, see {skipped}")
+            kept = Checkpoints(run.checkpoints)
+            start = _start(run, kept, placement, asked)
+            _announce(details, placement)
+            with placement.scope():
+                if recompute:
+                    model = recomputation.recompute(model)
+                _fit(
+                    model,
+                    training,
+                    validation,
+                    details,
+                    run,
+                    chosen,
+                    placement,
+                    kept,
+                    start,
+                    checkpoint_steps,
+                    verbose,
+                )
+            if not placement.is_first:
+                return
+            _finish(run, model, validation, details)
             run.write_details(dataclasses.replace(details, finished=True))
         except OSError as error:
             raise TrainingError(
@@ -161,11 +185,50 @@ def train(
     )
 
 
-def _configure(architecture: Architecture, recipe: Recipe) -> Architecture:
-    if not (recipe.zero_init_last_gamma and architecture.is_residual):
-        return architecture
-    style = dataclasses.replace(architecture.style, zero_init_last_gamma=True)
+def _configure(architecture: Architecture, recipe: Recipe, placement: Placement) -> Architecture:
+    style = dataclasses.replace(
+        architecture.style,
+        bn_synchronized=placement.synchronizes_normalization,
+        zero_init_last_gamma=architecture.style.zero_init_last_gamma
+        or (recipe.zero_init_last_gamma and architecture.is_residual),
+    )
     return dataclasses.replace(architecture, style=style)
+
+
+def _announce(details: RunDetails, placement: Placement) -> None:
+    recipe = details.recipe
+    print(f"precision: {details.precision}")
+    if placement.devices > 1:
+        print(f"devices: {placement.devices}")
+    if recipe.accumulate > 1:
+        images = recipe.batch_size * recipe.accumulate
+        print(f"an update every {recipe.accumulate} steps, of {images:,} images")
+
+
+def _start(
+    run: Run, kept: Checkpoints, placement: Placement, asked: RunDetails
+) -> Checkpoint | None:
+    """What the run goes on from, the same in all processes.
+
+    Raises:
+        InputError: the processes see different runs, or were asked for different ones.
+    """
+    placement.agree(0)  # Nobody looks before the first process has prepared the folder.
+    start = kept.read_latest()
+    aims = repr([value for _, value, _ in _pairs(asked, asked)])
+    states = placement.gather([start.step if start else 0, zlib.crc32(aims.encode()) >> 1])
+    steps, asked_for = zip(*states, strict=True)
+    if len(set(asked_for)) > 1:
+        raise InputError(
+            "the processes were given different commands or data. Received: "
+            f"{len(set(asked_for))} kinds; accepted: the same on every host"
+        )
+    if len(set(steps)) > 1:
+        raise InputError(
+            f"the processes find different checkpoints in {run}. Received: steps "
+            f"{', '.join(map(str, steps))}; accepted: one folder that all hosts share"
+        )
+    return start
 
 
 def _check_same(run: Run, asked: RunDetails) -> RunDetails:
@@ -219,6 +282,9 @@ def _fit(
     details: RunDetails,
     run: Run,
     chosen: precision.Precision,
+    placement: Placement,
+    kept: Checkpoints,
+    start: Checkpoint | None,
     checkpoint_steps: int,
     verbose: int | str,
 ) -> None:
@@ -227,15 +293,13 @@ def _fit(
     model.compile(
         optimizer=optimizers.optimizer(recipe, steps, chosen.loss_scaling),
         loss=losses.loss(recipe),
-        metrics=losses.metrics(),
+        weighted_metrics=losses.metrics(),  # weights tell images from padding
         jit_compile=chosen.jit_compile,
     )
     _make_variables(model)
     if isinstance(training, ArraySplit) and isinstance(recipe.augmentation.crop, PadAndCrop | None):
         training = resized(training, details.image_size)
-    batches = partial(_training_batches, training, details, steps)
-    kept = Checkpoints(run.checkpoints)
-    start = kept.read_latest()
+    batches = partial(_training_batches, training, details, steps, placement)
     if start:
         try:
             restore(model, start.arrays)
@@ -247,51 +311,60 @@ def _fit(
             ) from error
         print(f"{run} was interrupted; going on after step {start.step} of {steps * recipe.epochs}")
     with ExitStack() as stack:
-        logged = len(start.notes["history"]) if start else -1
-        logs = Logs(
-            *(
-                stack.enter_context(
-                    EventLog(run.events / name, keep_until=logged, without=(CONFUSION_MATRIX,))
-                )
-                for name in ("training", "validation")
-            )
-        )
+        logs = stack.enter_context(_logs(run, start)) if placement.is_first else None
         images, labels = (np.asarray(array) for array in next(iter(batches(0))))
-        if not start:
+        if logs and not start:
             logs.training.graph(model)
             logs.training.image(0, "augmented_inputs", image_grid(images[:GRID_IMAGES]))
-        # What follows the last step is soon done again, and waits for no signal.
-        with interruptions.awaited() as interruption:
-            recorder = Recorder(
-                run,
-                logs,
-                interruption,
-                kept,
-                start,
-                steps_per_epoch=steps,
-                checkpoint_steps=checkpoint_steps,
-                images=(len(images), len(validation)),
-                averages=recipe.ema > 0,
-                gradient_norms=partial(inspection.gradient_norms, model, images, labels),
+        recorder = Recorder(
+            run,
+            logs,
+            # What follows the last step is soon done again, and waits for no signal.
+            stack.enter_context(interruptions.awaited()),
+            kept,
+            start,
+            steps_per_epoch=steps,
+            checkpoint_steps=checkpoint_steps,
+            images=(len(images) * placement.share.count, len(validation)),
+            averages=recipe.ema > 0,
+            agree=placement.agree,
+            gradient_norms=partial(inspection.gradient_norms, model, images, labels),
+        )
+        while recorder.step < steps * recipe.epochs:
+            epoch, done = divmod(recorder.step, steps)
+            model.fit(
+                batches(recorder.step),
+                initial_epoch=epoch,
+                # What is left of an epoch is a fit of its own: Keras counts steps from its start.
+                epochs=epoch + 1 if done else recipe.epochs,
+                steps_per_epoch=steps - done,
+                callbacks=[recorder],
+                validation_data=evaluation_data(
+                    validation, details.image_size, recipe.centre, placement
+                ),
+                shuffle=False,  # the pipeline has done it
+                verbose=verbose,
             )
-            while recorder.step < steps * recipe.epochs:
-                epoch, done = divmod(recorder.step, steps)
-                model.fit(
-                    batches(recorder.step),
-                    initial_epoch=epoch,
-                    # What is left of an epoch is a fit of its own: Keras counts steps from its
-                    # start.
-                    epochs=epoch + 1 if done else recipe.epochs,
-                    steps_per_epoch=steps - done,
-                    callbacks=[recorder],
-                    validation_data=evaluation_data(validation, details.image_size, recipe.centre),
-                    shuffle=False,  # the pipeline has done it
-                    verbose=verbose,
-                )
-        write_file(run.last_model, model.save)
-        best = evaluate(load_model(run.best_model), validation, recipe.centre, verbose=0)
-        picture = pictures.confusion_matrix(np.array(best.confusion_matrix), details.class_names)
-        logs.validation.image(recipe.epochs, CONFUSION_MATRIX, pictures.pixels(picture))
+
+
+@contextmanager
+def _logs(run: Run, start: Checkpoint | None) -> Iterator[Logs]:
+    logged = len(start.notes["history"]) if start else -1
+    with (
+        EventLog(run.events / "training", logged) as training,
+        EventLog(run.events / "validation", logged, without=(CONFUSION_MATRIX,)) as validation,
+    ):
+        yield Logs(training, validation)
+
+
+def _finish(run: Run, model: keras.Model, validation: Split, details: RunDetails) -> None:
+    """Keeps the model as it is at the end, and shows what the best one confuses."""
+    write_file(run.last_model, model.save)
+    recipe = details.recipe
+    best = evaluate(load_model(run.best_model), validation, recipe.centre, verbose=0)
+    picture = pictures.confusion_matrix(np.array(best.confusion_matrix), details.class_names)
+    with EventLog(run.events / "validation") as log:
+        log.image(recipe.epochs, CONFUSION_MATRIX, pictures.pixels(picture))
 
 
 def _make_variables(model: keras.Model) -> None:
@@ -305,8 +378,12 @@ def _make_variables(model: keras.Model) -> None:
     model.reset_metrics()
 
 
-def _training_batches(split: Split, details: RunDetails, steps: int, first_step: int) -> Any:
+def _training_batches(
+    split: Split, details: RunDetails, steps: int, placement: Placement, first_step: int
+) -> Any:
     recipe = details.recipe
+    # TensorFlow trains in one process, which loads whole batches.
+    part = {"share": placement.share} if placement.share.count > 1 else {}
     return pipelines.of_backend().training_batches(
         split,
         recipe.augmentation,
@@ -316,4 +393,5 @@ def _training_batches(split: Split, details: RunDetails, steps: int, first_step:
         seed=recipe.seed,
         first_step=first_step,
         last_step=recipe.epochs * steps,
+        **part,
     )

@@ -304,7 +304,6 @@ FALLBACKS = {
     "rank 3": ((4, 5, 3), {}),
     "rank 5": ((2, 3, 2, 4, 3), {}),
     "renorm": ((4, 3, 5, 3), {"renorm": True, "renorm_clipping": {"rmax": 2.0, "dmax": 1.0}}),
-    "synchronized": ((4, 3, 5, 3), {"synchronized": True}),
     "float64": ((4, 3, 5, 3), {"dtype": "float64"}),
 }
 
@@ -318,6 +317,15 @@ def test_falls_back_to_stock(case, training):
     assert_all_close(step(ours, x, training), step(stock, x, training))
     spec = tf.TensorSpec(shape, ours.compute_dtype)
     assert not any("BatchNorm" in name for name in op_types(ours, spec, training))
+
+
+def test_synchronized_is_fused_at_inference_alone():
+    shape = (4, 3, 5, 3)
+    ours, stock = pair(shape, momentum=0.5, synchronized=True)
+    x, spec = pixels(*shape), tf.TensorSpec(shape, "float32")
+    for training in (True, False):
+        assert_all_close(step(ours, x, training), step(stock, x, training))
+        assert (FUSED in op_types(ours, spec, training)) == (not training)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -15,11 +15,11 @@ from resnet_keras.data.augmentation import (
     RandomResizedCrop,
     ScaleJitterCrop,
 )
-from resnet_keras.data.epochs import steps_per_epoch
+from resnet_keras.data.epochs import WHOLE, Share, steps_per_epoch
 from resnet_keras.data.splits import Split
 from resnet_keras.errors import InputError
 
-ORDER, AUGMENTATION = range(2)  # what random numbers are for; no two uses share them
+ORDER, AUGMENTATION, WINDOW = range(3)  # what random numbers are for; no two uses share them
 
 UNSUPPORTED = ("randaugment", "color", "erasing", "mixup", "cutmix", "label_smoothing")
 
@@ -36,6 +36,7 @@ def training_batches(
     seed: int,
     first_step: int,
     last_step: int,
+    share: Share = WHOLE,
 ) -> keras.utils.PyDataset:
     """Shuffled, augmented batches of the steps from `first_step` up to, not with, `last_step`.
 
@@ -44,6 +45,7 @@ def training_batches(
 
     Args:
         classes: not used: labels stay numbers.
+        share: which rows of every batch to load, the same ones as without it.
 
     Returns:
         By index from zero, images (batch, image_size, image_size, 3) uint8 and labels (batch,)
@@ -61,14 +63,17 @@ def training_batches(
     def batch(step: int) -> tuple[np.ndarray, np.ndarray]:
         epoch, place = divmod(step, steps)
         order = _random(seed, ORDER, epoch).permutation(images)
-        chosen = order[place * batch_size : (place + 1) * batch_size]
-        random = _random(seed, AUGMENTATION, step)
+        first = place * batch_size
+        rows = share.rows(batch_size)
+        chosen = order[first : first + batch_size][rows]
 
-        def window(height: int, width: int) -> Box:
+        def window(row: int, height: int, width: int) -> Box:
+            random = _random(seed, WINDOW, step, rows.start + row)
             return draw_window(height, width, random, augmentation, image_size)
 
         shown = _load(split, chosen, image_size, window)
-        return augment(shown, random, augmentation), split.labels[chosen]
+        random = _random(seed, AUGMENTATION, step)
+        return augment(shown, random, augmentation, share), split.labels[chosen]
 
     return _Batches(batch, range(first_step, last_step), _workers(split))
 
@@ -89,10 +94,37 @@ def evaluation_batches(
 
     def batch(number: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = np.arange(len(split.labels))[number * batch_size : (number + 1) * batch_size]
-        images = _load(split, chosen, image_size, lambda h, w: centre_window(h, w, centre))
-        return images, split.labels[chosen]
+        return _centres(split, chosen, image_size, centre), split.labels[chosen]
 
     batches = math.ceil(len(split.labels) / batch_size)
+    return _Batches(batch, range(batches), _workers(split))
+
+
+def shared_evaluation_batches(
+    split: Split, *, image_size: int, batch_size: int, centre: float, share: Share
+) -> keras.utils.PyDataset:
+    """A process's rows of batches that are all of one size, as several devices need them.
+
+    Where the images do not fill the last batch, it shows the first ones again, at a weight of zero.
+
+    Args:
+        batch_size: of all processes together.
+        share: which rows to load.
+
+    Returns:
+        By index from zero, images, labels and weights. With these, Keras's mean over all rows is
+        the mean over the images.
+    """
+    images = len(split.labels)
+    batches = math.ceil(images / batch_size)
+    weight = batches * batch_size / images
+
+    def batch(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rows = np.arange(number * batch_size, (number + 1) * batch_size)[share.rows(batch_size)]
+        chosen = rows % images
+        weights = np.where(rows < images, np.float32(weight), np.float32(0))
+        return _centres(split, chosen, image_size, centre), split.labels[chosen], weights
+
     return _Batches(batch, range(batches), _workers(split))
 
 
@@ -116,19 +148,23 @@ class _Batches(keras.utils.PyDataset):
         return self.batch(self.steps[index])
 
 
-def _random(seed: int, purpose: int, number: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, number)))
+def _random(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, *numbers)))
+
+
+def _centres(split: Split, chosen: np.ndarray, image_size: int, centre: float) -> np.ndarray:
+    return _load(split, chosen, image_size, lambda _, h, w: centre_window(h, w, centre))
 
 
 def _load(
-    split: Any, chosen: np.ndarray, image_size: int, window: Callable[[int, int], Box]
+    split: Any, chosen: np.ndarray, image_size: int, window: Callable[[int, int, int], Box]
 ) -> np.ndarray:
     """The windows of some images, (n, image_size, image_size, 3) uint8."""
     shown = np.empty((len(chosen), image_size, image_size, 3), np.uint8)
     images = getattr(split, "images", None)
     for place, index in enumerate(chosen):
         image = split.image(index) if images is None else images[index]
-        box = window(*image.shape[:2])
+        box = window(place, *image.shape[:2])
         if box == (0, 0, image_size, image_size) and image.shape[:2] == (image_size, image_size):
             shown[place] = image
         else:
@@ -189,26 +225,34 @@ def _place(
 
 
 def augment(
-    images: np.ndarray, random: np.random.Generator, augmentation: Augmentation
+    images: np.ndarray,
+    random: np.random.Generator,
+    augmentation: Augmentation,
+    share: Share = WHOLE,
 ) -> np.ndarray:
     """Shifts every image on a black ground, and mirrors half of them, if that is asked for.
 
     Args:
         images: (batch, size, size, 3).
+        share: which rows of a batch they are; the random numbers are drawn for all of it.
     """
     crop = augmentation.crop
     if isinstance(crop, PadAndCrop) and (pad := crop.pixels(images.shape[1])):
-        images = _pad_and_crop(images, random, pad)
+        images = _pad_and_crop(images, random, pad, share)
     if augmentation.flip:
-        mirrored = random.random((len(images), 1, 1, 1)) < 0.5
+        batch = len(images) * share.count
+        mirrored = random.random((batch, 1, 1, 1))[share.rows(batch)] < 0.5
         images = np.where(mirrored, images[:, :, ::-1], images)
     return images
 
 
-def _pad_and_crop(images: np.ndarray, random: np.random.Generator, pad: int) -> np.ndarray:
-    batch, height, width, _ = images.shape
-    corners = random.integers(0, 2 * pad + 1, (batch, 2, 1))
+def _pad_and_crop(
+    images: np.ndarray, random: np.random.Generator, pad: int, share: Share
+) -> np.ndarray:
+    shown, height, width, _ = images.shape
+    batch = shown * share.count
+    corners = random.integers(0, 2 * pad + 1, (batch, 2, 1))[share.rows(batch)]
     padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     rows = corners[:, 0] + np.arange(height)
     columns = corners[:, 1] + np.arange(width)
-    return padded[np.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return padded[np.arange(shown)[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -1,0 +1,239 @@
+"""Several devices, several processes: the weights come out as those of one device."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from resnet_keras import distribution
+from resnet_keras.data import numpy_pipeline
+from resnet_keras.data.augmentation import Augmentation, PadAndCrop, ScaleJitterCrop
+from resnet_keras.data.epochs import Share
+from resnet_keras.data.splits import ArraySplit
+from resnet_keras.distribution import Placement, place
+from resnet_keras.errors import InputError
+from resnet_keras.recipes import Recipe
+from resnet_keras.supervision import free_address
+
+# Trains the tiny network on what devices there are, as the program would; then tells of it.
+TRAINING = """
+import contextlib, dataclasses, json, os, sys
+import keras
+import numpy as np
+from resnet_keras import NETWORKS, Run, load_model, train
+from resnet_keras.architectures import RESNET20, Stem
+from resnet_keras.data import sources
+from resnet_keras.data.augmentation import Augmentation, PadAndCrop
+from resnet_keras.distribution import joined
+from resnet_keras.recipes import Recipe
+from resnet_keras.recorder import Recorder
+
+folder, logical, settings = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+place = settings.pop("place", None)
+broken_off_after, devices = settings.pop("broken_off_after", None), settings.pop("devices", None)
+if logical > 1 and keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * logical
+    )
+NETWORKS["tiny"] = dataclasses.replace(
+    RESNET20, stem=Stem(4, 3), blocks=(1, 1, 1), filters=(4, 8, 16)
+)
+recipe = Recipe(
+    epochs=2,
+    batch_size=64,
+    learning_rate=0.05,
+    zero_init_last_gamma=True,
+    augmentation=Augmentation(PadAndCrop(), flip=True),
+    image_size=8,
+    precision="float32",
+)
+recipe = dataclasses.replace(recipe, **settings)
+run = Run(folder)
+if broken_off_after:
+    record = Recorder.on_train_batch_end
+    def record_or_exit(self, batch, logs=None):
+        record(self, batch, logs)
+        if self.step == broken_off_after:
+            os._exit(0)
+    Recorder.on_train_batch_end = record_or_exit
+with joined(*place) if place else contextlib.nullcontext(True) as is_first:
+    source = sources.find("digits")
+    train("tiny", source, recipe, run, verbose=0, checkpoint_steps=5, devices=devices)
+if not is_first:
+    sys.exit()
+weights = [np.asarray(weight) for weight in load_model(run.last_model).weights]
+np.savez(run.folder / "weights.npz", *weights)
+"""
+
+
+def trained(folder, logical, backend, **settings):
+    """A run of the tiny network on some logical devices of a CPU, in a process of its own."""
+    process = start(folder, logical, backend, **settings)
+    output, errors = process.communicate()
+    assert process.returncode == 0, output + errors
+    used = settings.get("devices", logical)
+    assert (f"devices: {used}\n" in output) == (used > 1)
+    return output
+
+
+def start(folder, logical, backend, **settings):
+    flags = f"--xla_force_host_platform_device_count={logical}"
+    return subprocess.Popen(
+        [sys.executable, "-c", TRAINING, str(folder), str(logical), json.dumps(settings)],
+        env={**os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": flags},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def history(folder):
+    """Losses and errors, epoch by epoch; (epochs, columns)."""
+    return np.loadtxt(folder / "history.csv", delimiter=",", skiprows=1)
+
+
+def weights(folder):
+    with np.load(folder / "weights.npz") as content:
+        return [content[name] for name in content.files]
+
+
+def assert_same(folder, expected):
+    np.testing.assert_allclose(history(folder), history(expected), rtol=0, atol=1e-5)
+    for one, other in zip(weights(folder), weights(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module", params=["tensorflow", "jax"])
+def backend(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def by_one(backend, tmp_path_factory):
+    """The folder of a run on one device."""
+    folder = tmp_path_factory.mktemp(backend) / "one"
+    trained(folder, 1, backend)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_two(backend, tmp_path_factory):
+    """The folder of the same run on two."""
+    folder = tmp_path_factory.mktemp(backend) / "two"
+    trained(folder, 2, backend)
+    return folder
+
+
+@pytest.mark.slow
+def test_two_devices_train_as_one(by_one, by_two):
+    assert_same(by_two, by_one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax"], indirect=True)
+def test_two_processes_train_as_one(by_one, tmp_path):
+    folder, address = tmp_path / "run", free_address()
+    processes = [start(folder, 1, "jax", place=[address, number, 2]) for number in range(2)]
+    for process in processes:
+        output, errors = process.communicate()
+        assert process.returncode == 0, output + errors
+        assert "devices: 2\n" in output
+    assert_same(folder, by_one)
+
+
+@pytest.mark.slow
+def test_a_run_on_two_devices_goes_on_where_it_was_killed(backend, by_two, tmp_path):
+    folder = tmp_path / "run"
+    trained(folder, 2, backend, broken_off_after=28)
+    printed = trained(folder, 2, backend)
+    assert "going on after step 25 of 38" in printed
+    assert (folder / "history.csv").read_bytes() == (by_two / "history.csv").read_bytes()
+    for one, other in zip(weights(folder), weights(by_two), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_one_of_two_devices_can_go_on(backend, by_one, tmp_path):
+    folder = tmp_path / "run"
+    trained(folder, 2, backend, broken_off_after=28)
+    trained(folder, 2, backend, devices=1)
+    assert_same(folder, by_one)
+
+
+# What follows needs no training.
+
+
+@pytest.mark.parametrize("crop", [PadAndCrop(), ScaleJitterCrop(10, 14)])
+def test_the_shares_of_a_batch_make_it_whole(crop):
+    images = np.random.default_rng(0).integers(0, 256, (50, 12, 12, 3)).astype("uint8")
+    split = ArraySplit(images, np.arange(50))
+
+    def batch(**options):
+        return numpy_pipeline.training_batches(
+            split,
+            Augmentation(crop, flip=True),
+            image_size=8 if isinstance(crop, ScaleJitterCrop) else 12,
+            classes=50,
+            batch_size=12,
+            seed=1,
+            first_step=5,
+            last_step=6,
+            **options,
+        )[0]
+
+    whole, parts = batch(), [batch(share=Share(number, 3)) for number in range(3)]
+    for index in range(2):
+        joined = np.concatenate([part[index] for part in parts])
+        np.testing.assert_array_equal(joined, whole[index])
+
+
+@pytest.mark.parametrize("images", [7, 8, 9, 16])
+def test_padded_evaluation_has_the_mean_of_all_images(images):
+    values = np.arange(images) ** 2
+    split = ArraySplit(np.zeros((images, 4, 4, 3), "uint8"), values)
+    seen = []
+    for number in range(2):
+        batches = numpy_pipeline.shared_evaluation_batches(
+            split, image_size=4, batch_size=8, centre=1.0, share=Share(number, 2)
+        )
+        seen += [batches[index] for index in range(len(batches))]
+    assert all(len(labels) == len(weights) == 4 for _, labels, weights in seen)
+    labels, weights = (np.concatenate([batch[index] for batch in seen]) for index in (1, 2))
+    assert np.mean(labels * weights) == pytest.approx(values.mean())
+    assert sorted(labels[weights > 0]) == list(values)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    Placement(4).check(64, Recipe())
+    for batch_size, accepted in ((66, "64 or 68"), (3, "4")):
+        words = f"Received: {batch_size}; accepted: {accepted}, for example"
+        with pytest.raises(InputError, match=words):
+            Placement(4).check(batch_size, Recipe())
+
+
+@pytest.mark.parametrize("change", [{"clip_norm": 1.0}, {"accumulate": 2}])
+def test_what_tensorflow_cannot_do_on_several_devices_is_refused(change):
+    (name,) = change
+    recipe = Recipe(**change)
+    Placement(1).check(64, recipe)
+    with pytest.raises(InputError, match=f"Received: {name}, on 2 devices; accepted: --devices 1"):
+        Placement(2).check(64, recipe)
+
+
+@pytest.mark.parametrize("devices", [0, 99])
+def test_devices_that_are_not_there(devices):
+    with pytest.raises(InputError, match=f"Received: {devices}; accepted: 1"):
+        place(devices)
+
+
+def test_only_jax_joins_hosts():
+    with (
+        pytest.raises(InputError, match="Received: KERAS_BACKEND=tensorflow; accepted"),
+        distribution.joined("127.0.0.1:9", 0, 1),
+    ):
+        pass
