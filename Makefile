@@ -98,7 +98,7 @@ test-all: $(DEV) ## all tests
 	$(BIN)/pytest -q $(ARGS)
 
 .PHONY: chaos
-chaos: $(DEV) ## kill, starve and misfeed trainings, and show what survived: some 6 minutes
+chaos: $(DEV) ## kill, starve and misfeed trainings, and show what survived: 6 to 10 minutes
 	$(BIN)/python tests/chaos.py
 
 .PHONY: bench

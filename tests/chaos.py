@@ -407,7 +407,7 @@ def full_disk(workshop):
     """Files that grow too large, and disks of which some room is left."""
     complaints = together(partial(size_limit, workshop), (20, 700))
     try:
-        complaints += together(partial(small_disk, workshop), (300, 1200))
+        complaints += together(partial(small_disk, workshop), (0, 300))
     except subprocess.CalledProcessError as error:
         return outcome("full disk", complaints, f"RLIMIT_FSIZE; {error.stderr.strip()}")
     return outcome("full disk", complaints, "RLIMIT_FSIZE, and a tmpfs of 12 MB")
@@ -448,11 +448,6 @@ def mounted(disk):
 def stopped_by_disk(workshop, run, ended, before):
     """What is wrong with a run that could not write, and with the same command afterwards."""
     reason = r"(File too large|No space left on device)"
-    if ended.status == 0:  # there was room for what training cannot do without
-        said = ended.complaint(
-            0, rf"the checkpoint of step \d+ cannot be written .*{reason}", lines=0
-        )
-        return f"{run.name}: {said}" if said else workshop.difference(run)
     words = rf"training stopped: .*{reason}.*the same command goes on"
     if said := ended.complaint(1, words):
         return f"{run.name}: {said}"
