@@ -551,7 +551,9 @@ def two_at_once(workshop):
     run = workshop.interrupted("shared")
     first, before = Training(run), newest_step(run)
     first.until(lambda: newest_step(run) > before)
+    first.send(signal.SIGSTOP)  # it would have ended before the second one has started
     said = train(run).complaint(2, "another process is training into")
+    first.send(signal.SIGCONT)
     ended = first.wait()
     return outcome(
         "two processes, one folder", [said, ended.complaint(0, lines=0) or workshop.difference(run)]
