@@ -128,7 +128,9 @@ lock: $(BIN)/uv ## refresh requirements.txt and requirements/: ARGS=--upgrade fo
 	$(LOCK) --extra tensorflow -o requirements.txt
 	$(LOCK) --extra jax -c requirements.txt -o requirements/jax.txt
 	$(LOCK) --extra gpu -c requirements.txt -o requirements/gpu.txt
-	$(LOCK) --extra tensorflow --extra dev -c requirements.txt -o requirements/dev.txt
+	$(LOCK) --extra tensorflow --extra export -c requirements.txt -o requirements/export.txt
+	$(LOCK) --extra tensorflow --extra export --extra coreml --extra dev -c requirements.txt \
+		-c requirements/export.txt -o requirements/dev.txt
 	$(LOCK) --extra tensorflow --extra notebooks -c requirements/dev.txt -o requirements/notebooks.txt
 	$(LOCK) --extra tensorflow --extra peers -c requirements/dev.txt -c requirements/notebooks.txt \
 		$(TORCH_CUDA:%=--no-emit-package %) -o requirements/peers.txt

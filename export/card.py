@@ -1,0 +1,18 @@
+"""What an exported file says of its model."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What every format writes into its file, as far as it can.
+
+    Attributes:
+        name: of the network, such as "resnet50".
+        description: one line: what it tells apart, what it was trained on.
+        class_names: in the order of the model's outputs.
+    """
+
+    name: str
+    description: str
+    class_names: tuple[str, ...]
