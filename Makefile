@@ -129,8 +129,9 @@ lock: $(BIN)/uv ## refresh requirements.txt and requirements/: ARGS=--upgrade fo
 	$(LOCK) --extra jax -c requirements.txt -o requirements/jax.txt
 	$(LOCK) --extra gpu -c requirements.txt -o requirements/gpu.txt
 	$(LOCK) --extra tensorflow --extra export -c requirements.txt -o requirements/export.txt
-	$(LOCK) --extra tensorflow --extra export --extra coreml --extra dev -c requirements.txt \
-		-c requirements/export.txt -o requirements/dev.txt
+	$(LOCK) --extra tensorflow --extra export --extra coreml -c requirements/export.txt -o requirements/coreml.txt
+	$(LOCK) --extra tensorflow --extra export --extra coreml --extra dev -c requirements/coreml.txt \
+		-o requirements/dev.txt
 	$(LOCK) --extra tensorflow --extra notebooks -c requirements/dev.txt -o requirements/notebooks.txt
 	$(LOCK) --extra tensorflow --extra peers -c requirements/dev.txt -c requirements/notebooks.txt \
 		$(TORCH_CUDA:%=--no-emit-package %) -o requirements/peers.txt
