@@ -8,18 +8,13 @@ Every measurement is a process of its own, and the two sides of a comparison tak
 
 import json
 import os
-import platform
-import resource
 import statistics
-import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass
-from datetime import date
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
+import measuring
 import tyro
 from rich.console import Console
 from rich.progress import track
@@ -91,31 +86,14 @@ def measure(case: Case, policy: str, steps: int) -> Measurement:
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (case.batch_size, *shape)).astype("float32")
     labels = generator.integers(0, model.output_shape[-1], case.batch_size)
-    before = _peak_memory()
+    before = measuring.peak_memory()
     seconds = []
     for _ in range(1 + steps):
         start = time.perf_counter()
         model.train_on_batch(images, labels)
         seconds.append(time.perf_counter() - start)
     first, *others = seconds
-    return Measurement(build, first, statistics.median(others), _peak_memory() - before)
-
-
-def _peak_memory() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-
-def measure_in_process(case: Case, policy: str, steps: int) -> Measurement:
-    """Calls `measure` in a process of its own."""
-    finished = subprocess.run(
-        [sys.executable, __file__, "--worker", json.dumps([asdict(case), policy, steps])],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    return Measurement(**json.loads(finished.stdout.splitlines()[-1]))
+    return Measurement(build, first, statistics.median(others), measuring.peak_memory() - before)
 
 
 def main(
@@ -138,23 +116,21 @@ def main(
         case for pair in pairs for _ in range(1 if pair in VERY_DEEP else rounds) for case in pair
     ]
     for case in track(turns, "measuring"):
-        found[case].append(measure_in_process(case, policy, steps))
-    versions = {name: version(name) for name in ("keras", "tensorflow")}
+        measured = measuring.in_process(__file__, asdict(case), policy, steps)
+        found[case].append(Measurement(**measured))
+    versions = measuring.versions("keras", "tensorflow")
     title = f"{policy}, {os.cpu_count()} CPU cores, {versions}"
     Console().print(_table(pairs, found, title))
-    content = {
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
-        "versions": versions,
-        "policy": policy,
-        "measurements": [
+    measuring.write_results(
+        output,
+        versions,
+        policy=policy,
+        measurements=[
             {**asdict(case), **asdict(measurement)}
             for case, measurements in found.items()
             for measurement in measurements
         ],
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(content, indent=2) + "\n")
+    )
 
 
 def _table(
@@ -168,7 +144,6 @@ def _table(
         for case in pair:
             steps = [measurement.step for measurement in found[case]]
             references = [measurement.step for measurement in found[pair[0]]]
-            ratios = [one / other for one, other in zip(steps, references, strict=True)]
             table.add_row(
                 case.network + (", recomputed" if case.recompute else ""),
                 str(case.image_size),
@@ -177,14 +152,14 @@ def _table(
                     f"{statistics.median(getattr(one, name) for one in found[case]):.2f}"
                     for name in ("build", "first_step", "step", "memory")
                 ),
-                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+                measuring.spread(measuring.ratios(steps, references)),
             )
     return table
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        case, policy, steps = json.loads(sys.argv[2])
+    if arguments := measuring.worker_arguments():
+        case, policy, steps = arguments
         print(json.dumps(asdict(measure(Case(**case), policy, steps))))
     else:
         tyro.cli(main)

@@ -12,20 +12,16 @@ installed, its DataLoader with Pillow takes part too.
 import importlib.util
 import json
 import os
-import platform
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import measuring
 import tyro
 from rich.console import Console
 from rich.progress import track
@@ -153,14 +149,14 @@ def torch_loader(folder: Path, batch_size: int) -> Iterator[Any]:
     return iter(torch.utils.data.DataLoader(Photos(), batch_size, num_workers=workers))
 
 
-def measure(peer: str, folder: Path, batch_size: int, seconds: float) -> Measurement:
+def measure(peer: str, folder: str, batch_size: int, seconds: float) -> Measurement:
     """Takes batches for some seconds, in this process."""
     if peer == STOCK:
-        batches = stock(folder, batch_size)
+        batches = stock(Path(folder), batch_size)
     elif peer == TORCH:
-        batches = torch_loader(folder, batch_size)
+        batches = torch_loader(Path(folder), batch_size)
     else:
-        batches = ours(folder, peer, batch_size)
+        batches = ours(Path(folder), peer, batch_size)
     _take(batches, seconds / 2)  # tf.data finds out how many threads are best
     before, start = _cpu_seconds(), time.perf_counter()
     images = batch_size * _take(batches, seconds)
@@ -181,19 +177,6 @@ def _cpu_seconds() -> float:
     """Of this process alone: the DataLoader's are not in it."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
-
-
-def measure_in_process(*arguments: Any) -> Measurement:
-    """Calls `measure` in a process of its own."""
-    finished = subprocess.run(
-        [sys.executable, __file__, "--worker", *map(str, arguments)],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    return Measurement(**json.loads(finished.stdout.splitlines()[-1]))
 
 
 def main(
@@ -220,57 +203,53 @@ def main(
         kilobytes = write_photos(Path(folder), quality)
         turns = [peer for _ in range(rounds) for peer in peers]
         for peer in track(turns, "measuring"):
-            found[peer].append(measure_in_process(peer, folder, batch_size, seconds))
-    versions = {name: version(name) for name in ("keras", "tensorflow", "pillow")}
-    if TORCH in peers:
-        versions["torch"] = version("torch")
+            measured = measuring.in_process(__file__, peer, folder, batch_size, seconds)
+            found[peer].append(Measurement(**measured))
+    of_peers = ("torch",) if TORCH in peers else ()
+    versions = measuring.versions("keras", "tensorflow", "pillow", *of_peers)
     files = f"{WIDTH}x{HEIGHT} JPEG, quality {quality}, {kilobytes:.0f} kB"
     _print(found, f"{files}, batch {batch_size}, {os.cpu_count()} CPU cores, {versions}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
-        "versions": versions,
-        "files": files,
-        "batch_size": batch_size,
-        "measurements": [
+    measuring.write_results(
+        output,
+        versions,
+        files=files,
+        batch_size=batch_size,
+        measurements=[
             {"peer": peer, **asdict(measurement)}
             for peer, measurements in found.items()
             for measurement in measurements
         ],
-    }
-    output.write_text(json.dumps(content, indent=2) + "\n")
+    )
 
 
 def _print(found: dict[str, list[Measurement]], title: str) -> None:
     table = Table(title=f"Input pipeline: {title}", box=None)
     for heading in ("peer", "images/s", "ratio, round by round", "CPU us/image", "ratio"):
         table.add_column(heading, justify="left" if heading == "peer" else "right")
+    stock_speeds, stock_costs = _speeds(found[STOCK]), _costs(found[STOCK])
     for peer, measurements in found.items():
-        speeds = [measurement.images_per_second for measurement in measurements]
-        costs = [measurement.cpu_microseconds for measurement in measurements]
-        pairs = list(zip(measurements, found[STOCK], strict=True))
+        speeds, costs = _speeds(measurements), _costs(measurements)
+        of_this_process = peer != TORCH  # the DataLoader's time is other processes'
         table.add_row(
             peer,
-            f"{statistics.median(speeds):.0f} ({min(speeds):.0f} to {max(speeds):.0f})",
-            _spread([ours.images_per_second / theirs.images_per_second for ours, theirs in pairs]),
-            "" if peer == TORCH else f"{statistics.median(costs):.0f}",
-            ""
-            if peer == TORCH
-            else _spread(
-                [theirs.cpu_microseconds / ours.cpu_microseconds for ours, theirs in pairs]
-            ),
+            measuring.spread(speeds, digits=0),
+            measuring.spread(measuring.ratios(speeds, stock_speeds)),
+            f"{statistics.median(costs):.0f}" if of_this_process else "",
+            measuring.spread(measuring.ratios(stock_costs, costs)) if of_this_process else "",
         )
     Console(width=140).print(table)
 
 
-def _spread(ratios: list[float]) -> str:
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+def _speeds(measurements: list[Measurement]) -> list[float]:
+    return [measurement.images_per_second for measurement in measurements]
+
+
+def _costs(measurements: list[Measurement]) -> list[float]:
+    return [measurement.cpu_microseconds for measurement in measurements]
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        peer, folder, batch_size, seconds = sys.argv[2:]
-        print(json.dumps(asdict(measure(peer, Path(folder), int(batch_size), float(seconds)))))
+    if arguments := measuring.worker_arguments():
+        print(json.dumps(asdict(measure(*arguments))))
     else:
         tyro.cli(main)

@@ -9,17 +9,12 @@ speed drifts treats them alike. What counts is the ratio, pair by pair.
 
 import json
 import os
-import platform
-import resource
 import statistics
-import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
+import measuring
 import tyro
 from rich.console import Console
 from rich.progress import track
@@ -70,21 +65,7 @@ def measure(peer: str, size: int, batch_size: int, steps: int, policy: str) -> M
         start = time.perf_counter()
         model.train_on_batch(images, labels)
         seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return Measurement(batch_size / statistics.median(seconds[2:]), peak)
-
-
-def measure_in_process(*arguments: str | int) -> Measurement:
-    """Calls `measure` in a process of its own."""
-    finished = subprocess.run(
-        [sys.executable, __file__, "--worker", *map(str, arguments)],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    return Measurement(**json.loads(finished.stdout.splitlines()[-1]))
+    return Measurement(batch_size / statistics.median(seconds[2:]), measuring.peak_memory())
 
 
 def main(
@@ -114,23 +95,21 @@ def main(
     }
     turns = [(size, peer) for size in sizes for _ in range(rounds) for peer in (OURS, STOCK)]
     for size, peer in track(turns, "measuring"):
-        found[size, peer].append(measure_in_process(peer, size, batch_size, steps, policy))
-    versions = {name: version(name) for name in ("keras", "tensorflow")}
+        measured = measuring.in_process(__file__, peer, size, batch_size, steps, policy)
+        found[size, peer].append(Measurement(**measured))
+    versions = measuring.versions("keras", "tensorflow")
     _print(found, f"{policy}, batch {batch_size}, {os.cpu_count()} CPU cores, {versions}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
-        "versions": versions,
-        "policy": policy,
-        "batch_size": batch_size,
-        "measurements": [
+    measuring.write_results(
+        output,
+        versions,
+        policy=policy,
+        batch_size=batch_size,
+        measurements=[
             {"size": size, "peer": peer, **asdict(measurement)}
             for (size, peer), measurements in found.items()
             for measurement in measurements
         ],
-    }
-    output.write_text(json.dumps(content, indent=2) + "\n")
+    )
 
 
 def _print(found: dict[tuple[int, str], list[Measurement]], title: str) -> None:
@@ -141,20 +120,18 @@ def _print(found: dict[tuple[int, str], list[Measurement]], title: str) -> None:
         speeds = [measurement.images_per_second for measurement in measurements]
         memory = statistics.median(measurement.peak_memory for measurement in measurements)
         stock = [measurement.images_per_second for measurement in found[size, STOCK]]
-        ratios = [one / other for one, other in zip(speeds, stock, strict=True)]
         table.add_row(
             str(size),
             peer,
-            f"{statistics.median(speeds):.1f} ({min(speeds):.1f} to {max(speeds):.1f})",
+            measuring.spread(speeds, digits=1),
             f"{memory:.2f}",
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+            measuring.spread(measuring.ratios(speeds, stock)),
         )
     Console().print(table)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        peer, *numbers, policy = sys.argv[2:]
-        print(json.dumps(asdict(measure(peer, *map(int, numbers), policy))))
+    if arguments := measuring.worker_arguments():
+        print(json.dumps(asdict(measure(*arguments))))
     else:
         tyro.cli(main)

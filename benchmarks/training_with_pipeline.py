@@ -6,17 +6,14 @@ One batch that stays in memory shows what the training alone does; the pipeline'
 a folder of JPEG files. Both run in one process, in turns of some steps.
 """
 
-import json
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import measuring
 import tyro
 from input_pipeline import CLASSES, IMAGE_SIZE, JITTER, RESIZED, ours, write_photos
 from rich.console import Console
@@ -64,37 +61,22 @@ def main(
                 for _ in range(steps):
                     model.train_on_batch(*next(feeds[peer]))
                 measurements.append(steps * batch_size / (time.perf_counter() - start))
-    versions = {name: version(name) for name in ("keras", "tensorflow")}
     table = Table(
         title=f"ResNet-50, {IMAGE_SIZE} pixels, {policy}, {os.cpu_count()} cores", box=None
     )
     for heading in ("batches from", "images/s", "share of the training alone"):
         table.add_column(heading)
     for peer, speeds in found.items():
-        shares = [one / alone for one, alone in zip(speeds, found[MEMORY], strict=True)]
-        table.add_row(peer, *(_spread(values) for values in (speeds, shares)))
+        shares = measuring.ratios(speeds, found[MEMORY])
+        table.add_row(peer, measuring.spread(speeds), measuring.spread(shares))
     Console().print(table)
-    output.write_text(
-        json.dumps(
-            {
-                "date": date.today().isoformat(),
-                "versions": versions,
-                "policy": policy,
-                "images_per_second": found,
-            },
-            indent=2,
-        )
-        + "\n"
-    )
+    versions = measuring.versions("keras", "tensorflow")
+    measuring.write_results(output, versions, policy=policy, images_per_second=found)
 
 
 def _again_and_again(batch: Any) -> Iterator[Any]:
     while True:
         yield batch
-
-
-def _spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 if __name__ == "__main__":
