@@ -16,7 +16,7 @@ from resnet_keras.data.augmentation import (
     ScaleJitterCrop,
 )
 from resnet_keras.data.epochs import WHOLE, Share, steps_per_epoch
-from resnet_keras.data.splits import Split
+from resnet_keras.data.splits import ArraySplit, Split
 from resnet_keras.errors import InputError
 
 ORDER, AUGMENTATION, WINDOW = range(3)  # what random numbers are for; no two uses share them
@@ -130,7 +130,7 @@ def shared_evaluation_batches(
 
 def _workers(split: Split) -> int:
     """Threads that load batches: arrays need no decoding."""
-    return 1 if hasattr(split, "images") else min(os.cpu_count() or 1, 8)
+    return 1 if isinstance(split, ArraySplit) else min(os.cpu_count() or 1, 8)
 
 
 class _Batches(keras.utils.PyDataset):
@@ -157,13 +157,12 @@ def _centres(split: Split, chosen: np.ndarray, image_size: int, centre: float) -
 
 
 def _load(
-    split: Any, chosen: np.ndarray, image_size: int, window: Callable[[int, int, int], Box]
+    split: Split, chosen: np.ndarray, image_size: int, window: Callable[[int, int, int], Box]
 ) -> np.ndarray:
     """The windows of some images, (n, image_size, image_size, 3) uint8."""
     shown = np.empty((len(chosen), image_size, image_size, 3), np.uint8)
-    images = getattr(split, "images", None)
     for place, index in enumerate(chosen):
-        image = split.image(index) if images is None else images[index]
+        image = split.image(index)
         box = window(place, *image.shape[:2])
         if box == (0, 0, image_size, image_size) and image.shape[:2] == (image_size, image_size):
             shown[place] = image

@@ -13,7 +13,6 @@ from resnet_keras.errors import InputError
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 
-
 TYPICAL_OF = 64  # images are opened to learn how large the images of a set are
 
 

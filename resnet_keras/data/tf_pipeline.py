@@ -14,7 +14,7 @@ import tensorflow as tf
 from resnet_keras.data import tf_operations as operations
 from resnet_keras.data.augmentation import Augmentation, PadAndCrop
 from resnet_keras.data.epochs import steps_per_epoch
-from resnet_keras.data.splits import Split
+from resnet_keras.data.splits import ArraySplit, EncodedSplit, Split
 from resnet_keras.data.tf_randaugment import rand_augment
 
 # What random numbers are for; no two uses share them.
@@ -149,8 +149,7 @@ def _works_on_single_images(augmentation: Augmentation) -> bool:
 
 def _fits(split: Split, image_size: int) -> bool:
     """Whether the images are in memory, of the size that is asked for."""
-    images = getattr(split, "images", None)
-    return images is not None and images.shape[1:3] == (image_size, image_size)
+    return isinstance(split, ArraySplit) and split.images.shape[1:3] == (image_size, image_size)
 
 
 def _whole_batches(
@@ -231,17 +230,15 @@ def _loader(split: Split, image_size: int, antialias: bool = False) -> Callable[
         part = operations.cut(image, window(tf.shape(image)))
         return operations.resize(part, image_size, antialias)
 
-    images = getattr(split, "images", None)
-    if images is not None:
-        array = tf.constant(images)
+    if isinstance(split, ArraySplit):
+        array = tf.constant(split.images)
         return lambda index, window: show(tf.gather(array, index), window)
 
     def decoded(index: Any, window: Window) -> Any:
         image = tf.numpy_function(split.image, [index], tf.uint8)
         return show(tf.ensure_shape(image, [None, None, 3]), window)
 
-    plain = _is_plain(split)
-    if not plain.any():
+    if not isinstance(split, EncodedSplit) or not (plain := _is_plain(split)).any():
         return decoded
     read = _reader(split)
 
@@ -267,20 +264,19 @@ def _loader(split: Split, image_size: int, antialias: bool = False) -> Callable[
     )
 
 
-def _is_plain(split: Any) -> np.ndarray:
+def _is_plain(split: EncodedSplit) -> np.ndarray:
     """Which images TensorFlow decodes as Pillow does, (n,) bool: no rotation, no CMYK and the like.
 
     Where the split does not tell, a file's name does.
     """
-    plain = getattr(split, "plain", None)
-    if plain is not None:
-        return plain
+    if split.plain is not None:
+        return split.plain
     if split.paths is None:
         return np.zeros(len(split.labels), bool)
     return np.array([str(path).lower().endswith(JPEG_ENDINGS) for path in split.paths])
 
 
-def _reader(split: Any) -> Callable[[Any], Any]:
+def _reader(split: EncodedSplit) -> Callable[[Any], Any]:
     """A function from an image's index to its bytes."""
     if split.paths is None:
         return lambda index: tf.ensure_shape(tf.numpy_function(split.read, [index], tf.string), [])
