@@ -14,6 +14,7 @@ import numpy as np
 
 from resnet_keras.files import write_file
 
+CHECKPOINT_STEPS = 500  # between two, where nothing else is asked for
 NOTES = "notes"
 
 

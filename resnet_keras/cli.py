@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resnet_keras import architectures, recipes, supervision
+from resnet_keras.checkpoints import CHECKPOINT_STEPS
 from resnet_keras.errors import InputError, Interrupted, TrainingError
 from resnet_keras.runs import Run
 
@@ -106,7 +107,7 @@ def train(
     start_over: bool = False,
     skip_bad_images: bool = False,
     recompute: bool = False,
-    checkpoint_steps: int = 500,
+    checkpoint_steps: int = CHECKPOINT_STEPS,
     devices: Annotated[
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: all)")
     ] = None,

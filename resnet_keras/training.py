@@ -22,7 +22,7 @@ from resnet_keras import (
     recomputation,
 )
 from resnet_keras.architectures import Architecture, find
-from resnet_keras.checkpoints import Checkpoint, Checkpoints, restore
+from resnet_keras.checkpoints import CHECKPOINT_STEPS, Checkpoint, Checkpoints, restore
 from resnet_keras.data import pipelines
 from resnet_keras.data.augmentation import PadAndCrop
 from resnet_keras.data.checks import check
@@ -39,7 +39,6 @@ from resnet_keras.recorder import Logs, Recorder
 from resnet_keras.runs import Run, RunDetails, best_row, versions
 
 GRID_IMAGES = 32
-CHECKPOINT_STEPS = 500
 CONFUSION_MATRIX = "confusion_matrix"
 
 
@@ -84,7 +83,7 @@ def train(
     Raises:
         InputError: the arguments do not fit each other, images are bad, the folder holds another
             run or is damaged, or it cannot be written.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or a file cannot be written.
         Interrupted: SIGINT or SIGTERM came; the running step was finished and kept.
     """
     if checkpoint_steps < 1:
@@ -330,6 +329,7 @@ def _fit(
             agree=placement.agree,
             gradient_norms=partial(inspection.gradient_norms, model, images, labels),
         )
+        measured_on = evaluation_data(validation, details.image_size, recipe.centre, placement)
         while recorder.step < steps * recipe.epochs:
             epoch, done = divmod(recorder.step, steps)
             model.fit(
@@ -339,9 +339,7 @@ def _fit(
                 epochs=epoch + 1 if done else recipe.epochs,
                 steps_per_epoch=steps - done,
                 callbacks=[recorder],
-                validation_data=evaluation_data(
-                    validation, details.image_size, recipe.centre, placement
-                ),
+                validation_data=measured_on,
                 shuffle=False,  # the pipeline has done it
                 verbose=verbose,
             )
