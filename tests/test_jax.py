@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from commands import run
 from conftest import TINY
 from sklearn.datasets import load_sample_images
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -30,20 +31,6 @@ from resnet_keras.models import Classifier, build, load_model
 from resnet_keras.runs import Run
 
 ROOT = Path(__file__).parents[1]
-
-
-def run(*command, cwd=None, **variables):
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    finished = subprocess.run(
-        [str(part) for part in command],
-        check=False,
-        cwd=cwd,
-        env={**environment, **variables},
-        capture_output=True,
-        text=True,
-    )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    return finished.stdout
 
 
 LOGITS = """

@@ -1,4 +1,4 @@
-"""Processes that train together, as a user starts, interrupts and loses them."""
+"""Processes that train together; chaos_hosts.py loses some of them."""
 
 import os
 import signal
@@ -6,17 +6,11 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 from resnet_keras import cli, supervision
-from resnet_keras.models import load_model
 
 PROGRAM = [sys.executable, "-c", "from resnet_keras.cli import main; main()"]
-TRAIN = (
-    *("train", "resnet20", "--image-size", "8", "--batch-size", "64", "--epochs", "3"),
-    *("--precision", "float32", "--checkpoint-steps", "5", "--run"),
-)
 
 
 def start(*arguments, **variables):
@@ -29,92 +23,8 @@ def start(*arguments, **variables):
     )
 
 
-def start_hosts(run):
-    """Two processes as two hosts would start them."""
-    address = supervision.free_address()
-    return [
-        start(
-            *(*TRAIN, run, "--hosts", address, "--process", process, "--processes", 2),
-            KERAS_BACKEND="jax",
-        )
-        for process in range(2)
-    ]
-
-
-def wait_for_a_checkpoint(run, *processes):
-    deadline = time.monotonic() + 240
-    while not list(run.glob("checkpoints/step-*.npz")):
-        assert time.monotonic() < deadline
-        assert all(process.poll() is None for process in processes), processes[0].communicate()
-        time.sleep(0.1)
-
-
 def ours(stderr):
     return [line for line in stderr.splitlines() if line.startswith("resnet-keras: ")]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The folder of the same run by two processes that nobody stopped."""
-    run = tmp_path_factory.mktemp("runs") / "undisturbed"
-    process = start("launch", "-n", 2, *TRAIN, run)
-    output, errors = process.communicate()
-    assert process.returncode == 0, output + errors
-    return run
-
-
-def assert_ends_like(run, expected):
-    for name in ("best.keras", "last.keras"):
-        ours, theirs = load_model(run / name), load_model(expected / name)
-        for one, other in zip(ours.weights, theirs.weights, strict=True):
-            np.testing.assert_array_equal(one.numpy(), other.numpy())
-    assert (run / "history.csv").read_bytes() == (expected / "history.csv").read_bytes()
-    assert not (run / "checkpoints").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_lost_host_stops_the_other_and_the_same_command_goes_on(tmp_path, undisturbed, victim):
-    run = tmp_path / "run"
-    hosts = start_hosts(run)
-    wait_for_a_checkpoint(run, *hosts)
-    hosts[victim].kill()
-    killed_at = time.monotonic()
-    _, errors = hosts[1 - victim].communicate(timeout=60)
-    assert time.monotonic() - killed_at < 60
-    assert hosts[1 - victim].returncode == 1
-    assert ours(errors) == [
-        "resnet-keras: error: another process of this training was lost, and none can go on "
-        "without it. The same command goes on from the last checkpoint"
-    ]
-    hosts[victim].communicate()
-
-    hosts = start_hosts(run)
-    (output, errors), _ = (host.communicate() for host in hosts)
-    assert [host.returncode for host in hosts] == [0, 0], errors
-    assert "was interrupted; going on after step " in output and "test error" in output
-    assert_ends_like(run, undisturbed)
-
-
-@pytest.mark.slow
-def test_launched_processes_stop_and_go_on_together(tmp_path, undisturbed):
-    run = tmp_path / "run"
-    process = start("launch", "-n", 2, *TRAIN, run)
-    wait_for_a_checkpoint(run, process)
-    process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, output + errors
-    (line,) = ours(errors)
-    assert "stopped after step " in line and "the same command goes on" in line
-
-    process = start("launch", "-n", 2, *TRAIN, run)
-    output, errors = process.communicate()
-    assert process.returncode == 0, output + errors
-    assert output.count("going on after step ") == 1
-    assert_ends_like(run, undisturbed)
-
-
-# What follows needs no training.
 
 
 def commands(monkeypatch, *scripts):
@@ -251,7 +161,7 @@ def test_hosts_that_make_no_sense(capfd, options, words):
 )
 def test_hosts_without_jax_or_a_cluster(tmp_path, backend, words):
     options = ("--hosts", "auto")
-    process = start(*TRAIN, tmp_path / "run", *options, KERAS_BACKEND=backend)
+    process = start("train", "resnet20", "--run", tmp_path / "run", *options, KERAS_BACKEND=backend)
     _, errors = process.communicate()
     assert process.returncode == 2
     (line,) = ours(errors)

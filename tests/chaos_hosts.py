@@ -1,0 +1,78 @@
+"""Two hosts that train together, one of which is lost: an experiment of `make chaos`."""
+
+import signal
+import time
+
+from chaos_workshop import Training, difference, ending, newest_step, outcome, train
+
+from resnet_keras import supervision
+
+TRAIN = (
+    *("train", "resnet20", "--image-size", "8", "--batch-size", "64", "--epochs", "3"),
+    *("--precision", "float32", "--checkpoint-steps", "5"),
+)
+LAUNCH = ("launch", "-n", "2", *TRAIN)
+ON_JAX = {"KERAS_BACKEND": "jax"}
+LOST = "another process of this training was lost, and none can go on without it. The same command"
+SECONDS_TO_STOP = 60
+
+
+def two_hosts(workshop):
+    """One of two hosts is killed, or both are asked to stop; the same commands go on."""
+    together = workshop.folder / "hosts-undisturbed"
+    ended = train(together, command=LAUNCH)
+    assert ended.status == 0, ended.err
+    whole = ending(together)
+    complaints = [lost_host(workshop.folder / f"host-{victim}-lost", victim) for victim in (0, 1)]
+    complaints.append(asked_to_stop(workshop.folder / "hosts-asked"))
+    runs = [workshop.folder / name for name in ("host-0-lost", "host-1-lost", "hosts-asked")]
+    return outcome(
+        "two hosts",
+        [said or difference(run, whole) for said, run in zip(complaints, runs, strict=True)],
+        f"JAX; a host lost: the other stops within {SECONDS_TO_STOP} s",
+    )
+
+
+def hosts(run):
+    """Two processes as two hosts would start them."""
+    address = supervision.free_address()
+    return [
+        Training(
+            *(run, "--hosts", address, "--process", str(process), "--processes", "2"),
+            command=TRAIN,
+            environment=ON_JAX,
+        )
+        for process in range(2)
+    ]
+
+
+def lost_host(run, victim):
+    both = hosts(run)
+    both[0].until(lambda: newest_step(run) > 0)
+    both[victim].send(signal.SIGKILL)
+    killed = time.monotonic()
+    survivor = both[1 - victim].wait()
+    seconds = time.monotonic() - killed
+    both[victim].wait()
+    if survivor.status != 1 or LOST not in survivor.err:
+        return f"{run.name}: status {survivor.status} and not 1: {survivor.err[-300:]}"
+    if seconds > SECONDS_TO_STOP:
+        return f"{run.name}: stopped after {seconds:.0f} s"
+    first, other = (host.wait() for host in hosts(run))
+    if (first.status, other.status) != (0, 0):
+        return f"{run.name}: did not go on: {(first.err + other.err)[-300:]}"
+    return "" if "going on after step " in first.out else f"{run.name}: began again"
+
+
+def asked_to_stop(run):
+    training = Training(run, command=LAUNCH)
+    training.until(lambda: newest_step(run) > 0)
+    training.send(signal.SIGTERM)
+    stopped = training.wait()
+    words = r"stopped after step \d+.*the same command goes on"
+    if said := stopped.complaint(128 + signal.SIGTERM, words):
+        return f"{run.name}: {said}"
+    resumed = train(run, command=LAUNCH)
+    if said := resumed.complaint(0, "going on after step ", lines=0):
+        return f"{run.name}: {said}"
+    return "" if resumed.out.count("going on after step ") == 1 else f"{run.name}: told twice"
