@@ -11,8 +11,10 @@ class ModelCard:
         name: of the network, such as "resnet50".
         description: one line: what it tells apart, what it was trained on.
         class_names: in the order of the model's outputs.
+        centre: which part of the shorter side of a picture the model is shown.
     """
 
     name: str
     description: str
     class_names: tuple[str, ...]
+    centre: float = 1.0

@@ -50,8 +50,8 @@ def find(path: Path, data: str | None = None) -> Subject:
     details = run.read_details()
     if data is not None:
         raise InputError(
-            f"a run has its own data. Received: --data {data}, {run} was trained on {details.data}; "
-            "accepted: the run without --data, or its best.keras with it"
+            f"a run has its own data. Received: --data {data}, but {run} was trained on "
+            f"{details.data}; accepted: the run without --data, or its best.keras with it"
         )
     return Subject(
         load_run_model(run),
