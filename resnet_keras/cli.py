@@ -1,4 +1,4 @@
-"""The command line: resnet-keras list | train | launch | evaluate | predict.
+"""The command line: resnet-keras list | train | launch | evaluate | predict | export | serve.
 
 Arguments to calls, nothing else. Whatever needs TensorFlow is imported inside the commands, so that
 `--help` and `list` answer at once.
@@ -21,10 +21,11 @@ from rich.table import Table
 
 from resnet_keras import architectures, recipes, supervision
 from resnet_keras.checkpoints import CHECKPOINT_STEPS
-from resnet_keras.errors import InputError, Interrupted, TrainingError
+from resnet_keras.errors import ExportError, InputError, Interrupted, TrainingError
 from resnet_keras.runs import Run
 
 if TYPE_CHECKING:
+    from export import Findings
     from resnet_keras.evaluation import Evaluation
 
 RUNS = Path("runs")
@@ -32,6 +33,7 @@ BACKENDS = ("tensorflow", "jax")
 
 # Options that replace one value of the recipe; None leaves it.
 _of_recipe = "(default: the recipe's)"
+_LATEST = "(default: the latest run)"
 Count = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_of_recipe)]
 Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint=_of_recipe)]
 Word = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint=_of_recipe)]
@@ -298,12 +300,89 @@ def predict(
             print(f"  {probability:7.2%}  {class_name}")
 
 
+def export(
+    model: tyro.conf.Positional[
+        Annotated[Path | None, tyro.conf.arg(metavar="RUN|MODEL.keras", help_behavior_hint=_LATEST)]
+    ] = None,
+    data: Annotated[
+        str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(default: the run's)")
+    ] = None,
+    formats: tuple[str, ...] = (),
+    output: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: RUN/export, MODEL-export)"),
+    ] = None,
+    images: int = 500,
+    calibration_images: int = 200,
+) -> None:
+    """Write a model as SavedModel, TFLite and ONNX, each compared with Keras on test images.
+
+    A file that does not answer as Keras does takes no place; what was there before stays.
+
+    Args:
+        model: a run folder, or a model file, which needs --data.
+        data: labelled images, as for train: those to test and to calibrate with.
+        formats: saved-model, tflite-float32, tflite-float16, tflite-dynamic-int8, tflite-int8,
+            onnx-float32, onnx-int8 or core-ml; all but the last if none.
+        output: the export folder.
+        images: how many test images to compare on, at most.
+        calibration_images: how many training images show int8 formats what values there are.
+    """
+    from export import exporting
+    from export import formats as known
+
+    known.find(formats)
+    for name, count in (("--images", images), ("--calibration-images", calibration_images)):
+        if count < 1:
+            raise InputError(f"{name} must be at least 1. Received: {count}")
+    path = model or _latest_run()
+    with _quiet_tensorflow():
+        from resnet_keras import evaluation, subjects
+
+    subject = subjects.find(path, data)
+    size = subject.image_size
+    test = evaluation.shown(subject.data.load("test"), size, subject.centre, images)
+    training = subject.data.load("train")
+    calibration = evaluation.shown(training, size, subject.centre, calibration_images)
+    folder = output or subject.export_folder
+    findings = exporting.export(
+        subject.model,
+        test.images,
+        test.labels,
+        calibration.images,
+        folder,
+        class_names=subject.data.class_names,
+        description=subject.description,
+        centre=subject.centre,
+        formats=formats,
+    )
+    _print_parity(findings)
+    print(
+        f"\nexport folder  {folder}"
+        "\nnext"
+        f"\n  {_command('python')} -m webbrowser {(folder / 'index.html').resolve().as_uri()}"
+        f"\n  {_command('resnet-keras')} serve {folder}"
+    )
+
+
+def _latest_run() -> Path:
+    """The run whose best model is the newest."""
+    models = sorted(RUNS.glob("*/best.keras"), key=lambda path: path.stat().st_mtime)
+    if not models:
+        raise InputError(
+            f"there is no run yet. Received: nothing with a model in {RUNS}/; accepted: a run "
+            "folder, or train one first, as make train-resnet50 does"
+        )
+    return models[-1].parent
+
+
 COMMANDS = {
     "list": list_networks,
     "train": train,
     "launch": launch,
     "evaluate": evaluate,
     "predict": predict,
+    "export": export,
 }
 
 
@@ -358,7 +437,7 @@ def _run(arguments: list[str]) -> None:
             file=sys.stderr,
         )
         raise SystemExit(2) from None
-    except TrainingError as error:
+    except (TrainingError, ExportError) as error:
         print(f"resnet-keras: error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except Interrupted as interruption:
@@ -418,6 +497,18 @@ def _print_summary(run: Run, measured: "Evaluation") -> None:
         f"\n  {_command('tensorboard')} --logdir {run.events} --host 127.0.0.1"
         f"\n  {_command('resnet-keras')} predict {run.folder / 'examples'}/*.png --run {run}"
     )
+
+
+def _print_parity(findings: "Findings") -> None:
+    from export import page
+
+    table = Table(box=None, title="Compared with Keras on held-out images")
+    for column in page.COLUMNS:
+        is_name = column in ("file", "runtime")
+        table.add_column(column, justify="left" if is_name else "right", no_wrap=is_name)
+    for row in page.rows(findings):
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 def _command(program: str) -> str:

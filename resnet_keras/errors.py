@@ -1,4 +1,4 @@
-"""The one exception that means: what the user gave cannot be used, and here is what can."""
+"""What went wrong, told in one line."""
 
 
 class InputError(ValueError):
@@ -13,6 +13,10 @@ class TrainingError(Exception):
 
     The message says what to do.
     """
+
+
+class ExportError(Exception):
+    """A file could not be made, or does not answer as the model does; the message tells which."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -121,6 +121,28 @@ def evaluation_data(
     )
 
 
+def shown(split: Split, image_size: int, centre: float, at_most: int) -> ArraySplit:
+    """Some images as a network is measured on them, spread over the split.
+
+    Args:
+        split: images of any size.
+        image_size: to give them, in pixels.
+        centre: which part of them is shown, see `Recipe`.
+        at_most: how many.
+
+    Returns:
+        images (n, image_size, image_size, 3) uint8.
+    """
+    count = min(at_most, len(split))
+    some = split.take(np.linspace(0, len(split) - 1, count).round().astype(int))
+    if isinstance(some, ArraySplit) and centre == 1:
+        return resized(some, image_size)
+    batches = pipelines.of_backend().evaluation_batches(
+        some, image_size=image_size, batch_size=BATCH_SIZE, centre=centre
+    )
+    return ArraySplit(np.concatenate([np.asarray(batch[0]) for batch in batches]), some.labels)
+
+
 def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
     """Scores probabilities (n, classes) against labels (n,)."""
     count, classes = probabilities.shape

@@ -1,10 +1,20 @@
 """Files that are there whole or not at all."""
 
+import ctypes
 import errno
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from resnet_keras.errors import InputError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # on Windows
+    fcntl = None
 
 PARTIAL = ".partial-"  # what a killed process may leave behind
 
@@ -36,3 +46,61 @@ def remove_partial(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     write_file(path, lambda partial: partial.write_text(text))
+
+
+def replace_folder(new: Path, place: Path) -> None:
+    """Renames a folder into place; what was there goes, whole.
+
+    Linux exchanges the two at once. Elsewhere there is nothing in the place for a moment.
+    """
+    if not place.exists():
+        new.rename(place)
+    elif _exchange(new, place):
+        shutil.rmtree(new)
+    else:
+        old = place.with_name(f"{PARTIAL}old-{place.name}")
+        shutil.rmtree(old, ignore_errors=True)
+        place.rename(old)
+        new.rename(place)
+        shutil.rmtree(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):  # no Linux, or an old one
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+@contextmanager
+def locked(folder: Path, doing: str) -> Iterator[None]:
+    """Keeps other processes from doing the same to a folder while inside.
+
+    The lock is the folder's own, and leaves no file: the kernel lifts it when the process ends,
+    however it ends. A folder that is renamed stays locked.
+
+    Args:
+        folder: which exists.
+        doing: such as "training into", for the message.
+
+    Raises:
+        InputError: another process has it.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process is {doing} {folder}. Wait for it, stop it, or name another folder"
+            ) from error
+        except OSError:
+            pass  # some network file systems have no locks
+        yield
+    finally:
+        os.close(descriptor)

@@ -228,8 +228,8 @@ FINETUNE = Recipe(
     centre=0.9,
 )
 """For a few hundred photographs, from weights that are already good. `resnet-keras train resnet50
---data photos --recipe finetune --weights runs/…/best.keras`: what it reaches depends on both. Run
-here on images that the tests make."""
+--data photos --recipe finetune --weights runs/…/best.keras`: what it reaches depends on both. Not
+run here on photographs."""
 
 RECIPES = {
     "quick": QUICK,

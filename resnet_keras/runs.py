@@ -25,7 +25,7 @@ import platform
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -37,13 +37,8 @@ from PIL import Image
 from resnet_keras.data import augmentation
 from resnet_keras.data.splits import BadImage
 from resnet_keras.errors import InputError
-from resnet_keras.files import PARTIAL, remove_partial, write_file, write_text
+from resnet_keras.files import PARTIAL, locked, remove_partial, write_file, write_text
 from resnet_keras.recipes import Recipe
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # on Windows
-    fcntl = None
 
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)  # of 1, training cannot go on, everything else is the same
@@ -165,33 +160,9 @@ class Run:
         if not os.access(self.folder, os.W_OK):
             raise self._unwritable(os.strerror(errno.EACCES))
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps other processes from training into the folder while inside.
-
-        The lock is the folder's own, and leaves no file: the kernel lifts it when the process ends,
-        however it ends. A folder that is renamed stays locked.
-
-        Raises:
-            InputError: another process has it.
-        """
-        if fcntl is None:
-            yield
-            return
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"another process is training into {self.folder}. "
-                    "Wait for it, stop it, or name another folder (--run; with make RUN=)"
-                ) from error
-            except OSError:
-                pass  # some network file systems have no locks
-            yield
-        finally:
-            os.close(folder)
+    def locked(self) -> AbstractContextManager[None]:
+        """Keeps other processes from training into the folder while inside, see `files.locked`."""
+        return locked(self.folder, "training into")
 
     def create(self, details: RunDetails) -> None:
         """Makes the folder and writes run.json.

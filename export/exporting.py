@@ -1,0 +1,314 @@
+"""From a trained model to a folder of files, each compared with Keras before it gets its name.
+
+saved_model/                 TensorFlow's format
+model_….tflite, model….onnx  what apps load; formats.py has the list
+labels.txt                   a class a line, in the order of the outputs
+parity.json                  how every file compares with Keras
+README.md, index.html        the same as a page, and how to load each file
+check/                       held-out images and Keras's answers, for a check on another device
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from export import page
+from export.card import ModelCard
+from export.findings import (
+    Exported,
+    Findings,
+    checksum,
+    megabytes,
+    read_findings,
+    write_findings,
+)
+from export.formats import FORMATS, find
+from export.job import PREPARE, REFUSED, Job
+from export.parity import Parity, complaints
+from resnet_keras.errors import ExportError, InputError
+from resnet_keras.files import PARTIAL, locked, replace_folder, write_file, write_text
+
+if TYPE_CHECKING:
+    import keras
+
+LABELS = "labels.txt"
+CHECK = "check"
+CHECK_IMAGES = 200
+PACKAGES = ("resnet-keras", "keras", "tensorflow", "tf2onnx", "ai-edge-litert", "onnxruntime")
+
+
+def export(
+    model: "keras.Model",
+    images: np.ndarray,
+    labels: np.ndarray,
+    calibration: np.ndarray,
+    folder: str | os.PathLike[str],
+    *,
+    class_names: Sequence[str],
+    description: str = "",
+    centre: float = 1.0,
+    formats: Sequence[str] = (),
+) -> Findings:
+    """Exports a trained classifier, each file compared with Keras on held-out images.
+
+        export.export(model, test_images, test_labels, train_images[:200], "mine", class_names=…)
+
+    Every format is converted in a process of its own, into a folder beside the others. A file that
+    answers as Keras does takes the place of the one before it when all are done.
+
+    Args:
+        model: a network of this package, from one square of pixels to one probability a class.
+        images: (n, height, width, 3) uint8 of the model's size, which it was not trained on.
+        labels: (n,) indices into `class_names`.
+        calibration: (m, height, width, 3) uint8, some hundred training images, which tell int8
+            formats what values there are.
+        folder: made if missing.
+        class_names: in the order of the outputs; the files carry them.
+        description: one line of the model, which the files carry too.
+        centre: which part of an encoded image's shorter side is shown, see `Recipe`.
+        formats: names of `formats.FORMATS`; those written by default if none.
+
+    Returns:
+        What was found, as in parity.json.
+
+    Raises:
+        InputError: the arguments do not fit each other, or the folder cannot be written.
+        ExportError: files could not be made or are too far from Keras; those before them stay.
+    """
+    chosen = find(formats)
+    folder = Path(folder)
+    _check(model, images, labels, calibration, class_names)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, "exporting to"):
+            return _export(
+                model,
+                {"images": images, "labels": labels, "calibration": calibration},
+                ModelCard(model.name, description, tuple(class_names), centre),
+                folder,
+                list(chosen),
+            )
+    except PermissionError as error:
+        raise InputError(
+            f"the export folder cannot be written. Received: {folder} ({error.strerror})"
+        ) from error
+    except NotADirectoryError as error:
+        raise InputError(f"the export folder is no folder. Received: {folder}") from error
+
+
+def _check(
+    model: "keras.Model",
+    images: np.ndarray,
+    labels: np.ndarray,
+    calibration: np.ndarray,
+    class_names: Sequence[str],
+) -> None:
+    outputs = tuple(model.output_shape)
+    if outputs != (None, len(class_names)):
+        raise InputError(
+            f"the model's outputs are not the classes. Received: {len(class_names)} class names, "
+            f"output {outputs}; accepted: one name for every output"
+        )
+    if len(images) == 0 or len(calibration) == 0:
+        raise InputError("an export needs held-out images and training images. Received: none")
+    expected = tuple(model.input_shape[1:])
+    for which, given in (("held-out", images), ("calibration", calibration)):
+        if given.dtype != np.uint8 or given.shape[1:] != expected:
+            raise InputError(
+                f"the {which} images are not what the model takes. "
+                f"Received: {given.shape[1:]} {given.dtype}; accepted: {expected} uint8"
+            )
+    if labels.shape != (len(images),) or not np.isin(labels, np.arange(len(class_names))).all():
+        raise InputError(
+            f"labels are indices into the class names, one an image. Received: {labels.shape}, "
+            f"{len(images)} images, {len(class_names)} classes"
+        )
+
+
+def _export(
+    model: "keras.Model",
+    arrays: dict[str, np.ndarray],
+    card: ModelCard,
+    folder: Path,
+    names: list[str],
+) -> Findings:
+    before = read_findings(folder)
+    for left in folder.glob(f"{PARTIAL}*"):
+        shutil.rmtree(left)  # by an export that was killed
+    with _job(folder) as job:
+        model.save(job.model)
+        job.write_card(card)
+        for name, array in arrays.items():
+            job.write_array(name, array)
+        prepared = _do(job, PREPARE, "folding, and asking Keras")
+        if isinstance(prepared, str):
+            raise ExportError(f"the model cannot be exported: {prepared}")
+        fingerprint = _fingerprint(model)
+        made, failed = _make(job, names, fingerprint)
+        findings = Findings(
+            name=card.name,
+            description=card.description,
+            model=fingerprint,
+            policy=prepared["policy"],
+            image_size=arrays["images"].shape[1:3],
+            folded=Parity(**prepared["parity"]),
+            keras_latency=prepared["latency"],
+            files=_in_order(made, _still_there(before, folder)),
+            machine=f"{platform.machine()}, {os.cpu_count()} CPU cores",
+            versions=_versions(),
+        )
+        _put_into_place(job, folder, findings, made, card)
+    if failed:
+        raise ExportError(
+            f"{len(failed)} of {len(names)} files are not exported, those before them stay: "
+            + "; ".join(f"{FORMATS[name].file}: {why}" for name, why in failed.items())
+        )
+    return findings
+
+
+@contextmanager
+def _job(folder: Path) -> Iterator[Job]:
+    work = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
+    try:
+        job = Job(work)
+        job.made("").mkdir()
+        yield job
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _make(job: Job, names: list[str], fingerprint: str) -> tuple[list[Exported], dict[str, str]]:
+    """The files that are as they should be, and why others are not."""
+    made: list[Exported] = []
+    failed: dict[str, str] = {}
+    for name in names:
+        found = _do(job, name, f"making {FORMATS[name].file}, comparing it with Keras")
+        if isinstance(found, str):
+            failed[name] = found
+            continue
+        parity = found["parity"] and Parity(**found["parity"])
+        if parity and (wrong := complaints(parity, FORMATS[name].tolerance)):
+            failed[name] = ", ".join(wrong)
+            continue
+        path = job.made(FORMATS[name].file)
+        made.append(
+            Exported(
+                name,
+                fingerprint,
+                checksum(path),
+                megabytes(path),
+                parity,
+                found["latency"],
+                found["seconds"],
+                found["memory"],
+            )
+        )
+    return made, failed
+
+
+def _do(job: Job, step: str, doing: str) -> dict[str, Any] | str:
+    """What a step has found, or in a line why it failed."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        print(doing, file=sys.stderr, flush=True)
+    with console.status(doing), job.log(step).open("w") as log, _worker(job, step, log) as worker:
+        status = worker.wait()
+    if status == 0:
+        return json.loads(job.finding(step).read_text())
+    said = [line for line in job.log(step).read_text(errors="replace").splitlines() if line.strip()]
+    last = said[-1] if said else "it said nothing"
+    if status == REFUSED:
+        return last
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"its process was ended by {name}" + (
+            ", for want of memory perhaps" if name == "SIGKILL" else f" ({last})"
+        )
+    return last
+
+
+@contextmanager
+def _worker(job: Job, step: str, log: Any) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "tensorflow",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "-1",  # a GPU's TF32 would stand between the answers
+    }
+    worker = subprocess.Popen(
+        [sys.executable, "-P", "-m", "export.worker", str(job.folder), step],
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        env=environment,
+    )
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def _put_into_place(
+    job: Job, folder: Path, findings: Findings, made: list[Exported], card: ModelCard
+) -> None:
+    """Everything is there and on the disk; what is left are renames."""
+    for exported in made:
+        new, place = job.made(exported.file), folder / exported.file
+        if new.is_dir():
+            replace_folder(new, place)
+        else:
+            write_file(place, new.replace)
+    check = job.made(CHECK)
+    check.mkdir()
+    for name in ("images", "labels", "probabilities"):
+        np.save(check / f"{name}.npy", job.read_array(name)[:CHECK_IMAGES])
+    replace_folder(check, folder / CHECK)
+    write_text(folder / LABELS, "".join(f"{name}\n" for name in card.class_names))
+    write_findings(folder, findings)
+    page.write_page(folder, findings)
+
+
+def _still_there(before: Findings | None, folder: Path) -> list[Exported]:
+    """What an earlier export left, as it left it."""
+    files = before.files if before else ()
+    there = []
+    for exported in files:
+        with suppress(OSError):
+            if checksum(folder / exported.file) == exported.checksum:
+                there.append(exported)
+    return there
+
+
+def _in_order(made: list[Exported], before: list[Exported]) -> tuple[Exported, ...]:
+    files = {exported.format: exported for exported in (*before, *made)}
+    return tuple(files[name] for name in FORMATS if name in files)
+
+
+def _fingerprint(model: "keras.Model") -> str:
+    digest = hashlib.sha256(model.to_json().encode())
+    for weight in model.weights:
+        digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

@@ -1,0 +1,145 @@
+"""The formats that a network is exported to; another one is a module of its own and a row here."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from export.parity import Predict, Tolerance
+from resnet_keras.errors import InputError
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of file.
+
+    Attributes:
+        file: its name in the export folder; a folder's where the format is one.
+        title: what it is, in a few words.
+        runtime: what it is loaded and compared in.
+        module: of this package, with `converter` and `predictor`.
+        converter: the function that writes the file.
+        tolerance: how far its answers may be from Keras's.
+        batch_sizes: at which it is compared.
+        by_default: whether it is written where no format is named.
+        runs_here: whether its runtime is one that works wherever this package does.
+    """
+
+    file: str
+    title: str
+    runtime: str
+    module: str
+    converter: str
+    tolerance: Tolerance
+    batch_sizes: tuple[int, ...] = (1,)
+    by_default: bool = True
+    runs_here: bool = True
+
+    def convert(self, model, card, calibration: np.ndarray, path: Path) -> None:
+        """Writes the file of an inference model, see the format's module."""
+        getattr(import_module(self.module), self.converter)(model, card, calibration, path)
+
+    def predictor(self, path: Path) -> Predict:
+        """Loads the file in its runtime, see the format's module."""
+        return import_module(self.module).predictor(path)
+
+
+# Where two classes are about as probable, rounding decides; hence the disagreement.
+EXACT = Tolerance(probability=1e-4, disagreement=0.01, accuracy_drop=0.01)
+ROUNDED = Tolerance(disagreement=0.005, accuracy_drop=0.005)
+QUANTIZED = Tolerance(disagreement=0.03, accuracy_drop=0.01)
+
+FORMATS = {
+    "saved-model": Format(
+        "saved_model",
+        "SavedModel, float32",
+        "TensorFlow",
+        "export.to_saved_model",
+        "convert",
+        EXACT,
+        (1, 8),
+    ),
+    "tflite-float32": Format(
+        "model_float32.tflite",
+        "TFLite, float32",
+        "LiteRT",
+        "export.to_tflite",
+        "convert_float32",
+        EXACT,
+    ),
+    "tflite-float16": Format(
+        "model_float16.tflite",
+        "TFLite, float16 weights",
+        "LiteRT",
+        "export.to_tflite",
+        "convert_float16",
+        ROUNDED,
+    ),
+    "tflite-dynamic-int8": Format(
+        "model_dynamic_int8.tflite",
+        "TFLite, int8 weights",
+        "LiteRT",
+        "export.to_tflite",
+        "convert_dynamic_int8",
+        QUANTIZED,
+    ),
+    "tflite-int8": Format(
+        "model_int8.tflite",
+        "TFLite, int8",
+        "LiteRT",
+        "export.to_tflite",
+        "convert_int8",
+        QUANTIZED,
+    ),
+    "onnx-float32": Format(
+        "model.onnx",
+        "ONNX, float32",
+        "ONNX Runtime",
+        "export.to_onnx",
+        "convert_float32",
+        EXACT,
+        (1, 8),
+    ),
+    "onnx-int8": Format(
+        "model_int8.onnx",
+        "ONNX, int8 (QDQ)",
+        "ONNX Runtime",
+        "export.to_onnx",
+        "convert_int8",
+        QUANTIZED,
+        (1, 8),
+    ),
+    "core-ml": Format(
+        "model.mlpackage",
+        "Core ML",
+        "Core ML (macOS)",
+        "export.to_core_ml",
+        "convert",
+        EXACT,
+        by_default=False,
+        runs_here=False,
+    ),
+}
+
+
+def find(names: Sequence[str]) -> dict[str, Format]:
+    """The formats of some names; those that are written by default for none.
+
+    Raises:
+        InputError: there is no such format; the nearest name is suggested.
+    """
+    for name in names:
+        if name not in FORMATS:
+            near = difflib.get_close_matches(name, FORMATS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(
+                f"unknown format. Received: {name!r}; accepted: {', '.join(FORMATS)}{hint}"
+            )
+    return {
+        name: format
+        for name, format in FORMATS.items()
+        if (name in names if names else format.by_default)
+    }

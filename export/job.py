@@ -1,0 +1,58 @@
+"""What a conversion works from: a folder that the exporting process fills and the others read."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from export.card import ModelCard
+
+PREPARE = "prepare"  # the step before those that bear a format's name
+REFUSED = 2  # exit status of a step: the last line of its log tells why
+
+
+@dataclass(frozen=True)
+class Job:
+    """The folder's files.
+
+    Attributes:
+        folder: where they are.
+    """
+
+    folder: Path
+
+    @property
+    def model(self) -> Path:
+        """As it was trained."""
+        return self.folder / "model.keras"
+
+    @property
+    def inference_model(self) -> Path:
+        """As it is converted, see folding.py."""
+        return self.folder / "inference_model.keras"
+
+    def made(self, file: str) -> Path:
+        """Where a format's file is written."""
+        return self.folder / "made" / file
+
+    def finding(self, step: str) -> Path:
+        """What a step has measured, as JSON."""
+        return self.folder / f"{step}.json"
+
+    def log(self, step: str) -> Path:
+        """What a step has said."""
+        return self.folder / f"{step}.log"
+
+    def write_card(self, card: ModelCard) -> None:
+        (self.folder / "card.json").write_text(json.dumps(asdict(card)))
+
+    def read_card(self) -> ModelCard:
+        content = json.loads((self.folder / "card.json").read_text())
+        return ModelCard(**{**content, "class_names": tuple(content["class_names"])})
+
+    def write_array(self, name: str, array: np.ndarray) -> None:
+        np.save(self.folder / f"{name}.npy", array)
+
+    def read_array(self, name: str) -> np.ndarray:
+        return np.load(self.folder / f"{name}.npy")

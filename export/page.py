@@ -1,0 +1,83 @@
+"""The page of an export folder: what the files are, how they compare, how to load each."""
+
+from pathlib import Path
+
+import jinja2
+from markdown_it import MarkdownIt
+
+from export.findings import Exported, Findings
+from export.formats import FORMATS
+from resnet_keras.files import write_text
+
+README, PAGE = "README.md", "index.html"
+COLUMNS = (
+    "file",
+    "runtime",
+    "MB",
+    "ms",
+    "largest difference",
+    "same answer",
+    "accuracy",
+    "Keras's",
+)
+
+
+def write_page(folder: Path, findings: Findings) -> None:
+    """Writes README.md and index.html."""
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("export", "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    height, width = findings.image_size
+    text = templates.get_template("page.md.j2").render(
+        findings=findings,
+        height=height,
+        width=width,
+        table=markdown_table(findings),
+        there={exported.format for exported in findings.files},
+        of_earlier_models=[one.file for one in findings.files if one.model != findings.model],
+    )
+    write_text(folder / README, text)
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    page = templates.get_template("page.html.j2").render(title=findings.name, body=body)
+    write_text(folder / PAGE, page)
+
+
+def rows(findings: Findings) -> list[tuple[str, ...]]:
+    """The parity table under `COLUMNS`, Keras first."""
+    folded = findings.folded
+    keras = (
+        "Keras, folded for inference",
+        "TensorFlow",
+        "",
+        f"{findings.keras_latency:.1f}",
+        f"{folded.probability_difference:.1e}",
+        f"{folded.agreement:.2%}",
+        f"{folded.accuracy:.2%}",
+        f"{folded.keras_accuracy:.2%}",
+    )
+    return [keras, *map(_row, findings.files)]
+
+
+def _row(exported: Exported) -> tuple[str, ...]:
+    known = (exported.file, FORMATS[exported.format].runtime, f"{exported.megabytes:.2f}")
+    if exported.parity is None or exported.latency is None:
+        return (*known, *["not run here"] * (len(COLUMNS) - len(known)))
+    parity = exported.parity
+    return (
+        *known,
+        f"{exported.latency:.1f}",
+        f"{parity.probability_difference:.1e}",
+        f"{parity.agreement:.2%}",
+        f"{parity.accuracy:.2%}",
+        f"{parity.keras_accuracy:.2%}",
+    )
+
+
+def markdown_table(findings: Findings) -> str:
+    """The parity table as Markdown."""
+    lines = [COLUMNS, ("---", "---", *["---:"] * (len(COLUMNS) - 2)), *rows(findings)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,83 @@
+"""One step of an export, in a process of its own: python -m export.worker FOLDER STEP.
+
+Converters take gigabytes, and some end the process. It ends by itself once nobody holds the other
+end of its standard input.
+"""
+
+import json
+import os
+import resource
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from export import parity
+from export.folding import float32_model, inference_model
+from export.formats import FORMATS
+from export.job import PREPARE, REFUSED, Job
+from resnet_keras.errors import InputError
+from resnet_keras.models import load_model
+
+
+def prepare(job: Job) -> dict[str, object]:
+    """Folds the model, and asks Keras what the files have to answer."""
+    trained = load_model(job.model)
+    images = job.read_array("images")
+    labels = job.read_array("labels")
+    expected = float32_model(trained).predict(images, verbose=0)
+    job.write_array("probabilities", expected)
+    model = inference_model(trained)
+    model.save(job.inference_model)
+    found = parity.compare(model.predict(images, verbose=0), expected, labels)
+    return {
+        "parity": asdict(found),
+        "latency": parity.latency(lambda batch: np.asarray(model(batch, training=False)), images),
+        "policy": next(layer.dtype_policy.name for layer in trained.layers if layer.weights),
+    }
+
+
+def make(job: Job, name: str) -> dict[str, object]:
+    """Writes a format's file, loads it in its runtime and compares it with Keras."""
+    chosen = FORMATS[name]
+    path = job.made(chosen.file)
+    model = load_model(job.inference_model)
+    chosen.convert(model, job.read_card(), job.read_array("calibration"), path)
+    if not chosen.runs_here and sys.platform != "darwin":
+        return {"parity": None, "latency": None}
+    predict = chosen.predictor(path)
+    images, expected, labels = map(job.read_array, ("images", "probabilities", "labels"))
+    found = parity.farthest(predict, images, expected, labels, chosen.batch_sizes)
+    return {"parity": asdict(found), "latency": parity.latency(predict, images)}
+
+
+def _follow_parent() -> None:
+    def follow() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def main(folder: str, step: str) -> None:
+    """Does one step, and leaves what it found."""
+    _follow_parent()
+    job = Job(Path(folder))
+    keras.config.disable_interactive_logging()
+    start = time.perf_counter()
+    try:
+        found = prepare(job) if step == PREPARE else make(job, step)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(REFUSED) from None
+    found["seconds"] = time.perf_counter() - start
+    found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    job.finding(step).write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,84 @@
+"""A trained model and the images to show it: by its run folder, or by its file and data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from resnet_keras.data import sources
+from resnet_keras.data.checks import CheckedSource, check
+from resnet_keras.errors import InputError
+from resnet_keras.evaluation import data_of, load_run_model
+from resnet_keras.models import load_model
+from resnet_keras.runs import Run
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is to be exported.
+
+    Attributes:
+        model: a classifier of square images.
+        data: labelled images of the model's classes.
+        centre: which part of an image it is shown, see `Recipe`.
+        description: of the model, in a line.
+        export_folder: where it goes by default.
+    """
+
+    model: keras.Model
+    data: CheckedSource
+    centre: float
+    description: str
+    export_folder: Path
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images that the model takes, in pixels."""
+        return self.model.input_shape[1]
+
+
+def find(path: Path, data: str | None = None) -> Subject:
+    """The model of a run folder, or of a .keras file with the data that `data` spells.
+
+    Raises:
+        InputError: there is no such model, it takes no square images, or tells other classes apart
+            than the data has.
+    """
+    if path.suffix == ".keras":
+        return _of_file(path, data)
+    run = Run(path)
+    details = run.read_details()
+    if data is not None:
+        raise InputError(
+            f"a run has its own data. Received: --data {data}, {run} was trained on {details.data}; "
+            "accepted: the run without --data, or its best.keras with it"
+        )
+    return Subject(
+        load_run_model(run),
+        data_of(run),
+        details.recipe.centre,
+        f"{details.network} trained on {details.data}, {len(details.class_names)} classes",
+        run.folder / "export",
+    )
+
+
+def _of_file(path: Path, data: str | None) -> Subject:
+    if data is None:
+        raise InputError(
+            f"a model file does not tell its images and classes. Received: {path} without --data; "
+            "accepted: --data, spelled as for train"
+        )
+    model = load_model(path)
+    source = check(sources.find(data), False)
+    height, width = model.input_shape[1:3]
+    if height is None or height != width:
+        raise InputError(
+            f"only models of square images of one size are exported. Received: {height}x{width}"
+        )
+    if model.output_shape != (None, len(source.class_names)):
+        raise InputError(
+            f"{path} tells other classes apart than the data has. Received: output "
+            f"{model.output_shape}, {len(source.class_names)} classes in {data}"
+        )
+    description = f"{model.name} for {data}, {len(source.class_names)} classes"
+    return Subject(model, source, 1.0, description, path.with_name(f"{path.stem}-export"))
