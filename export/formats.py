@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ class Format:
         module: of this package, with `converter` and `predictor`.
         converter: the function that writes the file.
         tolerance: how far its answers may be from Keras's.
+        packages: modules that it imports and this package does not need otherwise.
+        extra: of this package, with which they are installed.
         batch_sizes: at which it is compared.
         by_default: whether it is written where no format is named.
         runs_here: whether its runtime is one that works wherever this package does.
@@ -34,6 +37,8 @@ class Format:
     module: str
     converter: str
     tolerance: Tolerance
+    packages: tuple[str, ...] = ()
+    extra: str = "export"
     batch_sizes: tuple[int, ...] = (1,)
     by_default: bool = True
     runs_here: bool = True
@@ -52,6 +57,9 @@ EXACT = Tolerance(probability=1e-4, disagreement=0.01, accuracy_drop=0.01)
 ROUNDED = Tolerance(disagreement=0.005, accuracy_drop=0.005)
 QUANTIZED = Tolerance(disagreement=0.03, accuracy_drop=0.01)
 
+LITERT = ("ai_edge_litert", "mediapipe")
+ONNX = ("onnx", "onnxruntime", "sympy", "tf2onnx")
+
 FORMATS = {
     "saved-model": Format(
         "saved_model",
@@ -60,7 +68,7 @@ FORMATS = {
         "export.to_saved_model",
         "convert",
         EXACT,
-        (1, 8),
+        batch_sizes=(1, 8),
     ),
     "tflite-float32": Format(
         "model_float32.tflite",
@@ -69,6 +77,7 @@ FORMATS = {
         "export.to_tflite",
         "convert_float32",
         EXACT,
+        LITERT,
     ),
     "tflite-float16": Format(
         "model_float16.tflite",
@@ -77,6 +86,7 @@ FORMATS = {
         "export.to_tflite",
         "convert_float16",
         ROUNDED,
+        LITERT,
     ),
     "tflite-dynamic-int8": Format(
         "model_dynamic_int8.tflite",
@@ -85,6 +95,7 @@ FORMATS = {
         "export.to_tflite",
         "convert_dynamic_int8",
         QUANTIZED,
+        LITERT,
     ),
     "tflite-int8": Format(
         "model_int8.tflite",
@@ -93,6 +104,7 @@ FORMATS = {
         "export.to_tflite",
         "convert_int8",
         QUANTIZED,
+        LITERT,
     ),
     "onnx-float32": Format(
         "model.onnx",
@@ -101,7 +113,8 @@ FORMATS = {
         "export.to_onnx",
         "convert_float32",
         EXACT,
-        (1, 8),
+        ONNX,
+        batch_sizes=(1, 8),
     ),
     "onnx-int8": Format(
         "model_int8.onnx",
@@ -110,7 +123,8 @@ FORMATS = {
         "export.to_onnx",
         "convert_int8",
         QUANTIZED,
-        (1, 8),
+        ONNX,
+        batch_sizes=(1, 8),
     ),
     "core-ml": Format(
         "model.mlpackage",
@@ -119,6 +133,8 @@ FORMATS = {
         "export.to_core_ml",
         "convert",
         EXACT,
+        ("coremltools",),
+        "coreml",
         by_default=False,
         runs_here=False,
     ),
@@ -129,7 +145,8 @@ def find(names: Sequence[str]) -> dict[str, Format]:
     """The formats of some names; those that are written by default for none.
 
     Raises:
-        InputError: there is no such format; the nearest name is suggested.
+        InputError: there is no such format, the nearest name is suggested; or packages that it
+            needs are missing.
     """
     for name in names:
         if name not in FORMATS:
@@ -138,8 +155,15 @@ def find(names: Sequence[str]) -> dict[str, Format]:
             raise InputError(
                 f"unknown format. Received: {name!r}; accepted: {', '.join(FORMATS)}{hint}"
             )
-    return {
-        name: format
-        for name, format in FORMATS.items()
-        if (name in names if names else format.by_default)
+    chosen = {
+        name: kind
+        for name, kind in FORMATS.items()
+        if (name in names if names else kind.by_default)
     }
+    for name, kind in chosen.items():
+        if missing := [package for package in kind.packages if find_spec(package) is None]:
+            raise InputError(
+                f"{name} needs packages that are not installed. Received: no {', '.join(missing)}; "
+                f'accepted: pip install "resnet-keras[{kind.extra}]", or make export'
+            )
+    return chosen

@@ -365,6 +365,26 @@ def export(
     )
 
 
+def serve(
+    export: tyro.conf.Positional[
+        Annotated[Path | None, tyro.conf.arg(metavar="RUN|FOLDER", help_behavior_hint=_LATEST)]
+    ] = None,
+    port: int = 8000,
+) -> None:
+    """Show exported files as a page that classifies photographs, on a phone too.
+
+    Nothing leaves the device; the page is served to this machine alone.
+
+    Args:
+        export: a run folder that was exported, or an export folder.
+        port: of the address http://localhost:PORT.
+    """
+    from export import serving
+
+    folder = export or _latest_run()
+    serving.serve(folder / "export" if (folder / "run.json").exists() else folder, port)
+
+
 def _latest_run() -> Path:
     """The run whose best model is the newest."""
     models = sorted(RUNS.glob("*/best.keras"), key=lambda path: path.stat().st_mtime)
@@ -383,6 +403,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "serve": serve,
 }
 
 
