@@ -391,8 +391,9 @@ def test_normalizations_of_anything_but_channels_are_refused():
 
 
 def test_rescalings_of_pixels_are_refused():
-    rescaling = keras.layers.Rescaling(np.ones((8, 8, 3)).tolist(), name="map")
-    assert "Received: 'map'" in refusal(of_one_layer(rescaling))
+    for numbers in ([0.5, np.ones((8, 8, 3)).tolist()], [np.ones((8, 8, 3)).tolist(), 0.5]):
+        rescaling = keras.layers.Rescaling(*numbers, name="map")
+        assert "Received: 'map', scale and offset of" in refusal(of_one_layer(rescaling))
 
 
 def test_channels_first_is_refused():
@@ -409,6 +410,8 @@ def test_models_of_another_kind_are_refused():
     sequence = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)], name="sequence")
     assert f"{one} 'sequence'" in refusal(sequence)
     assert f"{one} 'subclass'" in refusal(keras.Model(name="subclass"))
+    inputs = keras.Input((8, 8, 3))
+    assert f"{one} 'nothing'" in refusal(keras.Model(inputs, inputs, name="nothing"))
 
 
 def test_layers_called_twice_are_refused():
