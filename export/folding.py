@@ -41,8 +41,8 @@ def inference_model(model: keras.Model) -> keras.Model:
 
     Batch normalisations and scalings fold into the convolution before them, computed in float64.
     Where there is none (a pre-activation follows an addition) what stands in a row becomes one
-    depthwise 1x1 convolution: a single operation in every format, ReLU included, that int8 gives a
-    scale for each channel. Layers keep their names; a convolution keeps its own.
+    depthwise 1x1 convolution: one operation where a multiplication and an addition would be two,
+    and under int8 one scale for each channel. What several layers become has the first one's name.
 
     Args:
         model: a classifier made by `build`, or of the same kinds of layers, under any dtype policy;
@@ -89,8 +89,8 @@ def in_float32(model: keras.Model) -> keras.Model:
 
 def _layers(model: keras.Model) -> list[keras.layers.Layer]:
     """The layers in an order in which they can be called."""
-    operations = getattr(model, "operations", None)
-    if not operations or len(model.inputs) != 1 or len(model.outputs) != 1:
+    operations = getattr(model, "operations", ())
+    if len(operations) < 2 or len(model.inputs) != 1 or len(model.outputs) != 1:
         raise InputError(
             f"an export takes a functional model from one tensor to one. Received: {model.name!r}"
         )
@@ -123,11 +123,13 @@ def _check(layer: keras.layers.Layer) -> None:
             "an export takes batch normalisations of the channels of a map. "
             f"Received: {layer.name!r}, axis {layer.axis} of shape {layer.input.shape}"
         )
-    if isinstance(layer, keras.layers.Rescaling) and np.ndim(layer.scale) > 1:
-        raise InputError(
-            "an export takes rescalings by one number, or one for each channel. "
-            f"Received: {layer.name!r}, {np.shape(layer.scale)} numbers"
-        )
+    if isinstance(layer, keras.layers.Rescaling):
+        shapes = np.shape(layer.scale), np.shape(layer.offset)
+        if max(map(len, shapes)) > 1:
+            raise InputError(
+                "an export takes rescalings by one number, or by one for each channel. "
+                f"Received: {layer.name!r}, scale and offset of shapes {shapes[0]} and {shapes[1]}"
+            )
 
 
 def _image_shape(source: Any) -> tuple[int, int, int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from tiny_family import randomize
 
 from resnet_keras import models
 from resnet_keras.architectures import (
@@ -102,18 +103,6 @@ def forget_named_networks():
 
 def pixels(*shape, seed=0):
     return np.random.default_rng(seed).uniform(0, 255, shape).astype("float32")
-
-
-def randomize(model, seed=0):
-    """Gives biases and BN statistics other values than their initial zeros and ones."""
-    rng = np.random.default_rng(seed)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.weights])
-        elif layer.weights and layer.use_bias:
-            kernel, bias = layer.get_weights()
-            layer.set_weights([kernel, rng.normal(0, 0.3, bias.shape)])
-    return model
 
 
 def one_line(error):
