@@ -27,7 +27,7 @@ async function check(offer) {
   running = new AbortController();
   page.start.textContent = "Stop the check";
   page.problem.textContent = "";
-  page.files.replaceChildren();
+  page.files.querySelectorAll("tbody").forEach((body) => body.remove());
   page.record.hidden = true;
   page.result.textContent = "";
   try {
@@ -35,7 +35,7 @@ async function check(offer) {
     const files = [];
     for (const model of offer.models) {
       files.push(await checkModel(model, examples, running.signal));
-      page.files.append(row(files.at(-1)));
+      page.files.append(group(files.at(-1)));
     }
     finish({ device: navigator.userAgent, version: offer.version, files });
   } catch (error) {
@@ -104,29 +104,25 @@ async function compare(network, model, examples, signal) {
 
 const argmax = (values) => values.indexOf(Math.max(...values));
 
-function row(result) {
-  const line = document.createElement("tr");
-  const name = document.createElement("th");
-  name.scope = "row";
-  name.textContent = result.file;
-  line.append(name, ...cells(result));
-  return line;
+// Two lines a file, so that the table fits a phone.
+function group({ file, runtime, problem, images, agreeing, difference, median_ms: ms }) {
+  const name = element("th", file, { scope: "rowgroup", colSpan: 4 });
+  name.append(" ", element("small", runtime));
+  const cells = problem
+    ? [element("td", problem, { colSpan: 4 })]
+    : [images, agreeing, difference.toPrecision(2), `${ms.toFixed(1)} ms`].map((text) =>
+        element("td", text),
+      );
+  const body = element("tbody");
+  for (const line of [[name], cells]) {
+    body.append(element("tr"));
+    body.lastChild.append(...line);
+  }
+  return body;
 }
 
-function cells({ runtime, problem, images, agreeing, right, difference, median_ms: ms }) {
-  const texts = problem
-    ? [runtime, problem]
-    : [runtime, images, share(agreeing, images), share(right, images), difference.toPrecision(2), `${ms.toFixed(2)} ms`];
-  return texts.map((text, index) => {
-    const cell = Object.assign(document.createElement("td"), { textContent: text });
-    if (problem && index === 1) {
-      cell.colSpan = 5;
-    }
-    return cell;
-  });
-}
-
-const share = (part, whole) => `${part} (${((100 * part) / whole).toFixed(1)}%)`;
+const element = (tag, textContent = "", properties = {}) =>
+  Object.assign(document.createElement(tag), { textContent, ...properties });
 
 function finish(result) {
   const agreeing = result.files.filter((file) => file.agreeing === file.images && !file.problem);

@@ -17,6 +17,10 @@ export async function readExport() {
   return description;
 }
 
+/** A file's size in words. */
+export const sizeOf = ({ bytes }) =>
+  bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+
 /** @returns {Promise<ArrayBuffer>} of a file that the export names */
 export async function readFile(url) {
   return (await get(url)).arrayBuffer();

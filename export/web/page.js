@@ -1,4 +1,4 @@
-import { Problem, readExport } from "./export.js";
+import { Problem, readExport, sizeOf } from "./export.js";
 import { fitCentre, rgb } from "./images.js";
 import { keepOffline } from "./offline.js";
 import { loadNetwork, runtimeOf } from "./runtimes.js";
@@ -47,16 +47,14 @@ function listModels() {
   const files = offer.models.map((model) => model.file);
   for (const runtime of new Set(files.map(runtimeOf))) {
     const group = Object.assign(document.createElement("optgroup"), { label: runtime });
-    for (const { file, bytes } of offer.models.filter((model) => runtimeOf(model.file) === runtime)) {
-      group.append(new Option(`${file} (${megabytes(bytes)})`, file));
+    for (const model of offer.models.filter(({ file }) => runtimeOf(file) === runtime)) {
+      group.append(new Option(`${model.file} (${sizeOf(model)})`, model.file));
     }
     page.model.append(group);
   }
   const wanted = [localStorage.getItem("model"), ...PREFERRED, ...files];
   page.model.value = wanted.find((file) => files.includes(file));
 }
-
-const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 
 async function changeModel() {
   const model = offer.models.find(({ file }) => file === page.model.value);
@@ -66,7 +64,7 @@ async function changeModel() {
     return loadNetwork(model);
   })();
   complain(null);
-  page.state.textContent = `Loading ${model.file} (${megabytes(model.bytes)})…`;
+  page.state.textContent = `Loading ${model.file} (${sizeOf(model)})…`;
   const current = network;
   try {
     const { runtime, width, height } = await network;
