@@ -28,6 +28,7 @@ async function check(offer) {
   page.start.textContent = "Stop the check";
   page.problem.textContent = "";
   page.files.querySelectorAll("tbody").forEach((body) => body.remove());
+  page.state.textContent = "";
   page.record.hidden = true;
   page.result.textContent = "";
   try {
@@ -45,6 +46,7 @@ async function check(offer) {
     }
   } finally {
     running = null;
+    page.progress.textContent = "";
     page.start.textContent = "Start the check";
   }
 }
@@ -68,7 +70,7 @@ const slice = (data, index, size) => data.subarray(index * size, (index + 1) * s
 
 // A file that does not run here is a result too: the others are still checked.
 async function checkModel(model, examples, signal) {
-  page.state.textContent = `Loading ${model.file}…`;
+  page.progress.textContent = `Loading ${model.file}…`;
   let network;
   try {
     network = await loadNetwork(model);
@@ -92,7 +94,7 @@ async function compare(network, model, examples, signal) {
     difference = Math.max(difference, ...expected.map((value, index) => Math.abs(value - probabilities[index])));
     times.push(ms);
     if (performance.now() - breath > BREATH) {
-      page.state.textContent = `${model.file}: ${times.length} of ${examples.length} images`;
+      page.progress.textContent = `${model.file}: ${times.length} of ${examples.length} images`;
       await new Promise((resolve) => setTimeout(resolve));
       signal.throwIfAborted();
       breath = performance.now();

@@ -13,7 +13,12 @@ export async function keepOffline(version) {
   const controlled = new Promise((resolve) => {
     navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true });
   });
-  await navigator.serviceWorker.register("service-worker.js");
+  try {
+    await navigator.serviceWorker.register("service-worker.js");
+  } catch (error) {
+    console.warn("nothing is kept on the device:", error); // as where the browser may store nothing
+    return;
+  }
   if (!navigator.serviceWorker.controller) {
     await Promise.race([controlled, new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
   }

@@ -21,8 +21,10 @@ const video = Object.assign(document.createElement("video"), { muted: true, play
 
 let offer; // what readExport gives
 let network; // a promise of what loadNetwork gives
+let running = Promise.resolve(); // until the network has answered
 let picture; // the photo that is shown, as an ImageBitmap; null while it is the camera's
 let stream = null; // the camera's, while it runs
+let opening = false; // while the browser asks whether it may
 let turn = 0; // counts photos, so that a slow one does not replace the one after it
 let spoken = { text: "", time: 0 };
 
@@ -52,7 +54,7 @@ function listModels() {
     }
     page.model.append(group);
   }
-  const wanted = [localStorage.getItem("model"), ...PREFERRED, ...files];
+  const wanted = [decodeURIComponent(location.hash.slice(1)), ...PREFERRED, ...files];
   page.model.value = wanted.find((file) => files.includes(file));
 }
 
@@ -60,6 +62,7 @@ async function changeModel() {
   const model = offer.models.find(({ file }) => file === page.model.value);
   const before = network;
   network = (async () => {
+    await running.catch(() => null);
     (await before?.catch(() => null))?.release();
     return loadNetwork(model);
   })();
@@ -83,8 +86,8 @@ async function changeModel() {
 async function classify(source, width, height) {
   const ready = await network;
   const seen = fitCentre(source, width, height, ready.width, ready.height);
-  const answer = await ready.run(rgb(seen));
-  return { seen, ...answer, runtime: ready.runtime, file: page.model.value };
+  running = ready.run(rgb(seen));
+  return { seen, ...(await running), runtime: ready.runtime, file: ready.file };
 }
 
 async function openPhoto(file) {
@@ -118,8 +121,17 @@ async function toggleCamera() {
     stopCamera();
     return;
   }
+  if (opening) {
+    return;
+  }
   complain(null);
-  stream = await openCamera();
+  opening = true;
+  try {
+    stream = await openCamera();
+  } finally {
+    opening = false;
+  }
+  stream.getVideoTracks()[0].addEventListener("ended", stopCamera); // when it is unplugged
   turn++;
   picture = null;
   page.camera.textContent = "Stop camera";
@@ -148,7 +160,11 @@ async function openCamera() {
 
 async function watch(opened) {
   video.srcObject = opened;
-  await video.play();
+  await video.play().catch((error) => {
+    if (stream === opened) {
+      throw error;
+    }
+  });
   const times = [];
   while (stream === opened) {
     const answer = await classify(video, video.videoWidth, video.videoHeight);
@@ -245,7 +261,7 @@ page.camera.addEventListener("click", reporting(toggleCamera));
 page.model.addEventListener(
   "change",
   reporting(async () => {
-    localStorage.setItem("model", page.model.value);
+    history.replaceState(null, "", `#${encodeURIComponent(page.model.value)}`);
     await changeModel();
   }),
 );

@@ -10,6 +10,7 @@ export const runtimeOf = (file) => (file.endsWith(".onnx") ? "onnxruntime-web" :
 /**
  * A loaded model. It holds memory until it is released.
  * @typedef {object} Network
+ * @property {string} file
  * @property {string} runtime and how it runs here
  * @property {number} height of the images it takes, in pixels
  * @property {number} width
@@ -34,7 +35,7 @@ export async function loadNetwork(model) {
   try {
     const network = await load(bytes);
     await network.run(new Uint8Array(network.height * network.width * 3));
-    return network;
+    return { file: model.file, ...network };
   } catch (error) {
     throw new Problem(`${runtimeOf(model.file)} cannot run ${model.file} here: ${error.message ?? error}`);
   }

@@ -505,6 +505,9 @@ def test_the_camera_is_classified_until_it_is_stopped(context, page, examples, a
     expect_class(page, examples[1][1])
     expect(page.get_by_role("status")).to_have_text(examples[1][1])
     expect(page.locator("#timing")).to_contain_text(" ms · model_float16.tflite · LiteRT.js")
+    page.select_option("#model", "model.onnx")
+    expect(page.locator("#timing")).to_contain_text(" ms · model.onnx · onnxruntime-web")
+    expect(page.get_by_role("alert")).to_be_empty()
     page.get_by_role("button", name="Stop camera").press("Enter")
     expect(page.get_by_role("button", name="Start camera")).to_be_visible()
     expect_class(page, examples[1][1])
@@ -547,6 +550,40 @@ def test_what_the_browser_lacks_is_told(context, address, missing, told):
         expect_ready(page)
         page.get_by_role("button", name="Start camera").click()
     expect(page.get_by_role("alert")).to_contain_text(told)
+
+
+WITHOUT_RELAXED_SIMD = """
+    const instantiate = WebAssembly.instantiate;
+    const twoParts = [253, 128, 2];  // the first relaxed instruction that there is
+    WebAssembly.instantiate = (source, imports) =>
+        source.byteLength < 100 && [...source].join().includes(twoParts.join())
+            ? Promise.reject(new WebAssembly.CompileError("invalid opcode"))
+            : instantiate(source, imports);
+"""
+ONE_CORE = "Object.defineProperty(navigator, 'hardwareConcurrency', {value: 1})"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("browser_lacks", "build"),
+    [
+        (WITHOUT_RELAXED_SIMD, "litert_wasm_compat_internal.wasm"),
+        (ONE_CORE, "litert_wasm_internal.wasm"),
+    ],
+)
+def test_older_devices_get_a_build_that_they_can_run(
+    context, address, examples, browser_lacks, build
+):
+    asked = []
+    context.on("request", lambda request: asked.append(request.url))
+    context.add_init_script(browser_lacks)
+    page = context.new_page()
+    page.goto(address)
+    expect_ready(page)
+    choose(page, photo(examples[0][0], (64, 64)))
+    expect_class(page, examples[1][0])
+    expect(page.locator("#timing")).to_contain_text("LiteRT.js, 1 thread")
+    assert f"{address}runtime/litert/{build}" in asked
 
 
 @pytest.mark.slow
@@ -592,6 +629,15 @@ def test_it_works_without_the_server_after_the_first_visit(context, digits_expor
         )
         page.get_by_role("link", name="Parity check").click()
         expect(page.get_by_role("heading", name="Parity check")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_the_browser_would_install_it(context, page):
+    session = context.new_cdp_session(page)
+    assert session.send("Page.getAppManifest")["errors"] == []
+    hindrances = session.send("Page.getInstallabilityErrors")["installabilityErrors"]
+    # A test's context counts as a private window, in which nothing is installed.
+    assert {hindrance["errorId"] for hindrance in hindrances} <= {"in-incognito"}
 
 
 @pytest.mark.slow
