@@ -1,0 +1,318 @@
+"""The phone page: an export tried in a browser, served to this machine alone."""
+
+import errno
+import hashlib
+import io
+import json
+import shutil
+import sys
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from resnet_keras.errors import InputError
+
+ADDRESS = "127.0.0.1"
+# What a browser on this machine calls it. A request by another name comes from a foreign page whose
+# name server points here (DNS rebinding).
+OWN_NAMES = ("127.0.0.1", "localhost")
+
+WEB = Path(__file__).parent / "web"
+PAGE = (
+    "check.html",
+    "check.js",
+    "export.js",
+    "icons/icon-192.png",
+    "icons/icon-512.png",
+    "icons/icon-maskable-512.png",
+    "icons/icon.svg",
+    "images.js",
+    "index.html",
+    "manifest.webmanifest",
+    "npy.js",
+    "offline.js",
+    "page.js",
+    "runtimes.js",
+    "service-worker.js",
+    "style.css",
+)
+
+# Of the runtimes' packages, what a browser loads. LiteRT.js takes the build that the browser can
+# run: with threads, without, or without relaxed SIMD.
+MODULES = WEB / "node_modules"
+LITERT_BUILDS = (
+    "litert_wasm_threaded_internal.js",
+    "litert_wasm_threaded_internal.wasm",
+    "litert_wasm_internal.js",
+    "litert_wasm_internal.wasm",
+    "litert_wasm_compat_internal.js",
+    "litert_wasm_compat_internal.wasm",
+)
+ONNX_RUNTIME = (
+    "ort.wasm.min.mjs",
+    "ort-wasm-simd-threaded.mjs",
+    "ort-wasm-simd-threaded.wasm",
+)
+RUNTIMES = {
+    "runtime/litert/index.js": MODULES / "@litertjs/core/dist/index.js",
+    "runtime/litert/wasm-utils.js": MODULES / "@litertjs/wasm-utils/dist/index.js",
+    **{f"runtime/litert/{name}": MODULES / "@litertjs/core/wasm" / name for name in LITERT_BUILDS},
+    **{f"runtime/onnx/{name}": MODULES / "onnxruntime-web/dist" / name for name in ONNX_RUNTIME},
+}
+
+LABELS = "labels.txt"
+MODEL_SUFFIXES = (".tflite", ".onnx")
+CHECK = ("check/images.npy", "check/labels.npy", "check/probabilities.npy")
+
+TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".wasm": "application/wasm",
+    ".webmanifest": "application/manifest+json",
+}
+
+HEADERS = {
+    # Threads in WebAssembly need a page that shares its process with no other site.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # The photo stays on the device: there is nowhere that the page could send it to.
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; worker-src 'self' blob:; "
+        "script-src 'self' blob: 'unsafe-inline' 'wasm-unsafe-eval'; form-action 'none'; "
+        "frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "Permissions-Policy": "camera=(self)",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+def serve(folder: Path, port: int) -> None:
+    """Serves the phone page with an export, until Ctrl-C.
+
+    Args:
+        folder: of the export.
+        port: of 127.0.0.1; 0 takes a free one.
+
+    Raises:
+        InputError: see `make_server`.
+    """
+    with make_server(folder, port) as server:
+        print(_invitation(folder, server.server_port), flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
+
+
+def make_server(folder: Path, port: int) -> ThreadingHTTPServer:
+    """Opens the server, which answers as soon as its `serve_forever` runs.
+
+    Args:
+        folder: of the export. What is there when a file is asked for is served: a new export is
+            seen at once.
+        port: of 127.0.0.1; 0 takes a free one, which `server_port` tells.
+
+    Raises:
+        InputError: the folder holds no export, the browser's runtimes are not installed, or the
+            port is not to be had.
+    """
+    _check_export(folder)
+    _check_runtimes()
+    if not 0 <= port <= 65535:
+        raise InputError(f"no such port. Received: {port}; accepted: 0 (any free one) to 65535")
+    try:
+        return _Server((ADDRESS, port), partial(_Handler, folder))
+    except OSError as error:
+        reasons = {errno.EADDRINUSE: "in use", errno.EACCES: "not allowed"}
+        if error.errno not in reasons:
+            raise
+        raise InputError(
+            f"the port is {reasons[error.errno]}. Received: {port}; "
+            "accepted: another from 1024 to 65535, or 0 for any free one"
+        ) from error
+
+
+def _check_export(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(
+            f"no such export. Received: {folder}; accepted: a folder that "
+            "`resnet-keras export` has written"
+        )
+    if not any(folder.glob("[!.]*.tflite")):
+        raise InputError(
+            f"the folder has no model for phones. Received: {folder}; accepted: a folder with a "
+            ".tflite file, as `resnet-keras export` writes it"
+        )
+    if not (folder / LABELS).is_file():
+        raise InputError(
+            f"the export does not name its classes. Received: {folder}; accepted: a folder with "
+            f"{LABELS}, a class a line"
+        )
+
+
+def _check_runtimes() -> None:
+    missing = [path for path in RUNTIMES.values() if not path.is_file()]
+    if missing:
+        raise InputError(
+            f"the browser's runtimes are not installed. Received: no {missing[0]}; "
+            f"accepted: what `make phone`, or `npm ci` in {WEB}, brings"
+        )
+
+
+def _invitation(folder: Path, port: int) -> str:
+    return (
+        f"The phone page with {folder}, on this machine only; Ctrl-C ends it.\n"
+        f"  in a browser here    http://localhost:{port}/\n"
+        f"  on an Android phone  the same, after: adb reverse tcp:{port} tcp:{port}\n"
+        "Browsers give the camera to https and to localhost only, which it then is there too."
+    )
+
+
+def _models(folder: Path) -> list[Path]:
+    return [path for suffix in MODEL_SUFFIXES for path in sorted(folder.glob(f"[!.]*{suffix}"))]
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What the page has to know of an export.
+
+    Returns:
+        "version", another one for every export; "labels", the classes in the order of the outputs;
+        "models", each with "file", "bytes" and "url"; "check", the URL of the folder with held-out
+        images, or None. URLs are relative to the page and hold the version: what they name never
+        changes, so that the browser may keep it.
+    """
+    version = _version(folder)
+    checkable = all((folder / name).is_file() for name in CHECK)
+    return {
+        "version": version,
+        "labels": (folder / LABELS).read_text("utf-8").splitlines(),
+        "models": [
+            {
+                "file": path.name,
+                "bytes": path.stat().st_size,
+                "url": f"export/{version}/{path.name}",
+            }
+            for path in _models(folder)
+        ],
+        "check": f"export/{version}/check/" if checkable else None,
+    }
+
+
+def _version(folder: Path) -> str:
+    files = [folder / LABELS, *_models(folder), *(folder / name for name in CHECK)]
+    stamps = [f"{path.relative_to(folder)} {_stamp(path)}" for path in files if path.is_file()]
+    return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
+
+
+def _stamp(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_mtime_ns:x}-{status.st_size:x}"
+
+
+def find(folder: Path, path: str) -> Path | None:
+    """The file that a URL's path names: one of the page's, of the runtimes', or of the export's.
+
+    Returns:
+        None for anything else, and for an earlier version of the export.
+    """
+    name = path.removeprefix("/") or "index.html"
+    if name in PAGE:
+        return WEB / name
+    if name in RUNTIMES:
+        return RUNTIMES[name]
+    place, _, rest = name.partition("/")
+    version, _, file = rest.partition("/")
+    if place != "export" or version != _version(folder):
+        return None
+    return folder / file if file in {*CHECK, *(path.name for path in _models(folder))} else None
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing when a browser hangs up: it does whenever a page is left."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, folder: Path, *connection: Any) -> None:
+        self.folder = folder
+        super().__init__(*connection)
+
+    def do_GET(self) -> None:
+        if not self._is_for_us():
+            self._send_text(HTTPStatus.FORBIDDEN, "this server answers to localhost only")
+            return
+        path = unquote(urlsplit(self.path).path)
+        try:
+            if path == "/export.json":
+                description = json.dumps(describe(self.folder))
+                self._send_text(HTTPStatus.OK, description, TYPES[".json"])
+                return
+            file = find(self.folder, path)
+            if file is not None:
+                self._send_file(file)
+                return
+        except FileNotFoundError:  # the export is being replaced, or has gone
+            pass
+        self._send_text(HTTPStatus.NOT_FOUND, "no such file")
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing: a page asks for dozens of files, and the browser shows what goes wrong."""
+
+    def _is_for_us(self) -> bool:
+        try:
+            return urlsplit(f"//{self.headers.get('Host', '')}").hostname in OWN_NAMES
+        except ValueError:  # not a host's name at all
+            return False
+
+    def _send_file(self, path: Path) -> None:
+        with path.open("rb") as file:
+            etag = f'"{_stamp(path)}"'
+            if self.headers.get("If-None-Match") == etag:
+                self._start(HTTPStatus.NOT_MODIFIED, {"ETag": etag})
+                return
+            status = path.stat()
+            headers = {
+                "Content-Type": TYPES.get(path.suffix, "application/octet-stream"),
+                "Content-Length": str(status.st_size),
+                "ETag": etag,
+                "Last-Modified": self.date_time_string(int(status.st_mtime)),
+            }
+            self._start(HTTPStatus.OK, headers)
+            self._send_body(file)
+
+    def _send_text(
+        self, status: HTTPStatus, text: str, kind: str = "text/plain; charset=utf-8"
+    ) -> None:
+        body = text.encode()
+        self._start(status, {"Content-Type": kind, "Content-Length": str(len(body))})
+        self._send_body(io.BytesIO(body))
+
+    def _start(self, status: HTTPStatus, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**HEADERS, **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _send_body(self, body: BinaryIO) -> None:
+        if self.command != "HEAD":
+            shutil.copyfileobj(body, self.wfile)
