@@ -1,5 +1,6 @@
 """Keras layers that the family needs and stock Keras lacks or does slowly."""
 
+from functools import cache
 from typing import Any
 
 import keras
@@ -104,7 +105,8 @@ class Conv2D(keras.layers.Conv2D):
 
     Grouped convolutions go to tf.nn.conv2d, which reads the groups off the kernel's shape. Keras
     compiles them with XLA: hundreds of times slower in training on a CPU, and a call that ONNX
-    cannot represent.
+    cannot represent. TensorFlow has their gradients on CPUs only with oneDNN, which it switches on
+    by itself where there is AVX-512; elsewhere they are taken one group after another.
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -123,13 +125,15 @@ class Conv2D(keras.layers.Conv2D):
             return super().convolution_op(inputs, kernel)
         import tensorflow as tf
 
-        return tf.nn.conv2d(
-            inputs,
-            ops.convert_to_tensor(kernel),
-            self.strides,
-            self.padding.upper(),
-            dilations=self.dilation_rate,
-        )
+        kernel = tf.convert_to_tensor(kernel)
+        how = {"strides": self.strides, "padding": self.padding.upper()}
+        if self.dilation_rate == (1, 1) and _lacks_gradients_of_groups():
+            outputs = _convolve_groups(inputs, kernel, self.groups, **how)
+        else:
+            outputs = tf.nn.conv2d(inputs, kernel, dilations=self.dilation_rate, **how)
+        # Else TensorFlow fuses what follows (a bias, a normalisation) into a kernel that without
+        # oneDNN refuses groups.
+        return tf.ensure_shape(outputs, outputs.shape)
 
     def _gains_by_products(self) -> bool:
         *size, channels, filters = self.kernel.shape
@@ -189,6 +193,59 @@ def _convolve(x: Any, kernel: Any) -> Any:
         return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
 
     return convolve(x, tf.convert_to_tensor(kernel))
+
+
+@cache
+def _lacks_gradients_of_groups() -> bool:
+    if not _computes_on_tensorflow_cpu():
+        return False
+    import tensorflow as tf
+
+    with tf.init_scope(), tf.device("CPU"):
+        one = tf.ones((1, 1, 1, 2))
+        try:
+            tf.raw_ops.Conv2DBackpropFilter(
+                input=one,
+                filter_sizes=(1, 1, 1, 2),
+                out_backprop=one,
+                strides=[1, 1, 1, 1],
+                padding="VALID",
+            )
+        except tf.errors.OpError:
+            return True
+    return False
+
+
+def _convolve_groups(
+    x: Any, kernel: Any, groups: int, strides: tuple[int, int], padding: Any
+) -> Any:
+    """A grouped convolution, its gradients those of one convolution for each group."""
+    import tensorflow as tf
+
+    steps = [1, *strides, 1]
+
+    @tf.custom_gradient
+    def convolve(x: Any, kernel: Any) -> tuple[Any, Any]:
+        def gradient(upstream: Any) -> tuple[Any, Any]:
+            of_x, of_kernel = [], []
+            parts = (tf.split(tensor, groups, axis=-1) for tensor in (x, kernel, upstream))
+            for inputs, filters, errors in zip(*parts, strict=True):
+                how = {"out_backprop": errors, "strides": steps, "padding": padding}
+                of_x.append(
+                    tf.raw_ops.Conv2DBackpropInput(
+                        input_sizes=tf.shape(inputs), filter=filters, **how
+                    )
+                )
+                of_kernel.append(
+                    tf.raw_ops.Conv2DBackpropFilter(
+                        input=inputs, filter_sizes=tf.shape(filters), **how
+                    )
+                )
+            return tf.concat(of_x, axis=-1), tf.concat(of_kernel, axis=-1)
+
+        return tf.nn.conv2d(x, kernel, strides, padding), gradient
+
+    return convolve(x, kernel)
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
