@@ -11,6 +11,9 @@ from export import to_core_ml
 from export.card import ModelCard
 from resnet_keras.errors import InputError
 
+# coremltools leaves a temporary folder to its finalizer.
+pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
+
 CARD = ModelCard("tiny", "Pets.", ("cat", "dog", "poule d'eau", "½", *"456789"))
 NO_IMAGES = np.empty((0, 32, 32, 3), "uint8")
 
