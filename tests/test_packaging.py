@@ -18,9 +18,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import resnet_keras
+from export.serving import RUNTIMES
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, TOOLS = PYPROJECT["project"], PYPROJECT["tool"]
 EXTRAS = PROJECT["optional-dependencies"]
 LISTS = {
     ("requirements.txt" if extra == "tensorflow" else f"requirements/{extra}.txt"): [
@@ -232,18 +234,27 @@ def wheel(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         packed = set(archive.namelist())
     source = {
         str(path.relative_to(ROOT))
-        for path in (ROOT / "resnet_keras").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        for package in ("resnet_keras", "export")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and not {"__pycache__", "node_modules"} & set(path.parts)
     }
-    assert {"resnet_keras/py.typed", "resnet_keras/templates/report.html.j2"} <= source
+    runtimes = {str(path.relative_to(ROOT)) for path in RUNTIMES.values() if path.exists()}
+    assert {"resnet_keras/py.typed", "export/web/index.html"} <= source
+    source |= runtimes
     about = f"resnet_keras-{PROJECT['version']}.dist-info"
     assert {name for name in packed if not name.startswith(about)} == source
     assert f"{about}/licenses/LICENSE" in packed
+
+
+def test_the_wheel_takes_what_the_phone_page_loads():
+    """And a build without it is no surprise: hatch leaves out what is not there without a word."""
+    artifacts = TOOLS["hatch"]["build"]["targets"]["wheel"]["artifacts"]
+    assert sorted(artifacts) == sorted(str(path.relative_to(ROOT)) for path in RUNTIMES.values())
 
 
 @pytest.mark.slow
@@ -263,7 +274,7 @@ def test_the_console_script_runs_outside_the_checkout(wheel, tmp_path):
     assert Path(imported.strip()).is_relative_to(packages)
     script = environment / "bin" / "resnet-keras"
     usage = run(script, "--help", cwd=outside)
-    for command in ("list", "train", "evaluate", "predict"):
+    for command in ("list", "train", "evaluate", "predict", "export", "serve"):
         assert command in usage
     assert "25,557,032" in run(script, "list", "resnet50", cwd=outside)
     assert not list(outside.iterdir())
