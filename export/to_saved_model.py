@@ -1,0 +1,137 @@
+"""SavedModels, which TensorFlow Serving and whatever else runs TensorFlow load.
+
+Two signatures give the same dictionary, "scores", (batch, classes) float32 probabilities, and
+"labels", (batch, classes) strings, the classes' names in the order of the scores:
+
+- serving_default takes "pixels", (batch, height, width, 3) float32 RGB 0..255;
+- serve_bytes takes "images", (batch,) strings, each the bytes of a JPEG, PNG, GIF or BMP file of
+  any size, of which it shows the network what evaluation shows. TensorFlow's decoders do not apply
+  a camera's rotation (EXIF), drop transparency, and take an animation's first picture; bytes they
+  cannot decode raise InvalidArgumentError.
+
+The class names stand in assets/labels.txt too, one a line.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from export.card import ModelCard
+from resnet_keras.recursion import recursion_for
+
+LABELS = "labels.txt"
+IMAGES_AT_ONCE = 32
+
+
+def convert(model: keras.Model, card: ModelCard, calibration: np.ndarray, path: Path) -> None:
+    """Writes a model as a SavedModel.
+
+    Args:
+        model: as `folding.inference_model` makes it, of square images.
+        card: class names, and the part of an image to show.
+        calibration: not needed.
+        path: of the folder, which is not there yet.
+    """
+    del calibration
+    image_size = model.input_shape[1]
+
+    def classify(pixels: Any) -> dict[str, Any]:
+        scores = model(pixels, training=False)
+        labels = tf.broadcast_to(tf.constant(card.class_names), tf.shape(scores))
+        return {"scores": scores, "labels": labels}
+
+    def classify_bytes(images: Any) -> dict[str, Any]:
+        shown = tf.map_fn(
+            lambda content: _shown(content, image_size, card.centre),
+            images,
+            fn_output_signature=tf.TensorSpec((image_size, image_size, 3), tf.uint8),
+        )
+        return classify(tf.cast(shown, tf.float32))
+
+    pixels = tf.TensorSpec((None, image_size, image_size, 3), tf.float32, name="pixels")
+    images = tf.TensorSpec((None,), tf.string, name="images")
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, recursion_for(len(model.layers)):
+        labels = Path(folder, LABELS)
+        labels.write_text("".join(f"{name}\n" for name in card.class_names), encoding="utf-8")
+        tf.saved_model.save(
+            _Kept(model, labels),
+            path,
+            signatures={
+                "serving_default": tf.function(classify, input_signature=[pixels]),
+                "serve_bytes": tf.function(classify_bytes, input_signature=[images]),
+            },
+        )
+
+
+def predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Loads a SavedModel.
+
+    Returns:
+        A function from (n, height, width, 3) uint8 to probabilities, (n, classes) float32.
+    """
+    loaded = tf.saved_model.load(path)
+    serve = loaded.signatures["serving_default"]
+    no_scores = np.empty((0, serve.structured_outputs["scores"].shape[1]), np.float32)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        serve = loaded.signatures["serving_default"]  # `loaded` alone keeps the variables alive
+        scores = [
+            serve(pixels=tf.constant(images[start : start + IMAGES_AT_ONCE], tf.float32))["scores"]
+            for start in range(0, len(images), IMAGES_AT_ONCE)
+        ]
+        return np.concatenate([no_scores, *scores])
+
+    return predict
+
+
+class _Kept(tf.Module):
+    """What is stored beside the signatures: the weights, and the file of labels.
+
+    Keras's own `ExportArchive` would store every weight twice.
+    """
+
+    def __init__(self, model: keras.Model, labels: Path) -> None:
+        super().__init__()
+        self.weights = [variable.value for variable in model.variables]
+        self.labels = tf.saved_model.Asset(labels)
+
+
+def _shown(content: Any, size: int, centre: float) -> Any:
+    """What evaluation shows of an image file: its centre square, (size, size, 3) uint8.
+
+    Decoding, rounding and resizing are those of `resnet_keras.data.tf_pipeline`, bit for bit.
+    """
+
+    def jpeg() -> Any:
+        window = _centre_window(tf.image.extract_jpeg_shape(content), centre)
+        return tf.image.decode_and_crop_jpeg(
+            content, window, channels=3, dct_method="INTEGER_ACCURATE"
+        )
+
+    def other() -> Any:
+        image = tf.io.decode_image(content, channels=3, expand_animations=False)
+        top, left, height, width = tf.unstack(_centre_window(tf.shape(image), centre))
+        return image[top : top + height, left : left + width]
+
+    part = tf.cond(tf.io.is_jpeg(content), jpeg, other)
+    resized = tf.image.resize(part, (size, size), antialias=True)
+    return tf.cast(resized + 0.5, tf.uint8)
+
+
+def _centre_window(shape: Any, share: float) -> Any:
+    """The centre square as (4,) int32: top, left, height and width in pixels.
+
+    Args:
+        shape: of the image, (3,) int32.
+        share: of the shorter side.
+    """
+    sides = shape[:2]
+    shorter = tf.cast(tf.reduce_min(sides), tf.float32)
+    side = tf.maximum(tf.cast(tf.round(shorter * share), tf.int32), 1)
+    corner = (sides - side) // 2
+    return tf.stack([corner[0], corner[1], side, side])

@@ -1,0 +1,206 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sample_images
+import tensorflow as tf
+from digits_classifier import CLASS_NAMES, SIDE, held_out_digits, trained
+from PIL import Image
+from tiny_family import draw_images
+
+from export import to_saved_model
+from export.card import ModelCard
+from export.folding import inference_model
+from resnet_keras.data.images import decode, resize
+from resnet_keras.data.splits import EncodedSplit
+from resnet_keras.data.tf_pipeline import evaluation_batches
+
+CARD = ModelCard("tiny", "Handwritten digits, 0 to 9.", CLASS_NAMES)
+SIZES = {  # width, height
+    "larger": (90, 60),
+    "smaller": (11, 14),
+    "fitting": (SIDE, SIDE),
+    "very wide": (200, 9),
+    "a pixel wide": (1, 40),
+    "one pixel": (1, 1),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "saved_model"
+    to_saved_model.convert(inference_model(trained()), CARD, np.empty(0), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def loaded(folder):
+    return tf.saved_model.load(folder)
+
+
+def picture(size, mode="RGB", seed=0):
+    width, height = size
+    pixels = draw_images(1, max(size), seed)[0, :height, :width]
+    return Image.fromarray(pixels).convert(mode)
+
+
+def png(size, mode="RGB"):
+    return sample_images.saved(picture(size, mode), "PNG")
+
+
+def jpeg(size, mode="RGB"):
+    return sample_images.saved(picture(size, mode), "JPEG", quality=90)
+
+
+def serve_bytes(loaded, *images):
+    return loaded.signatures["serve_bytes"](images=tf.constant(images))["scores"].numpy()
+
+
+def centre_square(image):
+    height, width, _ = image.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_pixels_are_answered_as_keras_does_in_batches_of_any_size(loaded, batch):
+    images = held_out_digits()[:batch]
+    answers = loaded.signatures["serving_default"](pixels=tf.constant(images, tf.float32))
+    assert answers["scores"].dtype == tf.float32
+    expected = trained().predict(images, verbose=0)
+    np.testing.assert_allclose(answers["scores"], expected, atol=1e-4)
+    names = [[name.decode() for name in row] for row in answers["labels"].numpy()]
+    assert names == [list(CLASS_NAMES)] * batch
+
+
+def test_bytes_give_the_same_dictionary(loaded):
+    answers = loaded.signatures["serve_bytes"](images=tf.constant([png((20, 30))] * 3))
+    assert set(answers) == {"scores", "labels"}
+    assert answers["scores"].shape == answers["labels"].shape == (3, 10)
+    assert answers["labels"].numpy()[2, 9].decode() == "neuf à ½"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_bytes_are_resized_as_pillow_does(loaded, mode):
+    files = [png(size, mode) for size in SIZES.values()]
+    images = np.stack([resize(centre_square(decode(file)), SIDE) for file in files])
+    expected = trained().predict(images, verbose=0)
+    # Pillow interpolates in integers, so pixels differ by one here and there. Without antialiasing
+    # the probabilities would differ by 0.08 and more.
+    np.testing.assert_allclose(serve_bytes(loaded, *files), expected, atol=0.03)
+
+
+@pytest.mark.parametrize("centre", [1.0, 0.875])
+@pytest.mark.parametrize("save", [png, jpeg])
+def test_bytes_are_shown_as_evaluation_shows_them(tmp_path, save, centre):
+    files = [save(size, mode) for size in SIZES.values() for mode in ("RGB", "L")]
+    split = EncodedSplit(
+        files.__getitem__, np.zeros(len(files), np.int64), plain=np.ones(len(files), bool)
+    )
+    batches = evaluation_batches(split, image_size=SIDE, batch_size=len(files), centre=centre)
+    expected = trained().predict(next(iter(batches))[0], verbose=0)
+
+    card = ModelCard("tiny", "", CLASS_NAMES, centre)
+    to_saved_model.convert(inference_model(trained()), card, np.empty(0), tmp_path / "saved")
+    found = serve_bytes(tf.saved_model.load(tmp_path / "saved"), *files)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["GIF", "BMP"])
+def test_bytes_may_be_of_other_formats(loaded, suffix):
+    file = sample_images.saved(picture((30, 20)), suffix)
+    expected = serve_bytes(loaded, sample_images.saved(Image.fromarray(decode(file)), "PNG"))
+    np.testing.assert_allclose(serve_bytes(loaded, file), expected, atol=1e-6)
+
+
+def test_of_an_animation_the_first_picture_is_shown(loaded):
+    first = sample_images.saved(sample_images.photo("P"), "GIF")
+    expected = serve_bytes(loaded, first)
+    np.testing.assert_allclose(serve_bytes(loaded, sample_images.animation()), expected, atol=1e-6)
+
+
+def test_rotation_is_not_applied(loaded):
+    upright, rotated = sample_images.rotated(orientation=1), sample_images.rotated(orientation=6)
+    scores = serve_bytes(loaded, upright, rotated)
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
+
+
+def test_transparency_is_dropped(loaded):
+    image = picture((24, 16))
+    opaque = sample_images.saved(image, "PNG")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    scores = serve_bytes(loaded, opaque, sample_images.saved(image, "PNG"))
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", jpeg((40, 30))[:60], png((40, 30))[:60]])
+def test_bad_bytes_are_an_invalid_argument(loaded, content):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        serve_bytes(loaded, png((20, 20)), content)
+
+
+def test_labels_are_an_asset(folder):
+    written = (folder / "assets" / "labels.txt").read_text(encoding="utf-8")
+    assert tuple(written.splitlines()) == CLASS_NAMES
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_weights_are_stored_once(folder):
+    stored = sum(file.stat().st_size for file in (folder / "variables").iterdir())
+    weights = 4 * inference_model(trained()).count_params()
+    assert weights < stored < 1.2 * weights
+
+
+@pytest.mark.parametrize("count", [0, 1, 70])
+def test_predictor_takes_any_number_of_images(folder, count):
+    images = held_out_digits()[:count]
+    scores = to_saved_model.predictor(folder)(images)
+    assert scores.shape == (count, 10) and scores.dtype == np.float32
+    if count:
+        expected = trained().predict(images, verbose=0)
+        np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+def saved_model_cli(*arguments):
+    """Runs TensorFlow's own program on a SavedModel."""
+    program = Path(sys.executable).with_name("saved_model_cli")
+    return subprocess.run(
+        [program, *map(str, arguments)],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+@pytest.mark.slow
+def test_saved_model_cli_shows_the_signatures(folder):
+    shown = saved_model_cli(
+        "show", "--dir", folder, "--tag_set", "serve", "--signature_def", "serving_default"
+    )
+    assert (
+        "inputs['pixels'] tensor_info:\n      dtype: DT_FLOAT\n      shape: (-1, 16, 16, 3)"
+        in shown
+    )
+    assert "outputs['scores'] tensor_info:\n      dtype: DT_FLOAT\n      shape: (-1, 10)" in shown
+    assert "outputs['labels'] tensor_info:\n      dtype: DT_STRING\n      shape: (-1, 10)" in shown
+    shown = saved_model_cli(
+        "show", "--dir", folder, "--tag_set", "serve", "--signature_def", "serve_bytes"
+    )
+    assert "inputs['images'] tensor_info:\n      dtype: DT_STRING\n      shape: (-1)" in shown
+
+
+@pytest.mark.slow
+def test_saved_model_cli_runs_on_arrays(folder, tmp_path):
+    images = held_out_digits()[:3]
+    np.save(tmp_path / "pixels.npy", images.astype(np.float32))
+    saved_model_cli(
+        *("run", "--dir", folder, "--tag_set", "serve", "--signature_def", "serving_default"),
+        *("--inputs", f"pixels={tmp_path / 'pixels.npy'}", "--outdir", tmp_path),
+    )
+    expected = trained().predict(images, verbose=0)
+    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), expected, atol=1e-4)
