@@ -249,18 +249,17 @@ def _worker(job: Job, step: str, log: Any) -> Iterator[subprocess.Popen[bytes]]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "CUDA_VISIBLE_DEVICES": "-1",  # a GPU's TF32 would stand between the answers
     }
-    worker = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-P", "-m", "export.worker", str(job.folder), step],
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=log,
         env=environment,
-    )
-    try:
-        yield worker
-    finally:
-        worker.kill()
-        worker.wait()
+    ) as worker:
+        try:
+            yield worker
+        finally:
+            worker.kill()
 
 
 def _put_into_place(

@@ -132,7 +132,7 @@ FORMATS = {
         "Core ML (macOS)",
         "export.to_core_ml",
         "convert",
-        EXACT,
+        ROUNDED,  # it computes in float16
         ("coremltools",),
         "coreml",
         by_default=False,
