@@ -55,7 +55,7 @@ class Format:
 # Where two classes are about as probable, rounding decides; hence the disagreement.
 EXACT = Tolerance(probability=1e-4, disagreement=0.01, accuracy_drop=0.01)
 ROUNDED = Tolerance(disagreement=0.005, accuracy_drop=0.005)
-QUANTIZED = Tolerance(disagreement=0.03, accuracy_drop=0.01)
+QUANTIZED = Tolerance(disagreement=0.03, accuracy_drop=0.02)
 
 LITERT = ("ai_edge_litert", "mediapipe")
 ONNX = ("onnx", "onnxruntime", "sympy", "tf2onnx")

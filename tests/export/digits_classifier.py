@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 
 import resnet_keras
 from resnet_keras.architectures import Stem
+from resnet_keras.data.images import resize
 
 SIDE = 16
 HELD_OUT = 300
@@ -19,9 +20,9 @@ CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "e
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """All 1,797 images of scikit-learn's digits, (n, 16, 16, 3) uint8, and their labels."""
     data = load_digits()
-    gray = np.rint(data.images * (255 / 16)).astype("uint8")
-    larger = np.kron(gray, np.ones((2, 2), "uint8"))
-    return np.repeat(larger[..., np.newaxis], 3, axis=-1), data.target
+    grey = np.rint(data.images * (255 / 16)).astype("uint8")
+    colour = np.repeat(grey[..., np.newaxis], 3, axis=-1)
+    return np.stack([resize(image, SIDE) for image in colour]), data.target
 
 
 def held_out_digits() -> np.ndarray:
