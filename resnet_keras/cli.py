@@ -422,8 +422,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SystemExit as end:
         status = end.code
     except Exception as error:
-        status = supervision.LOST if _tells_of_a_lost_process(error) else 1
-        traceback.print_exc()
+        if _tells_of_a_lost_process(error):
+            status = supervision.LOST
+        else:
+            traceback.print_exc()
     finally:
         # JAX's way out waits for the other processes, which wait for this one.
         sys.stdout.flush()
@@ -475,6 +477,12 @@ def _quiet_tensorflow() -> Iterator[None]:
 
     Its C++ part writes some lines at import whatever the level is, hence the redirection.
     """
+    backend = os.environ.get("KERAS_BACKEND", BACKENDS[0])
+    if backend not in BACKENDS:
+        raise InputError(
+            f"no backend of this package. Received: KERAS_BACKEND={backend}; "
+            f"accepted: {', '.join(BACKENDS)}"
+        )
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
         return

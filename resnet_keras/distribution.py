@@ -198,6 +198,8 @@ def joined(
 
     # Of the collectives between CPUs; GPUs have NCCL.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # It would take SIGTERM for itself, and nobody asks it.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             address,

@@ -309,7 +309,7 @@ def _check_archive(path: Path) -> int:
 
 def load_weights(
     model: keras.Model, path: str | PathLike[str], skip_classifier: bool = False
-) -> None:
+) -> list[str]:
     """Loads the weights of a .keras or .weights.h5 file into a model of the same network.
 
     Args:
@@ -317,6 +317,9 @@ def load_weights(
         path: the file.
         skip_classifier: leave the model's own classifier as it is where the file's tells apart
             another number of classes.
+
+    Returns:
+        The names of the layers that were left as they are.
 
     Raises:
         InputError: the file is missing or no such file, or the first layer that does not fit, with
@@ -357,6 +360,7 @@ def load_weights(
             )
     for layer in layers:
         layer.set_weights(stored[layer.name])
+    return [layer.name for layer in model.layers if layer.weights and layer.name not in known]
 
 
 def _is_classifier(layer: str) -> bool:

@@ -116,6 +116,8 @@ class Recorder(keras.callbacks.Callback):
         self._keep()
         if self._is_to_stop():
             self._stop()
+        if self._first_step % self.steps_per_epoch:
+            self.model.stop_training = True  # the next epoch has more steps than this rest of one
 
     def _write_epoch(self, row: HistoryRow, logs: Logs) -> None:
         if row["best"]:

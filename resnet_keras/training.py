@@ -19,11 +19,12 @@ from resnet_keras import (
     optimizers,
     pictures,
     precision,
+    recipes,
     recomputation,
 )
 from resnet_keras.architectures import Architecture, find
 from resnet_keras.checkpoints import CHECKPOINT_STEPS, Checkpoint, Checkpoints, restore
-from resnet_keras.data import pipelines
+from resnet_keras.data import pipelines, sources
 from resnet_keras.data.augmentation import PadAndCrop
 from resnet_keras.data.checks import check
 from resnet_keras.data.epochs import steps_per_epoch
@@ -44,9 +45,9 @@ CONFUSION_MATRIX = "confusion_matrix"
 
 def train(
     network: str,
-    source: Source,
-    recipe: Recipe,
-    run: Run,
+    source: Source | str,
+    recipe: Recipe | str,
+    run: Run | str | PathLike[str],
     shortcut: str | None = None,
     *,
     weights: str | PathLike[str] | None = None,
@@ -67,8 +68,9 @@ def train(
 
     Args:
         network: its name, such as "resnet50".
-        source: labelled images; its training and validation splits are used.
-        recipe: how to train.
+        source: labelled images, or as --data spells them; the training and validation splits are
+            used.
+        recipe: how to train, or the name of a preset.
         run: the folder; made if missing.
         shortcut: option "A", "B" or "C" in place of the network's own.
         weights: a .keras or .weights.h5 file of the same network to start from, its classifier
@@ -86,6 +88,14 @@ def train(
         TrainingError: the loss is not finite, or a file cannot be written.
         Interrupted: SIGINT or SIGTERM came; the running step was finished and kept.
     """
+    source = sources.find(source) if isinstance(source, str) else source
+    recipe = recipes.find(recipe) if isinstance(recipe, str) else recipe
+    run = run if isinstance(run, Run) else Run(run)
+    if not hasattr(source, "class_names"):
+        raise InputError(
+            f"training takes a source of labelled images. Received: a {type(source).__name__}; "
+            "accepted: what sources.find gives, a spelling of --data, or Arrays((images, labels))"
+        )
     if checkpoint_steps < 1:
         raise InputError(f"checkpoint_steps must be at least 1. Received: {checkpoint_steps}")
     architecture = find(network, shortcut)
@@ -132,8 +142,8 @@ def train(
                 Classifier(len(data.class_names), losses.activation(recipe)),
                 model_name(network),
             )
-            if weights is not None:
-                load_weights(model, weights, skip_classifier=True)
+            if weights is not None and not begun:
+                _load_weights(model, weights)
         # Only now, when all that was asked for has proved possible, is anything on disk touched.
         if placement.is_first:
             if run.exists and start_over:
@@ -182,6 +192,12 @@ def train(
         f"kept as best: epoch {best['epoch']:.0f}, validation top-1 error "
         f"{best['validation_top1_error']:.2%} (the latest within one standard error of the lowest)"
     )
+
+
+def _load_weights(model: keras.Model, path: str | PathLike[str]) -> None:
+    left = load_weights(model, path, skip_classifier=True)
+    fresh = f"; {', '.join(left)} starts afresh, as it tells other classes apart" if left else ""
+    print(f"weights from {path}{fresh}")
 
 
 def _configure(architecture: Architecture, recipe: Recipe, placement: Placement) -> Architecture:
@@ -335,8 +351,9 @@ def _fit(
             model.fit(
                 batches(recorder.step),
                 initial_epoch=epoch,
-                # What is left of an epoch is a fit of its own: Keras counts steps from its start.
-                epochs=epoch + 1 if done else recipe.epochs,
+                # What is left of an epoch is a fit of its own, which the recorder ends: Keras
+                # counts steps from its start.
+                epochs=recipe.epochs,
                 steps_per_epoch=steps - done,
                 callbacks=[recorder],
                 validation_data=measured_on,

@@ -204,3 +204,12 @@ def test_predict_refuses_what_is_no_image(trained, tmp_path, capsys):
         capsys, "predict", str(tmp_path / "text.png"), "--run", str(trained[0] / "runs/one")
     )
     assert "not an image that can be read" in line and "text.png" in line
+
+
+def test_an_unknown_backend_is_told_in_a_line(monkeypatch, capsys):
+    monkeypatch.setenv("KERAS_BACKEND", "foo")
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", "resnet20", "--epochs", "1"])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Received: KERAS_BACKEND=foo; accepted: tensorflow, jax" in line

@@ -152,6 +152,21 @@ def test_hosts_that_make_no_sense(capfd, options, words):
 
 
 @pytest.mark.slow
+def test_joined_processes_can_be_stopped_before_they_train(tmp_path):
+    """JAX's own service would take SIGTERM from the moment on when they have joined."""
+    run = tmp_path / "run"
+    options = ("--image-size", "8", "--run", run)
+    process = start("launch", "-n", 2, "train", "resnet20", *options)
+    while not (run / "run.json").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.terminate()
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, output + errors
+    assert "the same command goes on" in ours(errors)[-1]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "words"),
     [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from resnet_keras import architectures, recorder, report, training
+from resnet_keras import architectures, recipes, recorder, report, training
 from resnet_keras.checkpoints import Checkpoint, Checkpoints
 from resnet_keras.data import sources
 from resnet_keras.data.augmentation import Augmentation, CutMix, MixUp, PadAndCrop
@@ -287,6 +287,28 @@ def test_a_loss_that_is_not_finite_stops_the_run(digits, tmp_path):
     )
     kept = Checkpoints(run.checkpoints).read_latest()
     assert kept.step > 0
+
+
+def test_a_source_a_recipe_and_a_run_go_by_their_names(tmp_path, monkeypatch):
+    monkeypatch.setitem(recipes.RECIPES, "of-the-tests", dataclasses.replace(RECIPE, epochs=1))
+    training.train("tiny", "digits", "of-the-tests", tmp_path / "run", verbose=0)
+    assert Run(tmp_path / "run").read_details().finished
+
+
+def test_what_is_no_source_is_told(tmp_path):
+    images = np.zeros((2, 8, 8, 3), "uint8")
+    with pytest.raises(InputError, match=r"Received: a tuple; accepted: .*Arrays\(\(images"):
+        training.train("tiny", (images, np.arange(2)), RECIPE, tmp_path / "run")
+
+
+def test_a_resumed_epoch_is_counted_as_before(digits, tmp_path, monkeypatch, capsys):
+    recipe = dataclasses.replace(RECIPE, epochs=3)
+    run = Run(tmp_path / "run")
+    broken_off_after(STEPS + 6, digits, run, monkeypatch, recipe, checkpoint_steps=5)
+    capsys.readouterr()
+    training.train("tiny", digits, recipe, run, verbose=2)
+    told = capsys.readouterr().out
+    assert re.findall(r"Epoch \d/\d", told) == ["Epoch 2/3", "Epoch 3/3"]
 
 
 def test_events_show_one_curve_after_a_resume(digits, tmp_path, monkeypatch):

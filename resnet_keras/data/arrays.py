@@ -102,7 +102,12 @@ def _split_of(name: str, images: np.ndarray, labels: np.ndarray) -> ArraySplit:
         )
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (labels < 0).any():
+    if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) and (labels < 0).any():
+        index = int(labels.argmin())
+        raise InputError(
+            f"{name} labels count classes from 0. Received: {labels[index]} for image {index}"
+        )
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(
             f"{name} labels are not class numbers. Received: {labels.dtype} of shape "
             f"{labels.shape}; accepted: integers from 0, (n,) or (n, 1)"

@@ -57,10 +57,10 @@ NEEDED = ("train_set_x", "train_set_y", "test_set_x", "test_set_y")
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The train_*.h5 and the test_*.h5 of a folder; none if it has not one of each.
+    """The train_*.h5 and the test_*.h5 of a folder; none if it has neither.
 
     Raises:
-        InputError: it has several.
+        InputError: it has several, or but one of the two.
     """
     files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in EXTENSIONS]
     found = [[file for file in files if file.name.startswith(kind)] for kind in ("train", "test")]
@@ -71,7 +71,14 @@ def files_in(folder: Path) -> list[Path]:
                 f"{folder}; accepted: one train_*.h5 and one test_*.h5"
             )
     train, test = found
-    return train + test if train and test else []
+    if bool(train) != bool(test):
+        (there,) = train or test
+        missing = "test_*.h5" if train else "train_*.h5"
+        raise InputError(
+            f"the course's data are two files. Received: {there.name} in {folder}, no {missing}; "
+            f"accepted: both in one folder, or a file with {', '.join(NEEDED)}"
+        )
+    return train + test
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -87,7 +87,10 @@ def find(data: str) -> Source:
     if not there and os.sep not in name:
         near = difflib.get_close_matches(name, ("digits", *OF_TFDS, *_beside(path)), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"unknown data. Received: {data!r}; accepted: {SPELLINGS}{hint}")
+        raise InputError(
+            f"unknown data, and there is no such file or folder here. Received: {data!r}; "
+            f"accepted: {SPELLINGS}{hint}"
+        )
     if not there:
         raise InputError(f"no such file or folder. Received: {data!r}; accepted: {SPELLINGS}")
     try:
