@@ -580,6 +580,14 @@ def test_hdf5_files_that_cannot_serve(tmp_path):
     with pytest.raises(InputError, match="labels up to 2, 2 class names"):
         Hdf5(tmp_path)
     with h5py.File(tmp_path / "train_catvnoncat.h5", "a") as file:
+        file["train_set_y"][0, 0] = -1
+    with pytest.raises(InputError, match="count classes from 0. Received: -1 for image 0"):
+        Hdf5(tmp_path)
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "train_x.h5").touch()
+    with pytest.raises(InputError, match=r"Received: train_x.h5 in .*, no test_\*.h5"):
+        sources.find(str(tmp_path / "alone"))
+    with h5py.File(tmp_path / "train_catvnoncat.h5", "a") as file:
         del file["train_set_x"]
         file["train_set_x"] = np.zeros((40, 16, 16, 3), np.float32)
     with pytest.raises(InputError, match="train images are not pixels 0..255. Received: float32"):

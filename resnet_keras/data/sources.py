@@ -88,7 +88,7 @@ def find(data: str) -> Source:
         near = difflib.get_close_matches(name, ("digits", *OF_TFDS, *_beside(path)), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(
-            f"unknown data, and there is no such file or folder here. Received: {data!r}; "
+            f"unknown data. Received: {data!r}, and there is no such file or folder here; "
             f"accepted: {SPELLINGS}{hint}"
         )
     if not there:
