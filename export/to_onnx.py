@@ -5,9 +5,12 @@ Both take "pixels", (batch, height, width, 3) float32 RGB 0..255, and give "prob
 "description", and "labels", a JSON list in the order of the outputs.
 """
 
+import gc
 import json
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from itertools import chain, count
 from pathlib import Path
 
 import keras
@@ -23,7 +26,6 @@ from tf2onnx.optimizer.back_to_back_optimizer import BackToBackOptimizer
 from tf2onnx.optimizer.const_fold_optimizer import ConstFoldOptimizer
 from tf2onnx.optimizer.global_pool_optimizer import GlobalPoolOptimizer
 from tf2onnx.optimizer.identity_optimizer import IdentityOptimizer
-from tf2onnx.optimizer.merge_duplicated_nodes_optimizer import MergeDuplicatedNodesOptimizer
 from tf2onnx.optimizer.reshape_optimizer import ReshapeOptimizer
 from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
 
@@ -36,6 +38,7 @@ CONVERTED_OPSET = 17  # at 18 tf2onnx leaves a transpose before the global avera
 INPUT, OUTPUT, BATCH = "pixels", "probabilities", "batch"
 IMAGES_AT_ONCE = 8
 THREADS = 2
+COUNTER = re.compile(r"__\d+(?=:|$)")  # in tf2onnx's names
 
 # The others of tf2onnx's are for recurrent and quantised graphs. Every one of them costs as much
 # memory as all weights together, in each of its rounds.
@@ -43,7 +46,6 @@ OPTIMIZERS = {
     "reshape_optimizer": ReshapeOptimizer,
     "optimize_transpose": TransposeOptimizer,
     "fold_constants": ConstFoldOptimizer,
-    "merge_duplication": MergeDuplicatedNodesOptimizer,
     "global_pool_optimizer": GlobalPoolOptimizer,
     "remove_identity": IdentityOptimizer,
     "remove_back_to_back": BackToBackOptimizer,
@@ -134,8 +136,8 @@ def predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 def _kept_in_float(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes that eight bits would harm and not hasten.
 
-    Those are the softmax, whose small probabilities would be 0, and what scales and shifts every
-    channel by numbers of its own: the input normalisation, and a pre-activation's.
+    Those are the softmax, whose small probabilities would be 0, and what scales and shifts by
+    constants: the normalisation of the pixels, a scaled shortcut.
     """
     constants = {constant.name for constant in graph.initializer}
     return [
@@ -178,7 +180,10 @@ def _converted(model: keras.Model, name: str) -> onnx.ModelProto:
     )
     # tf2onnx's own entry point goes on where an optimiser fails, and copies the graph before each.
     graph = optimizer.optimize_graph(graph, catch_errors=False, optimizers=OPTIMIZERS)
-    return version_converter.convert_version(graph.make_model(name), OPSET)
+    converted = graph.make_model(name)
+    del graph
+    gc.collect()  # tf2onnx's graphs are cycles, with the weights in them many times over
+    return version_converter.convert_version(converted, OPSET)
 
 
 def _frozen(model: keras.Model) -> tf.Graph:
@@ -193,16 +198,66 @@ def _frozen(model: keras.Model) -> tf.Graph:
     return graph
 
 
-def _write(graph: onnx.ModelProto, card: ModelCard, path: Path) -> None:
-    """Names the batch, adds the card, checks the whole and saves it."""
-    used = {node.domain for node in graph.graph.node}
-    for opset in [opset for opset in graph.opset_import if opset.domain not in used]:
-        graph.opset_import.remove(opset)  # of onnxruntime's, other runtimes know nothing
-    for tensor in (*graph.graph.input, *graph.graph.output):
-        tensor.type.tensor_type.shape.dim[0].dim_param = BATCH
+def _write(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
+    """Adds the card, checks the whole and saves it; the same model gives the same bytes."""
+    used = {node.domain for node in model.graph.node}
+    for opset in [opset for opset in model.opset_import if opset.domain not in used]:
+        model.opset_import.remove(opset)  # of onnxruntime's, other runtimes know nothing
+    _sort(model.graph)
+    _rename(model.graph)
     labels = json.dumps(card.class_names, ensure_ascii=False)
     onnx.helper.set_model_props(
-        graph, {"name": card.name, "description": card.description, "labels": labels}
+        model, {"name": card.name, "description": card.description, "labels": labels}
     )
-    onnx.checker.check_model(graph, full_check=True)
-    onnx.save(graph, path)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Puts every node right behind the last one that it needs, one branch after the other.
+
+    Converters work through Python's sets, whose order is another one in every process.
+    """
+    made_by = {node.output[0]: node for node in graph.node}
+    ordered: dict[str, onnx.NodeProto] = {}
+    needed = [OUTPUT]
+    while needed:
+        node = made_by[needed[-1]]
+        missing = [name for name in node.input if name in made_by and name not in ordered]
+        if missing:
+            needed.append(missing[0])
+        else:
+            ordered[needed.pop()] = node
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered.values()]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _rename(graph: onnx.GraphProto) -> None:
+    """Names the batch, and takes tf2onnx's counters, which depend on sets too, out of all names."""
+    for tensor in (*graph.input, *graph.output, *graph.value_info):
+        for size in tensor.type.tensor_type.shape.dim:
+            if size.dim_param:  # nothing but the batch is open
+                size.dim_param = BATCH
+    nodes, tensors = set[str](), {INPUT: INPUT, OUTPUT: OUTPUT}
+    for node in graph.node:
+        node.name = _free(node.name, nodes)
+        nodes.add(node.name)
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name not in tensors:
+                    tensors[name] = _free(name, tensors.values())
+                names[index] = tensors[name]
+    for stale in [shape for shape in graph.value_info if shape.name not in tensors]:
+        graph.value_info.remove(stale)
+    for tensor in (*graph.initializer, *graph.value_info):
+        tensor.name = tensors[tensor.name]
+    graph.initializer.sort(key=lambda tensor: tensor.name)
+    graph.value_info.sort(key=lambda tensor: tensor.name)
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name without its counter, numbered in the order of the nodes where that is taken."""
+    stem = COUNTER.sub("", name)
+    numbered = (f"{stem}_{number}" for number in count(2))
+    return next(name for name in chain([stem], numbered) if name not in taken)

@@ -9,7 +9,8 @@ import sample_images
 import tensorflow as tf
 from digits_classifier import CLASS_NAMES, SIDE, held_out_digits, trained
 from PIL import Image
-from tiny_family import draw_images
+from tiny_family import TINY_FAMILY, draw_images
+from tiny_family import trained as trained_tiny
 
 from export import to_saved_model
 from export.card import ModelCard
@@ -163,6 +164,16 @@ def test_predictor_takes_any_number_of_images(folder, count):
     if count:
         expected = trained().predict(images, verbose=0)
         np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("network", ["resnext29-8x64d", "preresnet164", "resnet50-course"])
+def test_networks_are_answered_as_keras_does(tmp_path, network):
+    model = inference_model(trained_tiny(TINY_FAMILY[network]))
+    card = ModelCard(network, "", tuple("abcde"))
+    to_saved_model.convert(model, card, np.empty(0), tmp_path / "saved")
+    images = draw_images(5)
+    scores = to_saved_model.predictor(tmp_path / "saved")(images)
+    np.testing.assert_allclose(scores, model.predict(images, verbose=0), atol=1e-4)
 
 
 def saved_model_cli(*arguments):
