@@ -29,6 +29,7 @@ from tf2onnx.optimizer.identity_optimizer import IdentityOptimizer
 from tf2onnx.optimizer.reshape_optimizer import ReshapeOptimizer
 from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
 
+from export.calibration import of_full_range
 from export.card import ModelCard
 from resnet_keras.errors import InputError
 from resnet_keras.recursion import recursion_for
@@ -149,17 +150,10 @@ def _kept_in_float(graph: onnx.GraphProto) -> list[str]:
 
 
 class _CalibrationImages(quantization.CalibrationDataReader):
-    """Images as onnxruntime's quantisation asks for them.
-
-    The first gets a black and a white pixel in opposite corners: what the network is given later
-    may be brighter and darker than all of them.
-    """
+    """Images as onnxruntime's quantisation asks for them."""
 
     def __init__(self, images: np.ndarray) -> None:
-        images = images.copy()
-        images[0, 0, 0] = 0
-        images[0, -1, -1] = 255
-        self.batches = _batches(images)
+        self.batches = _batches(of_full_range(images))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self.batches, None)

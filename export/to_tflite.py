@@ -15,6 +15,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
+from export.calibration import of_full_range
 from export.card import ModelCard
 from export.tflite_metadata import with_metadata
 from resnet_keras.errors import InputError
@@ -92,7 +93,7 @@ def convert_int8(model: keras.Model, card: ModelCard, calibration: np.ndarray, p
         )
 
     def images() -> Iterator[list[np.ndarray]]:
-        for image in _of_full_range(calibration):
+        for image in of_full_range(calibration):
             yield [image[np.newaxis].astype("float32")]
 
     _convert(
@@ -105,18 +106,6 @@ def convert_int8(model: keras.Model, card: ModelCard, calibration: np.ndarray, p
         inference_input_type=tf.uint8,
         inference_output_type=tf.float32,
     )
-
-
-def _of_full_range(images: np.ndarray) -> np.ndarray:
-    """The images, the first with a black and a white pixel in opposite corners.
-
-    The input's scale, too, comes from the calibration. Apps hand over their pixels as they are, so
-    it has to be 1; were the brightest pixel 200, each would be read as 200/255 of its value.
-    """
-    images = images.copy()
-    images[0, 0, 0] = 0
-    images[0, -1, -1] = 255
-    return images
 
 
 def _convert(model: keras.Model, card: ModelCard, path: Path, **options: Any) -> None:
