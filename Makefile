@@ -98,16 +98,21 @@ format: $(DEV) ## format the code, and mend what ruff can mend
 	$(BIN)/ruff format
 
 .PHONY: test
-test: $(DEV) ## the fast tests: ARGS="-k word"
-	$(BIN)/pytest -q -m "not slow" $(ARGS)
+test: $(DEV) ## the fast tests
+#: ARGS="-k word"  PROCESSES=2
+	$(TESTS) -m "not slow" $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(DEV) ## the slow tests
-	$(BIN)/pytest -q -m slow $(ARGS)
+	$(TESTS) -m slow $(ARGS)
 
 .PHONY: test-all
 test-all: $(DEV) ## all tests
-	$(BIN)/pytest -q $(ARGS)
+	$(TESTS) $(ARGS)
+
+# Most of a test is Python tracing a graph, on one core. Each process takes 2 to 4 GB.
+PROCESSES := 2
+TESTS = $(BIN)/pytest -q -n $(PROCESSES) --dist worksteal
 
 .PHONY: chaos
 chaos: $(DEV) ## kill, starve and misfeed trainings, and show what survived: 6 to 10 minutes

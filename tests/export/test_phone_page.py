@@ -479,20 +479,23 @@ def test_a_photo_is_dropped_or_pasted(page, examples):
 
 @pytest.mark.slow
 def test_the_keyboard_suffices(page, examples):
-    order = []
-    for _ in range(4):
-        page.keyboard.press("Tab")
-        focused = page.evaluate("document.activeElement.id || document.activeElement.textContent")
-        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-        order.append((focused, outline))
-    assert order == [
-        ("Parity check", "solid"),
-        ("model", "solid"),
-        ("choose", "solid"),
-        ("camera", "solid"),
-    ]
-    page.keyboard.press("Shift+Tab")
+    # Waited for from the start: the browser takes a moment to hand its dialogues over.
     with page.expect_file_chooser() as chooser:
+        order = []
+        for _ in range(4):
+            page.keyboard.press("Tab")
+            focused = page.evaluate(
+                "document.activeElement.id || document.activeElement.textContent"
+            )
+            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            order.append((focused, outline))
+        assert order == [
+            ("Parity check", "solid"),
+            ("model", "solid"),
+            ("choose", "solid"),
+            ("camera", "solid"),
+        ]
+        page.keyboard.press("Shift+Tab")
         page.keyboard.press("Enter")
     chooser.value.set_files(
         {"name": "a.png", "mimeType": "image/png", "buffer": photo(examples[0][0], (64, 64))}
