@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+LABELS = "labels.txt"
+
 
 @dataclass(frozen=True)
 class ModelCard:
@@ -18,3 +20,8 @@ class ModelCard:
     description: str
     class_names: tuple[str, ...]
     centre: float = 1.0
+
+    @property
+    def labels(self) -> str:
+        """The content of labels.txt: a class a line, in the order of the model's outputs."""
+        return "".join(f"{name}\n" for name in self.class_names)

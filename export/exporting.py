@@ -27,8 +27,10 @@ import numpy as np
 from rich.console import Console
 
 from export import page
-from export.card import ModelCard
+from export.card import LABELS, ModelCard
 from export.findings import (
+    CHECK,
+    CHECK_ARRAYS,
     Exported,
     Findings,
     checksum,
@@ -45,8 +47,6 @@ from resnet_keras.files import PARTIAL, locked, replace_folder, write_file, writ
 if TYPE_CHECKING:
     import keras
 
-LABELS = "labels.txt"
-CHECK = "check"
 CHECK_IMAGES = 200
 PACKAGES = ("resnet-keras", "keras", "tensorflow", "tf2onnx", "ai-edge-litert", "onnxruntime")
 
@@ -123,6 +123,12 @@ def _check(
             f"the model's outputs are not the classes. Received: {len(class_names)} class names, "
             f"output {outputs}; accepted: one name for every output"
         )
+    for name in class_names:
+        if name.splitlines() != [name]:
+            raise InputError(
+                f"{LABELS} has one class name a line. "
+                f"Received: {name!r}; accepted: names of one line"
+            )
     if len(images) == 0 or len(calibration) == 0:
         raise InputError("an export needs held-out images and training images. Received: none")
     expected = tuple(model.input_shape[1:])
@@ -274,10 +280,10 @@ def _put_into_place(
             write_file(place, new.replace)
     check = job.made(CHECK)
     check.mkdir()
-    for name in ("images", "labels", "probabilities"):
+    for name in CHECK_ARRAYS:
         np.save(check / f"{name}.npy", job.read_array(name)[:CHECK_IMAGES])
     replace_folder(check, folder / CHECK)
-    write_text(folder / LABELS, "".join(f"{name}\n" for name in card.class_names))
+    write_text(folder / LABELS, card.labels)
     write_findings(folder, findings)
     page.write_page(folder, findings)
 

@@ -12,6 +12,9 @@ from resnet_keras.errors import InputError
 from resnet_keras.files import write_text
 
 FINDINGS = "parity.json"
+# Held-out images and Keras's answers, for a check on another device.
+CHECK = "check"
+CHECK_ARRAYS = ("images", "labels", "probabilities")
 FORMAT_VERSION = 1
 
 

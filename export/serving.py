@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
+from export.card import LABELS
+from export.findings import CHECK, CHECK_ARRAYS
 from resnet_keras.errors import InputError
 
 ADDRESS = "127.0.0.1"
@@ -63,9 +65,8 @@ RUNTIMES = {
     **{f"runtime/onnx/{name}": MODULES / "onnxruntime-web/dist" / name for name in ONNX_RUNTIME},
 }
 
-LABELS = "labels.txt"
 MODEL_SUFFIXES = (".tflite", ".onnx")
-CHECK = ("check/images.npy", "check/labels.npy", "check/probabilities.npy")
+CHECK_FILES = tuple(f"{CHECK}/{name}.npy" for name in CHECK_ARRAYS)
 
 TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -193,7 +194,7 @@ def describe(folder: Path) -> dict[str, Any]:
         changes, so that the browser may keep it.
     """
     version = _version(folder)
-    checkable = all((folder / name).is_file() for name in CHECK)
+    checkable = all((folder / name).is_file() for name in CHECK_FILES)
     return {
         "version": version,
         "labels": (folder / LABELS).read_text("utf-8").splitlines(),
@@ -205,12 +206,12 @@ def describe(folder: Path) -> dict[str, Any]:
             }
             for path in _models(folder)
         ],
-        "check": f"export/{version}/check/" if checkable else None,
+        "check": f"export/{version}/{CHECK}/" if checkable else None,
     }
 
 
 def _version(folder: Path) -> str:
-    files = [folder / LABELS, *_models(folder), *(folder / name for name in CHECK)]
+    files = [folder / LABELS, *_models(folder), *(folder / name for name in CHECK_FILES)]
     stamps = [f"{path.relative_to(folder)} {_stamp(path)}" for path in files if path.is_file()]
     return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
 
@@ -235,7 +236,8 @@ def find(folder: Path, path: str) -> Path | None:
     version, _, file = rest.partition("/")
     if place != "export" or version != _version(folder):
         return None
-    return folder / file if file in {*CHECK, *(path.name for path in _models(folder))} else None
+    given = {*CHECK_FILES, *(path.name for path in _models(folder))}
+    return folder / file if file in given else None
 
 
 class _Server(ThreadingHTTPServer):

@@ -4,8 +4,8 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import coremltools as ct
 import keras
 import numpy as np
 import tensorflow as tf
@@ -30,12 +30,8 @@ def convert(model: keras.Model, card: ModelCard, calibration: np.ndarray, path: 
         card: goes into the package.
         calibration: not needed.
         path: of the .mlpackage folder.
-
-    Raises:
-        InputError: coremltools is not installed.
     """
     del calibration
-    ct = _coremltools()
     shape = (1, *model.input_shape[1:])
     with recursion_for(len(model.layers)):
         classify = tf.function(
@@ -62,13 +58,13 @@ def predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
         A function from images (n, h, w, 3) uint8 to probabilities (n, classes) float32.
 
     Raises:
-        InputError: this is no Mac, or coremltools is not installed.
+        InputError: this is no Mac.
     """
     if sys.platform != "darwin":
         raise InputError(
             f"Core ML predicts on macOS alone. Received: {sys.platform}; accepted: darwin"
         )
-    package = _coremltools().models.MLModel(str(path))
+    package = ct.models.MLModel(str(path))
     class_names = json.loads(package.user_defined_metadata[CLASS_NAMES])
 
     def predict(images: np.ndarray) -> np.ndarray:
@@ -79,14 +75,3 @@ def predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
         return predictions
 
     return predict
-
-
-def _coremltools() -> Any:
-    try:
-        import coremltools
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "Core ML needs coremltools. Received: an environment without it; "
-            "accepted after: pip install 'resnet-keras[coreml]'"
-        ) from error
-    return coremltools

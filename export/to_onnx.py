@@ -31,7 +31,6 @@ from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
 
 from export.calibration import of_full_range
 from export.card import ModelCard
-from resnet_keras.errors import InputError
 from resnet_keras.recursion import recursion_for
 
 OPSET = 18
@@ -88,14 +87,8 @@ def convert_int8(model: keras.Model, card: ModelCard, calibration: np.ndarray, p
         path: of the file.
 
     Raises:
-        InputError: there are no calibration images.
         onnx.checker.ValidationError: the graph is not valid.
     """
-    if len(calibration) == 0:
-        raise InputError(
-            "int8 quantisation needs images to calibrate on. "
-            "Received: 0 images; accepted: at least 1, better 100 to 500"
-        )
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         exact, prepared = Path(folder, "float32.onnx"), Path(folder, "prepared.onnx")
         convert_float32(model, card, calibration, exact)

@@ -21,10 +21,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export.card import ModelCard
+from export.card import LABELS, ModelCard
 from resnet_keras.recursion import recursion_for
 
-LABELS = "labels.txt"
 IMAGES_AT_ONCE = 32
 
 
@@ -57,7 +56,7 @@ def convert(model: keras.Model, card: ModelCard, calibration: np.ndarray, path: 
     images = tf.TensorSpec((None,), tf.string, name="images")
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, recursion_for(len(model.layers)):
         labels = Path(folder, LABELS)
-        labels.write_text("".join(f"{name}\n" for name in card.class_names), encoding="utf-8")
+        labels.write_text(card.labels, encoding="utf-8")
         tf.saved_model.save(
             _Kept(model, labels),
             path,

@@ -18,7 +18,6 @@ from ai_edge_litert.interpreter import Interpreter
 from export.calibration import of_full_range
 from export.card import ModelCard
 from export.tflite_metadata import with_metadata
-from resnet_keras.errors import InputError
 from resnet_keras.recursion import recursion_for
 
 THREADS = 2
@@ -81,16 +80,7 @@ def convert_int8(model: keras.Model, card: ModelCard, calibration: np.ndarray, p
             the ranges of the integers are taken; 100 to 500 are customary.
         path: of the .tflite file, whose input is (1, h, w, 3) uint8, the pixels as they are, and
             output (1, classes) float32, in steps of 1/256.
-
-    Raises:
-        InputError: there are no calibration images, or a class name is empty or has more than one
-            line.
     """
-    if len(calibration) == 0:
-        raise InputError(
-            "full-integer quantisation needs images to calibrate on. "
-            "Received: 0 images; accepted: at least 1, better 100 to 500"
-        )
 
     def images() -> Iterator[list[np.ndarray]]:
         for image in of_full_range(calibration):

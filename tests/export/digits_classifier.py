@@ -17,12 +17,12 @@ HELD_OUT = 300
 CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "neuf à ½")
 
 
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """All 1,797 images of scikit-learn's digits, (n, 16, 16, 3) uint8, and their labels."""
+def digits(side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
+    """All 1,797 images of scikit-learn's digits, (n, side, side, 3) uint8, and their labels."""
     data = load_digits()
     grey = np.rint(data.images * (255 / 16)).astype("uint8")
     colour = np.repeat(grey[..., np.newaxis], 3, axis=-1)
-    return np.stack([resize(image, SIDE) for image in colour]), data.target
+    return np.stack([resize(image, side) for image in colour]), data.target
 
 
 def held_out_digits() -> np.ndarray:
@@ -30,12 +30,12 @@ def held_out_digits() -> np.ndarray:
 
 
 @cache
-def trained() -> keras.Model:
+def trained(side: int = SIDE) -> keras.Model:
     """The same network for all who ask in one process; they leave it as it is."""
-    images, labels = digits()
+    images, labels = digits(side)
     keras.utils.set_random_seed(0)
     model = resnet_keras.build(
-        dataclasses.replace(TINY, stem=Stem(8, 3), filters=(8, 16, 32)), (SIDE, SIDE, 3)
+        dataclasses.replace(TINY, stem=Stem(8, 3), filters=(8, 16, 32)), (side, side, 3)
     )
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
     model.fit(images[:-HELD_OUT], labels[:-HELD_OUT], batch_size=64, epochs=5, verbose=0)

@@ -73,10 +73,3 @@ def test_no_normalisation_is_left_but_the_images(specification):
 def test_prediction_elsewhere_than_on_a_mac_is_refused(tmp_path):
     with pytest.raises(InputError, match="accepted: darwin"):
         to_core_ml.predictor(tmp_path / "tiny.mlpackage")
-
-
-def test_missing_coremltools_is_told_with_what_installs_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "coremltools", None)  # as if it were not installed
-
-    with pytest.raises(InputError, match=r"pip install 'resnet-keras\[coreml\]'"):
-        to_core_ml.convert(resnet_keras.build(TINY), CARD, NO_IMAGES, tmp_path / "tiny.mlpackage")

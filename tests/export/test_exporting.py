@@ -290,17 +290,24 @@ def test_a_model_without_a_classifier_is_refused(tmp_path):
         ({"images": np.zeros((0, SIDE, SIDE, 3), "uint8")}, "needs held-out images"),
         ({"images": np.zeros((2, 8, 8, 3), "uint8")}, r"Received: (8, 8, 3) uint8"),
         ({"calibration": np.zeros((2, SIDE, SIDE, 3))}, "the calibration images are not"),
+        ({"calibration": np.zeros((0, SIDE, SIDE, 3), "uint8")}, "and training images"),
+        ({"class_names": ["", *CLASS_NAMES[1:]]}, "Received: ''; accepted: names of one line"),
+        ({"class_names": ["a\nb", *CLASS_NAMES[1:]]}, r"Received: 'a\nb'; accepted"),
         ({"labels": np.array([0, 10])}, "labels are indices into the class names"),
         ({"labels": np.array([0])}, "labels are indices into the class names"),
     ],
 )
 def test_arguments_that_do_not_fit(changes, words, tmp_path):
     images = np.zeros((2, SIDE, SIDE, 3), "uint8")
-    arguments = {"images": images, "labels": np.array([0, 1]), "calibration": images, **changes}
+    arguments = {
+        "images": images,
+        "labels": np.array([0, 1]),
+        "calibration": images,
+        "class_names": CLASS_NAMES,
+        **changes,
+    }
     with pytest.raises(InputError) as refusal:
-        export.export(
-            digits_classifier.trained(), folder=tmp_path, class_names=CLASS_NAMES, **arguments
-        )
+        export.export(digits_classifier.trained(), folder=tmp_path, **arguments)
     assert words in str(refusal.value)
     assert not list(tmp_path.iterdir())
 

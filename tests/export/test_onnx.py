@@ -16,7 +16,6 @@ from tiny_family import trained as trained_tiny
 from export import to_onnx
 from export.card import ModelCard
 from export.folding import inference_model
-from resnet_keras.errors import InputError
 
 CARD = ModelCard("tiny", "Handwritten digits, 0 to 9.", CLASS_NAMES)
 CONVERSIONS = {"float32": to_onnx.convert_float32, "int8": to_onnx.convert_int8}
@@ -174,13 +173,6 @@ def test_dark_calibration_images_leave_bright_pixels_apart(tmp_path):
     extremes = np.float64([[0], [255]]) * normalize.scale + normalize.offset
     assert (0 - zero_point) * scale <= extremes.min() + scale
     assert (255 - zero_point) * scale >= extremes.max() - scale
-
-
-def test_int8_needs_calibration_images(tmp_path):
-    with pytest.raises(InputError, match="Received: 0 images"):
-        to_onnx.convert_int8(
-            inference_model(trained()), CARD, digits()[0][:0], tmp_path / "tiny.onnx"
-        )
 
 
 @pytest.mark.parametrize(

