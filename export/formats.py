@@ -58,7 +58,7 @@ ROUNDED = Tolerance(disagreement=0.005, accuracy_drop=0.005)
 QUANTIZED = Tolerance(disagreement=0.03, accuracy_drop=0.02)
 
 LITERT = ("ai_edge_litert", "mediapipe")
-ONNX = ("onnx", "onnxruntime", "sympy", "tf2onnx")
+ONNX = ("onnx", "onnxruntime", "tf2onnx")
 
 FORMATS = {
     "saved-model": Format(
