@@ -15,6 +15,13 @@ from resnet_keras.architectures import RESNET20, Stem
 TINY = dataclasses.replace(RESNET20, stem=Stem(4, 3), blocks=(1, 1, 1), filters=(4, 8, 16))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets XLA keep what it has compiled, for the many processes that train the same on JAX."""
+    if config.cache:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("xla")))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
 @pytest.fixture(autouse=True)
 def fresh_keras() -> None:
     """Forgets layer names and the dtype policy of the test before."""

@@ -163,7 +163,7 @@ def test_every_target_but_patterns_and_files_is_phony():
             ["tensorboard", "RUN=runs/a", "PORT=7007"],
             "tensorboard --logdir runs/a --host 127.0.0.1 --port 7007",
         ),
-        (["test"], "pytest -q -m 'not slow'"),
+        (["test"], "pytest -q -n 2 --dist worksteal -m 'not slow'"),
     ],
 )
 def test_make_runs(arguments, command):
