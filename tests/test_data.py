@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from resnet_keras.data import sources
-from resnet_keras.data.images import read_image, resize
+from resnet_keras.data.images import read_image, resize, resize_whole
 from resnet_keras.data.splits import resized
 from resnet_keras.errors import InputError
 
@@ -119,3 +119,27 @@ def test_resize_keeps_the_centre_square():
     image[:, 10:20] = 200
     np.testing.assert_array_equal(resize(image, 10), np.full((10, 10, 3), 200))
     assert resize(image, 20).shape == (20, 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "side", "shape"),
+    [
+        (375, 500, 256, (256, 341)),  # 341.3
+        (500, 375, 256, (341, 256)),
+        (8, 8, 37, (37, 37)),
+        (2, 300, 32, (32, 4800)),
+    ],
+)
+def test_resize_whole_keeps_the_aspect_ratio(height, width, side, shape):
+    image = np.full((height, width, 3), 90, np.uint8)
+    np.testing.assert_array_equal(resize_whole(image, side), np.full((*shape, 3), 90))
+
+
+def test_resize_whole_shows_in_the_middle_what_resize_shows():
+    image = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
+    np.testing.assert_array_equal(resize_whole(image, 64), resize(image, 64))
+    image = image[:, :60]
+    middle = resize_whole(image, 40)[10:50].astype(int)
+    np.testing.assert_allclose(
+        middle, resize(image, 40), atol=1
+    )  # Pillow rounds between its passes

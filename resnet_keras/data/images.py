@@ -157,3 +157,20 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     """
     square = ImageOps.fit(Image.fromarray(image), (size, size), Image.Resampling.BILINEAR)
     return np.asarray(square)
+
+
+def resize_whole(image: np.ndarray, shorter_side: int) -> np.ndarray:
+    """Resizes an image to a shorter side of so many pixels, and keeps all of it.
+
+    The filter is that of `resize`; the aspect ratio is kept to the nearest pixel.
+
+    Args:
+        image: (height, width, 3) uint8.
+
+    Returns:
+        (height, width, 3) uint8, the smaller of both `shorter_side`.
+    """
+    height, width, _ = image.shape
+    shorter = min(height, width)
+    size = (round(width * shorter_side / shorter), round(height * shorter_side / shorter))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
