@@ -5,6 +5,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
@@ -96,6 +97,17 @@ def build(
     outputs = _head(x, architecture, head)
     with recursion_for(layers=LAYERS_PER_CONVOLUTION * architecture.depth):
         return keras.Model(inputs, outputs, name=name)
+
+
+@contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Layers made inside take this Keras dtype policy; the one before it returns afterwards."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _normalize(x: Any, preprocessing: Preprocessing) -> Any:
@@ -274,6 +286,43 @@ def features(model: keras.Model) -> keras.Model:
         )
     with recursion_for(len(model.layers)):
         return keras.Model(model.input, ends, name=f"{model.name}_features")
+
+
+def of_any_size(model: keras.Model, architecture: Architecture) -> keras.Model:
+    """The same classifier with the same weights, for images of any size: fully convolutional.
+
+    Its class scores are the average of those of every place in the last map, since averaging and
+    the classifier are both linear (He et al. 2016, "Deep Residual Learning", section 3.4).
+
+    Args:
+        model: a classifier that `build` made of the architecture, at any input size.
+        architecture: of which it is.
+
+    Returns:
+        A model from (batch, height, width, 3) to (batch, classes), compiled to run without XLA,
+        which would compile once for every size.
+
+    Raises:
+        InputError: the classifier takes more than the map's average, as that of a head with a
+            window does at sizes beyond the published one.
+    """
+    classifier = model.layers[-1]
+    features, classes = classifier.kernel.shape
+    if features != architecture.out_filters:
+        raise InputError(
+            "this network takes images of one size only: its classifier sees several places of "
+            f"the last map apart. Received: {model.name!r} of {model.input_shape[1]}x"
+            f"{model.input_shape[2]} pixels; accepted: networks that average the whole map"
+        )
+    head = Classifier(classes, classifier.activation.__name__)
+    policy = next(layer.dtype_policy.name for layer in model.layers if layer.weights)
+    with dtype_policy(policy):
+        twin = build(architecture, (None, None, 3), head, model.name)
+    for layer in model.layers:
+        if layer.weights:
+            twin.get_layer(layer.name).set_weights(layer.get_weights())
+    twin.compile(jit_compile=False)
+    return twin
 
 
 def load_model(path: str | PathLike[str]) -> keras.Model:

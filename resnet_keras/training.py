@@ -34,7 +34,14 @@ from resnet_keras.errors import InputError, TrainingError
 from resnet_keras.evaluation import evaluate, evaluation_data
 from resnet_keras.events import EventLog, image_grid
 from resnet_keras.files import write_file
-from resnet_keras.models import Classifier, build, load_model, load_weights, model_name
+from resnet_keras.models import (
+    Classifier,
+    build,
+    dtype_policy,
+    load_model,
+    load_weights,
+    model_name,
+)
 from resnet_keras.recipes import Recipe
 from resnet_keras.recorder import Logs, Recorder
 from resnet_keras.runs import Run, RunDetails, best_row, versions
@@ -277,17 +284,6 @@ def _pairs(found: RunDetails, asked: RunDetails) -> Iterator[tuple[str, Any, Any
     for field in dataclasses.fields(Recipe):
         if field.name != "image_size":  # the run's own tells what it came to
             yield field.name, getattr(found.recipe, field.name), getattr(asked.recipe, field.name)
-
-
-@contextmanager
-def dtype_policy(name: str) -> Iterator[None]:
-    """Layers made inside take this Keras dtype policy; the one before it returns afterwards."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _fit(
