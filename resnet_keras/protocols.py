@@ -1,0 +1,88 @@
+"""How test images are shown: one view of each, ten crops, or whole at several scales.
+
+[1] He et al. 2016, "Deep Residual Learning", section 3.4: networks are compared on ten crops, the
+best results are those of whole images at several scales. [2] Krizhevsky et al. 2012, "ImageNet
+classification with deep convolutional neural networks", section 4.1: the ten crops. views.py does
+what is described here.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from resnet_keras.architectures import Architecture, nearest
+from resnet_keras.errors import InputError
+
+NAMES = (SINGLE, TEN_CROP, MULTI_SCALE) = ("single", "ten-crop", "multi-scale")
+
+# In pixels, for a network of images of 224: the shorter side that ten crops are cut from [2], and
+# those of whole images [1].
+PAPER_SIZE = 224
+PAPER_TEN_CROP_SIDE = 256
+PAPER_SCALES = (224, 256, 384, 480, 640)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to test, by name.
+
+    Attributes:
+        name: "single", "ten-crop" or "multi-scale".
+        scales: of multi-scale: shorter sides of the whole images, in pixels. If None, the paper's
+            in proportion to the size of the network's images.
+
+    Raises:
+        InputError: no such name, scales with another name than multi-scale, or no scales or one
+            of less than a pixel.
+    """
+
+    name: str = SINGLE
+    scales: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in NAMES:
+            raise InputError(
+                f"unknown protocol. Received: {self.name!r}; {nearest(self.name, list(NAMES))}"
+            )
+        if self.scales is None:
+            return
+        received = " ".join(map(str, self.scales)) or "none"
+        if self.name != MULTI_SCALE:
+            raise InputError(
+                f"only multi-scale testing takes scales. Received: scales {received} with "
+                f"{self.name}; accepted: {self.name} without, or {MULTI_SCALE}"
+            )
+        if not self.scales or min(self.scales) < 1:
+            raise InputError(
+                f"scales are shorter sides in pixels. Received: {received}; "
+                "accepted: one or more, each at least 1"
+            )
+
+    def __str__(self) -> str:
+        return " ".join([self.name, *map(str, self.scales or ())])
+
+    def scales_for(self, image_size: int) -> tuple[int, ...]:
+        """The scales of multi-scale, for a network of images of this size in pixels."""
+        return self.scales or tuple(proportional(side, image_size) for side in PAPER_SCALES)
+
+    def at(self, image_size: int) -> Self:
+        """The same with its scales told, for a network of images of this size in pixels."""
+        if self.name != MULTI_SCALE:
+            return self
+        return replace(self, scales=self.scales_for(image_size))
+
+    def check(self, architecture: Architecture) -> None:
+        """Raises InputError if a scale is smaller than the network can take."""
+        minimum = architecture.minimum_input_size
+        if self.scales is not None and min(self.scales) < minimum:
+            raise InputError(
+                f"a scale is too small for the network. Received: {min(self.scales)} pixels; "
+                f"accepted: at least {minimum}"
+            )
+
+
+ONE_VIEW = Protocol()
+
+
+def proportional(side: int, image_size: int) -> int:
+    """A length of the paper's, for a network of images of another size, in pixels."""
+    return round(side * image_size / PAPER_SIZE)
