@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Any
 
 import keras
 import numpy as np
 
+from resnet_keras.architectures import find
 from resnet_keras.data import pipelines, sources
 from resnet_keras.data.arrays import Arrays
 from resnet_keras.data.checks import CheckedSource, check
@@ -15,9 +17,21 @@ from resnet_keras.data.splits import ArraySplit, Source, Split, resized
 from resnet_keras.distribution import ALONE, Placement
 from resnet_keras.errors import InputError
 from resnet_keras.models import load_model, model_name
-from resnet_keras.runs import Run
+from resnet_keras.protocols import (
+    MULTI_SCALE,
+    NAMES,
+    ONE_VIEW,
+    SINGLE,
+    TEN_CROP,
+    Protocol,
+)
+from resnet_keras.runs import Run, RunDetails
+from resnet_keras.views import multi_scale, ten_crop
 
 BATCH_SIZE = 32
+CONFIDENCE = 0.95
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -37,45 +51,195 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Errors as fractions of the images, 0..1.
+class ClassError:
+    """The top-1 error on the images of one class.
+
+    Attributes:
+        images: how many there are of it.
+        wrong: how many of them were taken for another class.
+    """
+
+    images: int
+    wrong: int
+
+    @property
+    def error(self) -> float | None:
+        """A fraction 0..1; None of a class without images."""
+        return self.wrong / self.images if self.images else None
+
+    @property
+    def interval(self) -> Interval:
+        """The 95% interval of the error; of a class without images it could be anything."""
+        return wilson_interval(self.wrong, self.images)
+
+
+@dataclass(frozen=True)
+class ErrorRates:
+    """Errors as fractions of the images, 0..1, and their 95% intervals, see `wilson_interval`.
 
     Attributes:
         images: how many.
-        loss: mean cross-entropy, in nats.
         top1_error, top5_error: as the papers count them; top-5 is 0 with five classes or fewer.
+    """
+
+    images: int
+    top1_error: float
+    top5_error: float
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or not (0 <= self.top1_error <= 1 and 0 <= self.top5_error <= 1):
+            raise ValueError(
+                "errors are fractions of one image or more. Received: "
+                f"{self.top1_error} and {self.top5_error} of {self.images}"
+            )
+
+    @property
+    def top1_interval(self) -> Interval:
+        return wilson_interval(round(self.top1_error * self.images), self.images)
+
+    @property
+    def top5_interval(self) -> Interval:
+        return wilson_interval(round(self.top5_error * self.images), self.images)
+
+
+@dataclass(frozen=True)
+class Evaluation(ErrorRates):
+    """Error rates, and what they consist of.
+
+    Attributes:
+        loss: mean cross-entropy, in nats.
         confusion_matrix: counts, rows are the true classes, columns the predicted ones.
         mistakes: all of them, those that the network was surest of first.
     """
 
-    images: int
     loss: float
-    top1_error: float
-    top5_error: float
     confusion_matrix: tuple[tuple[int, ...], ...]
     mistakes: tuple[Mistake, ...]
 
+    @property
+    def class_errors(self) -> tuple[ClassError, ...]:
+        """The top-1 errors class by class, in the order of the matrix."""
+        return tuple(
+            ClassError(sum(row), sum(row) - row[label])
+            for label, row in enumerate(self.confusion_matrix)
+        )
 
-def write_evaluation(run: Run, evaluation: Evaluation) -> None:
-    """Keeps an evaluation in the run folder."""
-    run.write_evaluation(asdict(evaluation))
+
+def wilson_interval(errors: int, images: int) -> Interval:
+    """Where the error on endlessly many images of the kind lies, at 95% confidence.
+
+    The score interval of Wilson 1927 ("Probable inference, the law of succession, and statistical
+    inference"), which holds for few images and for none wrong, too.
+
+    Args:
+        errors: of so many images.
+        images: how many were drawn, independently of each other.
+
+    Returns:
+        Lowest and highest, fractions 0..1.
+    """
+    if images == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    share, spread = errors / images, z**2 / images
+    centre = share + spread / 2
+    half_width = math.sqrt(spread * (share * (1 - share) + spread / 4))
+    low, high = (centre - half_width) / (1 + spread), (centre + half_width) / (1 + spread)
+    # Where none or all are wrong, these are 0 and 1, but for rounding.
+    return low if errors else 0.0, high if errors < images else 1.0
 
 
-def read_evaluation(run: Run) -> Evaluation | None:
-    """The evaluation in the run folder, or None if the run was not evaluated yet.
+def write_evaluation(run: Run, evaluation: Evaluation, protocol: Protocol = ONE_VIEW) -> None:
+    """Keeps an evaluation in the run folder, in place of an earlier one by the same protocol."""
+    run.write_evaluation(protocol.name, to_content(evaluation, protocol))
+
+
+def read_evaluation(run: Run, protocol: str = SINGLE) -> Evaluation | None:
+    """The evaluation in the run folder, or None if the run was not evaluated so yet.
+
+    Args:
+        run: the run folder.
+        protocol: its name.
 
     Raises:
         InputError: the file is damaged.
     """
-    content = run.read_evaluation()
+    found = _read(run, protocol)
+    return found[1] if found else None
+
+
+def read_evaluations(run: Run) -> list[tuple[Protocol, Evaluation]]:
+    """All evaluations in the run folder, with the scales of those that have some.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    return [found for name in NAMES if (found := _read(run, name))]
+
+
+def _read(run: Run, name: str) -> tuple[Protocol, Evaluation] | None:
+    content = run.read_evaluation(name)
     if content is None:
         return None
+    place = f"the {name} evaluation in {run}"
+    protocol, evaluation = from_content(content, place)
+    if protocol.name != name:
+        raise InputError(f"{place} is damaged (it tells of {protocol.name})")
+    return protocol, evaluation
+
+
+def to_content(evaluation: Evaluation, protocol: Protocol) -> dict[str, Any]:
+    """An evaluation as JSON keeps it; intervals and classes are there for other readers."""
+    return {
+        "protocol": protocol.name,
+        "scales": protocol.scales,
+        **asdict(evaluation),
+        "top1_interval": evaluation.top1_interval,
+        "top5_interval": evaluation.top5_interval,
+        "class_errors": [one.error for one in evaluation.class_errors],
+    }
+
+
+def from_content(content: dict[str, Any], place: str) -> tuple[Protocol, Evaluation]:
+    """The inverse of `to_content`; of what earlier versions wrote, too.
+
+    Args:
+        content: as it was read.
+        place: where, for the message.
+
+    Raises:
+        InputError: the content is damaged.
+    """
     try:
+        scales = content.get("scales")
+        protocol = Protocol(content.get("protocol", SINGLE), tuple(scales) if scales else None)
         mistakes = tuple(Mistake(**mistake) for mistake in content["mistakes"])
-        matrix = tuple(tuple(row) for row in content["confusion_matrix"])
-        return Evaluation(**{**content, "mistakes": mistakes, "confusion_matrix": matrix})
-    except (KeyError, TypeError) as error:
-        raise InputError(f"the evaluation in {run} is damaged ({error})") from error
+        matrix = tuple(tuple(map(int, row)) for row in content["confusion_matrix"])
+        if {len(row) for row in matrix} != {len(matrix)}:
+            raise ValueError("the confusion matrix is not square")
+        evaluation = Evaluation(
+            images=content["images"],
+            top1_error=content["top1_error"],
+            top5_error=content["top5_error"],
+            loss=float(content["loss"]),
+            confusion_matrix=matrix,
+            mistakes=mistakes,
+        )
+        if not all(_is_possible(mistake, evaluation) for mistake in mistakes):
+            raise ValueError("a mistake is of no image or class")
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{place} is damaged ({error})") from error
+    return protocol, evaluation
+
+
+def _is_possible(mistake: Mistake, evaluation: Evaluation) -> bool:
+    classes = range(len(evaluation.confusion_matrix))
+    return (
+        mistake.image in range(evaluation.images)
+        and mistake.label in classes
+        and mistake.predicted in classes
+        and 0 <= mistake.probability <= 1
+    )
 
 
 def evaluate(
@@ -89,9 +253,16 @@ def evaluate(
         centre: which part of them is shown, see `Recipe`.
         verbose: of the progress bar, as in Keras.
     """
+    return score(single_view(model, split, centre, verbose), split.labels)
+
+
+def single_view(
+    model: keras.Model, split: Split, centre: float = 1.0, verbose: int | str = "auto"
+) -> np.ndarray:
+    """Probabilities (n, classes) float32 of one view an image; arguments are `evaluate`'s."""
     data = evaluation_data(split, model.input_shape[1], centre)
     images = data[0] if isinstance(data, tuple) else data
-    return score(model.predict(images, verbose=verbose), split.labels)
+    return model.predict(images, verbose=verbose)
 
 
 def evaluation_data(
@@ -184,30 +355,73 @@ def classify(
     return [(class_names[index], float(probabilities[index])) for index in order]
 
 
-def evaluate_run(run: Run, verbose: int | str = "auto", source: Source | None = None) -> Evaluation:
+def evaluate_run(
+    run: Run,
+    verbose: int | str = "auto",
+    source: Source | None = None,
+    protocol: Protocol = ONE_VIEW,
+) -> Evaluation:
     """Measures a run's best model on the test images, and keeps the result in the run folder.
 
     An example image of every class is kept beside it, as examples/<class>.png.
 
     Args:
         run: the run folder.
-        verbose: of the progress bar, as in Keras.
+        verbose: of the progress bar of a single view, as in Keras; the other protocols show one
+            on a terminal.
         source: of the test images; None finds it by the name that the run tells.
+        protocol: how to test.
 
     Raises:
-        InputError: there is no such run, it has no model yet, its folder is damaged, or its data
-            cannot be found, or has changed.
+        InputError: there is no such run, it has no model yet, its folder is damaged, its data
+            cannot be found, or has changed, or the network cannot be tested so.
     """
-    details = run.read_details()
-    data = data_of(run, source)
-    model = load_run_model(run)
-    test = data.load("test")
-    evaluation = evaluate(model, test, details.recipe.centre, verbose)
+    details = check_measurable(run, protocol)
+    test = data_of(run, source).load("test")
+    evaluation = score(probabilities(run, test, protocol, verbose), test.labels)
     for label, class_name in enumerate(details.class_names):
         for index in np.flatnonzero(test.labels == label)[:1]:
             run.write_example(class_name, resize(test.image(index), details.image_size))
-    write_evaluation(run, evaluation)  # last: where it is, nothing has to be measured again
+    # Last: where it is, nothing has to be measured again.
+    write_evaluation(run, evaluation, protocol.at(details.image_size))
     return evaluation
+
+
+def check_measurable(run: Run, protocol: Protocol) -> RunDetails:
+    """The details of a run, if it has a model and that can be tested so, as far as they tell.
+
+    Raises:
+        InputError: there is no such run, no epoch has ended yet, or a scale is too small.
+    """
+    details = run.read_details()
+    if not run.best_model.exists():
+        raise InputError(f"no epoch of this run has ended yet. Received: {run}")
+    protocol.check(find(details.network, details.shortcut))
+    return details
+
+
+def probabilities(
+    run: Run, split: Split, protocol: Protocol, verbose: int | str = "auto"
+) -> np.ndarray:
+    """What a run's best model says of images, (n, classes) float32.
+
+    Args:
+        run: the run folder.
+        split: images of the classes that it was trained on.
+        protocol: how to show them.
+        verbose: see `evaluate_run`.
+
+    Raises:
+        InputError: as `evaluate_run`.
+    """
+    details = check_measurable(run, protocol)
+    model = load_run_model(run)
+    if protocol.name == TEN_CROP:
+        return ten_crop(model, split)
+    if protocol.name == MULTI_SCALE:
+        architecture = find(details.network, details.shortcut)
+        return multi_scale(model, architecture, split, protocol.scales_for(details.image_size))
+    return single_view(model, split, details.recipe.centre, verbose)
 
 
 def data_of(run: Run, source: Source | None = None) -> CheckedSource:
@@ -243,9 +457,7 @@ def load_run_model(run: Run) -> keras.Model:
         InputError: there is no such run, no epoch has ended yet, or its model is damaged or another
             network's.
     """
-    details = run.read_details()
-    if not run.best_model.exists():
-        raise InputError(f"no epoch of this run has ended yet. Received: {run}")
+    details = check_measurable(run, ONE_VIEW)
     model = load_model(run.best_model)
     expected = (model_name(details.network), (None, len(details.class_names)))
     found = (model.name, model.output_shape)

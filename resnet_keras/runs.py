@@ -7,7 +7,8 @@
     last.keras        the model and its optimizer when training ended
     checkpoints/      what an unfinished run goes on from
     skipped.csv       images that were left out, and why
-    evaluation.json   error on the test images
+    evaluation.json   error on the test images; evaluation-ten-crop.json and
+                      evaluation-multi-scale.json by other protocols
     examples/         a test image of every class
     report.html       curves, confusion matrix and worst mistakes
     tensorboard/      events
@@ -38,6 +39,7 @@ from resnet_keras.data import augmentation
 from resnet_keras.data.splits import BadImage
 from resnet_keras.errors import InputError
 from resnet_keras.files import PARTIAL, locked, remove_partial, write_file, write_text
+from resnet_keras.protocols import SINGLE
 from resnet_keras.recipes import Recipe
 
 FORMAT_VERSION = 2
@@ -141,9 +143,9 @@ class Run:
     def _speeds(self) -> Path:
         return self.folder / "speed.csv"
 
-    @property
-    def _evaluation(self) -> Path:
-        return self.folder / "evaluation.json"
+    def _evaluation(self, protocol: str) -> Path:
+        name = "evaluation" if protocol == SINGLE else f"evaluation-{protocol}"
+        return self.folder / f"{name}.json"
 
     def make_folder(self) -> None:
         """Makes the folder, if there is none.
@@ -259,12 +261,13 @@ class Run:
         _write_table(path, ("path", "reason"), [asdict(image) for image in images])
         return path
 
-    def write_evaluation(self, content: dict[str, Any]) -> None:
-        write_text(self._evaluation, json.dumps(content, indent=2) + "\n")
+    def write_evaluation(self, protocol: str, content: dict[str, Any]) -> None:
+        write_text(self._evaluation(protocol), json.dumps(content, indent=2) + "\n")
 
-    def read_evaluation(self) -> dict[str, Any] | None:
-        """What evaluation.json tells, or None if the run was not evaluated yet."""
-        return self._read_json(self._evaluation) if self._evaluation.exists() else None
+    def read_evaluation(self, protocol: str) -> dict[str, Any] | None:
+        """What a protocol's file tells, or None if the run was not evaluated so yet."""
+        path = self._evaluation(protocol)
+        return self._read_json(path) if path.exists() else None
 
     def write_example(self, class_name: str, image: np.ndarray) -> None:
         """Keeps an image (height, width, 3) uint8 as examples/<class_name>.png."""
