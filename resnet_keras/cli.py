@@ -22,11 +22,12 @@ from rich.table import Table
 from resnet_keras import architectures, recipes, supervision
 from resnet_keras.checkpoints import CHECKPOINT_STEPS
 from resnet_keras.errors import ExportError, InputError, Interrupted, TrainingError
+from resnet_keras.protocols import ONE_VIEW, Protocol
 from resnet_keras.runs import Run
 
 if TYPE_CHECKING:
     from export import Findings
-    from resnet_keras.evaluation import Evaluation
+    from resnet_keras.evaluation import ErrorRates, Evaluation
 
 RUNS = Path("runs")
 BACKENDS = ("tensorflow", "jax")
@@ -248,25 +249,112 @@ def launch(
     raise SystemExit(supervision.launch(processes, command))
 
 
-def evaluate(run: tyro.conf.Positional[Path]) -> None:
-    """Measure a run's best model on the test images and write its report.
+def evaluate(
+    runs: tyro.conf.Positional[
+        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN …", help_behavior_hint="")]
+    ],
+    protocol: Annotated[str, tyro.conf.arg(metavar="single|ten-crop|multi-scale")] = "single",
+    scales: Annotated[
+        tuple[int, ...] | None,
+        tyro.conf.arg(
+            metavar="INT …", help_behavior_hint="(default: 224 256 384 480 640, in proportion)"
+        ),
+    ] = None,
+    ensemble: bool = False,
+    output: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/ensemble-…)"),
+    ] = None,
+) -> None:
+    """Measure runs' best models on the test images and write their reports.
+
+    Errors come with 95% intervals. Several runs end in a table that compares them.
 
     Args:
-        run: the run folder.
+        runs: one run folder or more.
+        protocol: how images are shown: one view of each; four corners, the centre and their mirror
+            images, averaged; or whole images at several scales and their mirror images, averaged.
+        scales: of multi-scale: the images' shorter sides in pixels. The default is the papers', for
+            a network of 224 pixels; for others it is in proportion.
+        ensemble: average the probabilities of all runs, which must be on the same data.
+        output: the folder of the ensemble's result.
     """
-    folder = Run(run)
-    folder.read_details()
-    _print_summary(folder, _measure(folder))
+    folders = [Run(run) for run in runs]
+    if not folders:
+        raise InputError("evaluate needs at least one run folder. Received: none")
+    if output is not None and not ensemble:
+        raise InputError(
+            f"only an ensemble has a folder of its own. Received: --output {output}; "
+            "accepted: --output with --ensemble"
+        )
+    chosen = Protocol(protocol, scales)
+    for folder in folders:
+        folder.read_details()
+    if ensemble:
+        _evaluate_ensemble(folders, chosen, output)
+        return
+    with _quiet_tensorflow():
+        from resnet_keras import evaluation
+
+    for folder in folders:
+        evaluation.check_measurable(folder, chosen)
+    measured = [_measure(folder, chosen) for folder in folders]
+    if len(folders) == 1:
+        _print_summary(folders[0], measured[0])
+        return
+    _print_comparison(list(zip(map(str, folders), measured, strict=True)))
+    for folder in folders:
+        print(f"report  {folder.report}")
 
 
-def _measure(run: Run) -> "Evaluation":
+def _measure(run: Run, protocol: Protocol = ONE_VIEW) -> "Evaluation":
     with _quiet_tensorflow():
         from resnet_keras import evaluation, report
 
-    print("measuring the best model on the test images")
-    measured = evaluation.evaluate_run(run, verbose=1 if sys.stdout.isatty() else 0)
+    print(f"measuring the best model of {run} on the test images, {protocol}")
+    measured = evaluation.evaluate_run(run, _bar(), protocol=protocol)
     report.write_report(run)
     return measured
+
+
+def _evaluate_ensemble(runs: list[Run], protocol: Protocol, output: Path | None) -> None:
+    with _quiet_tensorflow():
+        from resnet_keras import ensembles, report
+
+    folder = output or ensembles.default_folder(runs, protocol, RUNS)
+    together = ensembles.evaluate_ensemble(runs, folder, protocol, verbose=_bar())
+    page = report.write_ensemble_report(folder)
+    _print_comparison(
+        [
+            *((member.run, member.alone) for member in together.members),
+            ("all together", together.evaluation),
+        ]
+    )
+    print(
+        f"ensemble folder  {folder}"
+        f"\nnext\n  {_command('python')} -m webbrowser {page.resolve().as_uri()}"
+    )
+
+
+def _print_comparison(rows: "Sequence[tuple[str, ErrorRates]]") -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for heading in ("images", "top-1 error", "95% interval", "top-5 error", "95% interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, errors in rows:
+        table.add_row(
+            name,
+            str(errors.images),
+            f"{errors.top1_error:.2%}",
+            _interval(errors.top1_interval),
+            f"{errors.top5_error:.2%}",
+            _interval(errors.top5_interval),
+        )
+    Console(width=None if sys.stdout.isatty() else 120).print("", table, "", sep="\n")
+
+
+def _interval(pair: tuple[float, float]) -> str:
+    return f"{pair[0]:.2%} to {pair[1]:.2%}"
 
 
 def predict(
@@ -498,6 +586,11 @@ def _quiet_tensorflow() -> Iterator[None]:
         os.close(stderr)
 
 
+def _bar() -> int:
+    """Keras's progress bar on a terminal, nothing elsewhere."""
+    return 1 if sys.stdout.isatty() else 0
+
+
 def _verbosity() -> int:
     """Keras's progress bar on a terminal, a line an epoch in a file or a pipe."""
     return 1 if sys.stdout.isatty() else 2
@@ -517,9 +610,11 @@ def _tells_of_a_lost_process(error: Exception) -> bool:
 def _print_summary(run: Run, measured: "Evaluation") -> None:
     says_something = len(measured.confusion_matrix) > 5
     top5 = f", {measured.top5_error:.2%} top-5" if says_something else ""
+    of_top5 = f", {_interval(measured.top5_interval)} top-5" if says_something else ""
     print(
         f"\ntest error  {measured.top1_error:.2%} top-1{top5} "
         f"({len(measured.mistakes)} of {measured.images} images wrong)"
+        f"\n95% interval  {_interval(measured.top1_interval)} top-1{of_top5}"
         f"\nrun folder  {run}"
         "\nnext"
         f"\n  {_command('python')} -m webbrowser {run.report.resolve().as_uri()}"

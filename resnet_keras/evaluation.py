@@ -227,7 +227,7 @@ def from_content(content: dict[str, Any], place: str) -> tuple[Protocol, Evaluat
         )
         if not all(_is_possible(mistake, evaluation) for mistake in mistakes):
             raise ValueError("a mistake is of no image or class")
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{place} is damaged ({error})") from error
     return protocol, evaluation
 

@@ -71,6 +71,34 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> bytes:
     return _png(figure)
 
 
+def class_errors(
+    errors: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
+    class_names: Sequence[str],
+) -> bytes:
+    """A bar for the error of every class, in the order given, with its interval as a line.
+
+    Args:
+        errors: fractions 0..1.
+        intervals: lowest and highest of each.
+        class_names: as many.
+    """
+    figure = Figure(figsize=(9, 0.9 + 0.26 * len(errors)), layout="constrained")
+    axes = figure.subplots()
+    shares = 100 * np.array(errors)
+    low, high = 100 * np.array(intervals).T
+    rows = np.arange(len(errors))
+    axes.barh(rows, shares, color="#9ecae1")
+    axes.hlines(rows, low, high, color="#08519c", linewidth=1.5)
+    axes.plot(shares, rows, "o", color="#08519c", markersize=4)
+    axes.set_yticks(rows, class_names)
+    axes.set(xlabel="top-1 error, %", xlim=(0, min(1.05 * max(high), 100)))
+    axes.set_ylim(len(errors) - 0.5, -0.5)
+    axes.grid(axis="x", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _png(figure)
+
+
 def gallery(images: np.ndarray, captions: Sequence[str], columns: int = 6) -> bytes:
     """Images (n, h, w, 3) in rows, each under its caption."""
     rows = -(-len(images) // columns)

@@ -1,7 +1,10 @@
-"""The page that shows a run: what it was, its curves, its errors, its worst mistakes."""
+"""Pages that show a run or an ensemble: what it was, its curves, its errors, its mistakes."""
 
 import base64
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -9,11 +12,42 @@ import numpy as np
 from resnet_keras import pictures
 from resnet_keras.architectures import find
 from resnet_keras.data.images import resize
-from resnet_keras.evaluation import Evaluation, data_of, read_evaluation
+from resnet_keras.data.splits import Source, Split
+from resnet_keras.ensembles import read_ensemble
+from resnet_keras.errors import InputError
+from resnet_keras.evaluation import ErrorRates, Evaluation, data_of, read_evaluations
 from resnet_keras.files import write_text
 from resnet_keras.runs import Run, best_row
 
 SHOWN_MISTAKES = 24
+SHOWN_CLASSES = 40  # by their errors; a bar each
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """What a table shows of errors."""
+
+    title: str
+    evaluation: ErrorRates
+
+
+@dataclasses.dataclass(frozen=True)
+class _Measured:
+    """What a page shows of an evaluation; pictures as data URLs.
+
+    Attributes:
+        title: the protocol.
+        bars, left_out: classes whose errors the picture shows, and others.
+        mistakes: None if there are none.
+    """
+
+    title: str
+    evaluation: Evaluation
+    bars: int
+    left_out: int
+    class_errors: str
+    matrix: str
+    mistakes: str | None
 
 
 def write_report(run: Run) -> None:
@@ -22,11 +56,13 @@ def write_report(run: Run) -> None:
     Raises:
         InputError: the run folder is damaged, or its data cannot be had.
     """
-    details, history, evaluation = run.read_details(), run.read_history(), read_evaluation(run)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("resnet_keras", "templates"), autoescape=True
-    )
-    page = environment.get_template("report.html.j2").render(
+    details, history, found = run.read_details(), run.read_history(), read_evaluations(run)
+    test = None
+    if any(evaluation.mistakes for _, evaluation in found):
+        test = data_of(run).load("test")
+    _write_page(
+        run.report,
+        "report.html.j2",
         details=details,
         recipe=dataclasses.asdict(details.recipe),
         parameters=find(details.network, details.shortcut).parameters(
@@ -36,29 +72,103 @@ def write_report(run: Run) -> None:
         speeds={row["epoch"]: row["images_per_second"] for row in run.read_speeds()},
         best=best_row(history) if history else None,
         curves=_data_url(pictures.curves(history)) if history else None,
-        evaluation=evaluation,
-        **(_evaluation_pictures(run, evaluation) if evaluation else {}),
+        measured=[
+            _measured(str(protocol), evaluation, details.class_names, test, details.image_size)
+            for protocol, evaluation in found
+        ],
     )
-    write_text(run.report, page)
 
 
-def _evaluation_pictures(run: Run, evaluation: Evaluation) -> dict[str, str]:
-    details = run.read_details()
-    matrix = pictures.confusion_matrix(np.array(evaluation.confusion_matrix), details.class_names)
-    shown = evaluation.mistakes[:SHOWN_MISTAKES]
-    if not shown:
-        return {"matrix": _data_url(matrix)}
-    test = data_of(run).load("test")
-    captions = [
-        f"{details.class_names[mistake.label]} taken for "
-        f"{details.class_names[mistake.predicted]}\n{mistake.probability:.0%} sure"
-        for mistake in shown
+def write_ensemble_report(folder: Path, source: Source | None = None) -> Path:
+    """Writes report.html into an ensemble's folder, and tells its path.
+
+    Args:
+        folder: of the ensemble.
+        source: of the test images; None finds it by the name that its first run tells.
+
+    Raises:
+        InputError: the folder holds no ensemble or a damaged one, or the data cannot be had.
+    """
+    ensemble = read_ensemble(folder)
+    first = Run(ensemble.members[0].run)
+    measured = _measured(
+        str(ensemble.protocol),
+        ensemble.evaluation,
+        ensemble.class_names,
+        data_of(first, source).load("test"),
+        first.read_details().image_size,
+    )
+    page = folder / "report.html"
+    _write_page(
+        page,
+        "ensemble.html.j2",
+        ensemble=ensemble,
+        measured=measured,
+        rows=[
+            *(
+                _Row(f"{member.run}, {member.protocol}", member.alone)
+                for member in ensemble.members
+            ),
+            _Row("all together", ensemble.evaluation),
+        ],
+    )
+    return page
+
+
+def _write_page(path: Path, template: str, **values: Any) -> None:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("resnet_keras", "templates"), autoescape=True
+    )
+    write_text(path, environment.get_template(template).render(values))
+
+
+def _measured(
+    title: str,
+    evaluation: Evaluation,
+    class_names: Sequence[str],
+    test: Split | None,
+    image_size: int,
+) -> _Measured:
+    """Draws an evaluation; where there are no mistakes to show, it needs no images."""
+    classes = len(evaluation.confusion_matrix)
+    if classes != len(class_names):
+        raise InputError(
+            f"the {title} evaluation is damaged. Received: a confusion matrix of {classes} "
+            f"classes; accepted: one of {len(class_names)}"
+        )
+    present = [
+        (one, name)
+        for one, name in zip(evaluation.class_errors, class_names, strict=True)
+        if one.images
     ]
-    images = np.stack([resize(test.image(mistake.image), details.image_size) for mistake in shown])
-    return {
-        "matrix": _data_url(matrix),
-        "mistakes": _data_url(pictures.gallery(images, captions)),
-    }
+    if len(present) > SHOWN_CLASSES:
+        present.sort(key=lambda pair: -pair[0].wrong / pair[0].images)
+    bars = present[:SHOWN_CLASSES]
+    shown = evaluation.mistakes[:SHOWN_MISTAKES]
+    mistakes = None
+    if shown and test is not None:
+        captions = [
+            f"{class_names[mistake.label]} taken for "
+            f"{class_names[mistake.predicted]}\n{mistake.probability:.0%} sure"
+            for mistake in shown
+        ]
+        images = np.stack([resize(test.image(mistake.image), image_size) for mistake in shown])
+        mistakes = _data_url(pictures.gallery(images, captions))
+    return _Measured(
+        title,
+        evaluation,
+        len(bars),
+        len(present) - len(bars),
+        _data_url(
+            pictures.class_errors(
+                [one.wrong / one.images for one, _ in bars],
+                [one.interval for one, _ in bars],
+                [name for _, name in bars],
+            )
+        ),
+        _data_url(pictures.confusion_matrix(np.array(evaluation.confusion_matrix), class_names)),
+        mistakes,
+    )
 
 
 def _data_url(png: bytes) -> str:

@@ -38,7 +38,7 @@ def trained(tmp_path_factory, tiny_network):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["list"], ["train", "--help"], ["predict", "--help"]]
+    "arguments", [["--help"], ["list"], ["train", "--help"], ["evaluate", "--help"]]
 )
 def test_help_and_list_never_import_tensorflow(arguments):
     script = f"""
@@ -101,6 +101,12 @@ def refused(capsys, *arguments):
         (["train", "resnet50", "--image-size", "16"], "Received: 16x16 pixels; accepted: at least"),
         (["train", "resnet20", "--run", "/proc/run"], "the run folder cannot be written"),
         (["evaluate", "nowhere"], "no such run folder. Received: nowhere"),
+        (["evaluate"], "evaluate needs at least one run folder. Received: none"),
+        (["evaluate", "x", "--protocol", "tencrop"], "Received: 'tencrop'; did you mean ten-crop?"),
+        (["evaluate", "x", "--scales", "9"], "only multi-scale testing takes scales. Received: "),
+        (["evaluate", "x", "--protocol", "multi-scale", "--scales", "0"], "each at least 1"),
+        (["evaluate", "x", "--output", "y"], "accepted: --output with --ensemble"),
+        (["evaluate", "nowhere", "--ensemble"], "no such run folder. Received: nowhere"),
         (["predict", "x.png", "--run", "nowhere"], "no such run folder. Received: nowhere"),
     ],
 )
@@ -119,9 +125,11 @@ def test_unknown_command_and_option_are_status_2():
 
 def test_train_ends_with_error_folder_and_next_commands(trained):
     folder, output = trained
-    *_, error, run, heading, report, tensorboard, predict = output.splitlines()
+    *_, error, interval, run, heading, report, tensorboard, predict = output.splitlines()
     evaluation = json.loads((folder / "runs/one/evaluation.json").read_text())
     assert error.startswith(f"test error  {evaluation['top1_error']:.2%} top-1, ")
+    low, high = evaluation["top1_interval"]
+    assert interval.startswith(f"95% interval  {low:.2%} to {high:.2%} top-1, ")
     assert run == "run folder  runs/one"
     assert heading == "next"
     assert report.endswith(f" -m webbrowser {(folder / 'runs/one/report.html').as_uri()}")
@@ -173,6 +181,84 @@ def test_evaluate_measures_again(trained, capsys, monkeypatch):
     cli.main(["evaluate", "runs/one"])
     assert "test error" in capsys.readouterr().out
     assert (trained[0] / "runs/one/evaluation.json").read_text() == before
+
+
+def test_evaluate_by_other_protocols_keeps_what_was_there(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained[0] / "runs", "runs")
+    run = tmp_path / "runs" / "one"
+    before = (run / "evaluation.json").read_bytes()
+    cli.main(["evaluate", "runs/one", "--protocol", "ten-crop"])
+    cli.main(["evaluate", "runs/one", "--protocol", "multi-scale", "--scales", "8", "10"])
+    assert (run / "evaluation.json").read_bytes() == before
+    measured = json.loads((run / "evaluation-multi-scale.json").read_text())
+    assert measured["scales"] == [8, 10]
+    low, high = measured["top1_interval"]
+    assert f"95% interval  {low:.2%} to {high:.2%} top-1, " in capsys.readouterr().out
+    page = (run / "report.html").read_text()
+    for title in ("single", "ten-crop", "multi-scale 8 10"):
+        assert f"Confusion matrix, {title}" in page and f'<td class="name">{title}</td>' in page
+    assert page.count('src="data:image/png;base64,') == 1 + 3 * 3
+
+
+def test_evaluate_compares_runs_and_averages_them(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained[0] / "runs" / "one", "runs/one")
+    shutil.copytree(trained[0] / "runs" / "one", "runs/two")
+    error = json.loads((tmp_path / "runs/one/evaluation.json").read_text())["top1_error"]
+    cli.main(["evaluate", "runs/one", "runs/two"])
+    table = capsys.readouterr().out
+    for name in ("runs/one", "runs/two"):
+        (line,) = (line for line in table.splitlines() if line.startswith(f"{name} "))
+        assert line.split()[1:3] == ["360", f"{error:.2%}"]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["one", "two"]
+    cli.main(["evaluate", "runs/one", "runs/two", "--ensemble"])
+    output = capsys.readouterr().out
+    (line,) = (line for line in output.splitlines() if line.startswith("all together "))
+    assert f"360 {error:.2%}" in " ".join(line.split())  # a network agrees with itself
+    (folder,) = (tmp_path / "runs").glob("ensemble-tiny-single-*")
+    assert sorted(path.name for path in folder.iterdir()) == ["ensemble.json", "report.html"]
+
+
+def test_evaluate_refuses_before_it_measures(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained[0] / "runs" / "one", "runs/one")
+    shutil.copytree(trained[0] / "runs" / "one", "runs/two")
+    (tmp_path / "runs/two/best.keras").unlink()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    for arguments, words in (
+        (["runs/one", "runs/two"], "no epoch of this run has ended yet. Received: runs/two"),
+        (["runs/one", "runs/two", "--ensemble"], "no epoch of this run has ended yet"),
+        (["runs/one", "./runs/one", "--ensemble"], "one run is there twice"),
+        (["runs/one", "--ensemble"], "accepted: two run folders or more"),
+        (["runs/one", "--protocol", "multi-scale", "--scales", "1"], "accepted: at least 4"),
+    ):
+        assert words in refused(capsys, "evaluate", *arguments)
+    shutil.copy("runs/one/best.keras", "runs/two/best.keras")
+    into = ("--ensemble", "--output", "runs/one")
+    line = refused(capsys, "evaluate", "runs/one", "runs/two", *into)
+    assert "holds files of something else. Received: runs/one" in line
+    (tmp_path / "runs/two/best.keras").unlink()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.slow
+def test_evaluate_on_photographs_of_many_sizes(tiny_network, tmp_path, monkeypatch, capsys):
+    """Wide red ones and tall blue ones, which any view tells apart."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    for name, channel in (("red", 0), ("blue", 2)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(60):
+            pixels = generator.integers(0, 90, (*generator.integers(6, 40, 2), 3), np.uint8)
+            pixels[..., channel] += 150
+            Image.fromarray(pixels).save(f"photos/{name}/{number}.png")
+    options = ("--epochs", "4", "--image-size", "8", "--batch-size", "16", "--run", "runs/photos")
+    cli.main(["train", "tiny", "--data", "photos", *options])
+    for protocol in ("single", "ten-crop", "multi-scale"):
+        capsys.readouterr()
+        cli.main(["evaluate", "runs/photos", "--protocol", protocol])
+        assert "test error  0.00% top-1 (0 of 12 images wrong)" in capsys.readouterr().out
 
 
 def test_predict_takes_any_image(trained, tmp_path, capsys, monkeypatch):

@@ -1,0 +1,263 @@
+"""Several runs that answer together: the average of their probabilities.
+
+He et al. 2016, "Deep Residual Learning", table 5, has the error of six networks.
+"""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_keras.data.checks import CheckedSource
+from resnet_keras.data.splits import Source
+from resnet_keras.errors import InputError
+from resnet_keras.evaluation import (
+    ErrorRates,
+    Evaluation,
+    check_measurable,
+    data_of,
+    from_content,
+    probabilities,
+    score,
+    to_content,
+)
+from resnet_keras.files import PARTIAL, write_text
+from resnet_keras.protocols import ONE_VIEW, Protocol
+from resnet_keras.runs import Run, RunDetails
+
+RESULT = "ensemble.json"
+FORMAT_VERSION = 1
+SHOWN_CLASSES = 5  # of each run, in an error
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of an ensemble.
+
+    Attributes:
+        run: its folder, as it was given.
+        network: its name.
+        protocol: how it was tested; with the scales of this network, if it has some.
+        alone: what it would reach alone.
+    """
+
+    run: str
+    network: str
+    protocol: Protocol
+    alone: ErrorRates
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What ensemble.json tells.
+
+    Attributes:
+        members: the runs, in the order given.
+        protocol: how each of them was tested.
+        data: the source's name.
+        class_names: in the order of the probabilities.
+        evaluation: of the averaged probabilities.
+    """
+
+    members: tuple[Member, ...]
+    protocol: Protocol
+    data: str
+    class_names: tuple[str, ...]
+    evaluation: Evaluation
+
+
+def default_folder(runs: Sequence[Run], protocol: Protocol, parent: Path) -> Path:
+    """Where an ensemble goes if nobody says: another folder for other runs and protocols."""
+    networks = "+".join(sorted({run.read_details().network for run in runs}))
+    return parent / f"ensemble-{networks}-{protocol.name}-{_key(runs, protocol)}"
+
+
+def _key(runs: Sequence[Run], protocol: Protocol) -> str:
+    """Tells ensembles apart; the same in whatever order the runs are given."""
+    told = [str(protocol), *sorted(str(run.folder.resolve()) for run in runs)]
+    return hashlib.sha256("\0".join(told).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def evaluate_ensemble(
+    runs: Sequence[Run],
+    folder: Path,
+    protocol: Protocol = ONE_VIEW,
+    source: Source | None = None,
+    verbose: int | str = "auto",
+) -> Ensemble:
+    """Measures runs together on their test images, and keeps the result as ensemble.json.
+
+    Args:
+        runs: two at least; each is measured by its best model.
+        folder: of the result; made if missing. One with the result of the same runs by the same
+            protocol is measured again, one with anything else is left alone.
+        protocol: how to test every one of them.
+        source: of the test images; None finds it by the name that the runs tell.
+        verbose: see `evaluation.evaluate_run`.
+
+    Raises:
+        InputError: there is one run or one is there twice, a run cannot be measured so, the runs
+            have other classes or other data, or the folder holds other things.
+    """
+    details_of_runs = _check_runs(runs, protocol)
+    data = _common_data(runs, source)
+    key = _key(runs, protocol)
+    _make_folder(folder, key)
+    test = data.load("test")
+    sums = np.zeros((len(test), len(data.class_names)))
+    members = []
+    for run, details in zip(runs, details_of_runs, strict=True):
+        print(f"measuring {run}")
+        answers = probabilities(run, test, protocol, verbose)
+        alone = score(answers, test.labels)
+        members.append(
+            Member(
+                str(run),
+                details.network,
+                protocol.at(details.image_size),
+                ErrorRates(alone.images, alone.top1_error, alone.top5_error),
+            )
+        )
+        sums += answers
+    evaluation = score(sums / len(runs), test.labels)
+    ensemble = Ensemble(tuple(members), protocol, data.name, data.class_names, evaluation)
+    _write(folder, ensemble, key)
+    return ensemble
+
+
+def _check_runs(runs: Sequence[Run], protocol: Protocol) -> list[RunDetails]:
+    if len(runs) < 2:
+        raise InputError(
+            f"an ensemble is of several runs. Received: {', '.join(map(str, runs)) or 'none'}; "
+            "accepted: two run folders or more"
+        )
+    seen: dict[Path, Run] = {}
+    for run in runs:
+        place = run.folder.resolve()
+        if place in seen:
+            raise InputError(
+                f"one run is there twice, and would count twice. Received: {seen[place]} and "
+                f"{run}; accepted: different run folders"
+            )
+        seen[place] = run
+    return [check_measurable(run, protocol) for run in runs]
+
+
+def _common_data(runs: Sequence[Run], source: Source | None) -> CheckedSource:
+    first, *others = runs
+    data = data_of(first, source)
+    for run in others:
+        its_data = data_of(run, source)
+        if its_data.class_names != data.class_names:
+            raise InputError(
+                "the runs of an ensemble tell the same classes apart, in the same order. Received: "
+                f"{_some(data.class_names)} in {first}, {_some(its_data.class_names)} in {run}; "
+                "accepted: runs on the same data"
+            )
+        if its_data.fingerprint != data.fingerprint:
+            raise InputError(
+                "the runs of an ensemble are measured on the same images. Received: "
+                f"{data.name}, {data.fingerprint}, in {first} and {its_data.name}, "
+                f"{its_data.fingerprint}, in {run}; accepted: runs on the same data"
+            )
+    return data
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:SHOWN_CLASSES])
+    return f"{shown}, … ({len(names)})" if len(names) > SHOWN_CLASSES else shown
+
+
+def _make_folder(folder: Path, key: str) -> None:
+    """Makes a folder that holds nothing, or the result of this very ensemble.
+
+    Raises:
+        InputError: it cannot be made or written, or it holds other things.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        inside = [path.name for path in folder.iterdir() if not path.name.startswith(PARTIAL)]
+    except OSError as error:
+        raise _unwritable(folder, error.strerror) from error
+    if not os.access(folder, os.W_OK):
+        raise _unwritable(folder, os.strerror(errno.EACCES))
+    if inside and (RESULT not in inside or _read_json(folder)["key"] != key):
+        other = "the result of another ensemble" if RESULT in inside else "files of something else"
+        raise InputError(
+            f"the folder holds {other}. Received: {folder}; accepted: a new or an empty folder"
+        )
+
+
+def _unwritable(folder: Path, reason: str | None) -> InputError:
+    return InputError(f"the ensemble's folder cannot be written. Received: {folder} ({reason})")
+
+
+def _write(folder: Path, ensemble: Ensemble, key: str) -> None:
+    content = {
+        "format": FORMAT_VERSION,
+        "key": key,
+        "data": ensemble.data,
+        "class_names": ensemble.class_names,
+        "members": [
+            {
+                **asdict(member),
+                "top1_interval": member.alone.top1_interval,
+                "top5_interval": member.alone.top5_interval,
+            }
+            for member in ensemble.members
+        ],
+        "evaluation": to_content(ensemble.evaluation, ensemble.protocol),
+    }
+    write_text(folder / RESULT, json.dumps(content, indent=2) + "\n")
+
+
+def read_ensemble(folder: Path) -> Ensemble:
+    """The result in an ensemble's folder.
+
+    Raises:
+        InputError: there is none, or its file is damaged or of a later format.
+    """
+    content = _read_json(folder)
+    protocol, evaluation = from_content(content["evaluation"], f"{folder / RESULT}")
+    try:
+        if not content["members"]:
+            raise ValueError("no runs in it")
+        return Ensemble(
+            members=tuple(_member_of(member) for member in content["members"]),
+            protocol=protocol,
+            data=str(content["data"]),
+            class_names=tuple(map(str, content["class_names"])),
+            evaluation=evaluation,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / RESULT} is damaged ({error})") from error
+
+
+def _read_json(folder: Path) -> dict[str, Any]:
+    path = folder / RESULT
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"no ensemble's folder: {path} is missing. Received: {folder}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged or cannot be read ({error})") from error
+    if not isinstance(content, dict) or not {"key", "evaluation"} <= content.keys():
+        raise InputError(f"{path} is damaged (no result in it)")
+    if content.get("format") != FORMAT_VERSION:
+        raise InputError(
+            f"{path} is of another format. Received: {content.get('format')}; "
+            f"accepted: {FORMAT_VERSION}"
+        )
+    return content
+
+
+def _member_of(content: dict[str, Any]) -> Member:
+    scales = content["protocol"]["scales"]
+    protocol = Protocol(content["protocol"]["name"], tuple(scales) if scales else None)
+    return Member(content["run"], content["network"], protocol, ErrorRates(**content["alone"]))
