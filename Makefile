@@ -50,6 +50,7 @@ option = $(if $($(1)),--$(2) "$($(1))")
 
 .PHONY: evaluate
 evaluate: need-RUN $(RUNTIME) ## measure a run's best model again: RUN=runs/resnet50-digits-quick
+#: ARGS="--protocol ten-crop"
 	$(BIN)/resnet-keras evaluate "$(RUN)" $(ARGS)
 
 .PHONY: predict
@@ -135,6 +136,7 @@ input-bench: $(RUNTIME) ## time the input pipeline beside Keras's, and training 
 pictures: $(RUNTIME) ## draw the pictures of the docs anew
 	$(BIN)/python docs/draw_family.py
 	$(BIN)/python docs/draw_augmentations.py
+	$(BIN)/python docs/draw_protocols.py
 
 .PHONY: build
 build: $(DEV) $(PHONE_PAGE) ## the wheel, in dist/

@@ -110,7 +110,7 @@ def evaluate_ensemble(
     key = _key(runs, protocol)
     _make_folder(folder, key)
     test = data.load("test")
-    sums = np.zeros((len(test), len(data.class_names)))
+    sums = np.zeros((len(test), len(data.class_names)), np.float32)
     members = []
     for run, details in zip(runs, details_of_runs, strict=True):
         print(f"measuring {run}")

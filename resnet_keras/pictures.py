@@ -90,7 +90,7 @@ def class_errors(
     rows = np.arange(len(errors))
     axes.barh(rows, shares, color="#9ecae1")
     axes.hlines(rows, low, high, color="#08519c", linewidth=1.5)
-    axes.plot(shares, rows, "o", color="#08519c", markersize=4)
+    axes.plot(shares, rows, "o", color="#08519c", markersize=4, clip_on=False)
     axes.set_yticks(rows, class_names)
     axes.set(xlabel="top-1 error, %", xlim=(0, min(1.05 * max(high), 100)))
     axes.set_ylim(len(errors) - 0.5, -0.5)

@@ -3,7 +3,6 @@
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from functools import partial
 
 import keras
 import numpy as np
@@ -15,10 +14,10 @@ from resnet_keras.data.splits import Split
 from resnet_keras.models import of_any_size
 from resnet_keras.protocols import MULTI_SCALE, PAPER_TEN_CROP_SIDE, Protocol, proportional
 
-IMAGES_AT_ONCE = 32  # are loaded; twice as many more are in memory while the network computes
-PIXELS_AT_ONCE = (
-    32 * 224**2
-)  # go through the network; an image with more goes with its mirror image
+# Images whose views wait for the network; as many more are loaded meanwhile.
+IMAGES_AT_ONCE = 32
+# Go through the network together, but for a view of more, which goes with its mirror image alone.
+PIXELS_AT_ONCE = 32 * 224**2
 
 Views = Callable[[np.ndarray], list[np.ndarray]]  # of an image, (height, width, 3) uint8 each
 
@@ -37,15 +36,26 @@ def ten_crop(model: keras.Model, split: Split) -> np.ndarray:
         (n, classes) float32.
     """
     size = model.input_shape[1]
-    views = partial(_five_crops, side=proportional(PAPER_TEN_CROP_SIDE, size), size=size)
+
+    def views(image: np.ndarray) -> list[np.ndarray]:
+        image = resize_whole(image, proportional(PAPER_TEN_CROP_SIDE, size))
+        return [
+            image[top : top + size, left : left + size]
+            for top, left in five_crops(image.shape, size)
+        ]
+
     return _average_over_views(model, split, views, "ten-crop testing")
 
 
-def _five_crops(image: np.ndarray, side: int, size: int) -> list[np.ndarray]:
-    image = resize_whole(image, side)
-    bottom, right = image.shape[0] - size, image.shape[1] - size
-    corners = ((0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2))
-    return [image[top : top + size, left : left + size] for top, left in corners]
+def five_crops(shape: Sequence[int], size: int) -> tuple[tuple[int, int], ...]:
+    """Top and left of the corners' and the centre's squares, in pixels.
+
+    Args:
+        shape: of the image: height, width and perhaps channels.
+        size: side of the squares.
+    """
+    bottom, right = shape[0] - size, shape[1] - size
+    return (0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)
 
 
 def multi_scale(
@@ -83,21 +93,14 @@ def _average_over_views(model: keras.Model, split: Split, views: Views, what: st
     Args:
         what: is going on, for the bar on a terminal.
     """
-    averages = np.zeros((len(split), model.output_shape[-1]))
+    averages = np.zeros((len(split), model.output_shape[-1]), np.float32)
     with shown(what, len(split)) as done, threads() as pool:
         for indices, views_of in _loaded(pool, split, views):
-            by_shape: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = defaultdict(list)
-            for index, its_views in zip(indices, views_of, strict=True):
-                for view in its_views:
-                    by_shape[view.shape].append((index, view))
-            for (height, width, _), members in by_shape.items():
-                at_once = max(PIXELS_AT_ONCE // (2 * height * width), 1)
-                for start in range(0, len(members), at_once):
-                    rows, shape_mates = zip(*members[start : start + at_once], strict=True)
-                    np.add.at(averages, list(rows), _with_mirrored(model, np.stack(shape_mates)))
+            for rows, batch in _batches(indices, views_of):
+                np.add.at(averages, rows, _with_mirrored(model, batch))
             averages[indices] /= len(views_of[0])
             done(len(indices))
-    return averages.astype(np.float32)
+    return averages
 
 
 def _loaded(
@@ -117,6 +120,21 @@ def _loaded(
             yield indices, list(images)
     for indices, images in loading:
         yield indices, list(images)
+
+
+def _batches(
+    indices: range, views_of: list[list[np.ndarray]]
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Views of one shape (n, height, width, 3), and of which images they are."""
+    of_shape: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = defaultdict(list)
+    for index, its_views in zip(indices, views_of, strict=True):
+        for view in its_views:
+            of_shape[view.shape].append((index, view))
+    for (height, width, _), members in of_shape.items():
+        at_once = max(PIXELS_AT_ONCE // (2 * height * width), 1)
+        for start in range(0, len(members), at_once):
+            part = members[start : start + at_once]
+            yield [index for index, _ in part], np.stack([view for _, view in part])
 
 
 def _with_mirrored(model: keras.Model, images: np.ndarray) -> np.ndarray:
