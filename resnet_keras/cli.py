@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from resnet_keras import architectures, recipes, supervision
@@ -343,7 +344,7 @@ def _print_comparison(rows: "Sequence[tuple[str, ErrorRates]]") -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, errors in rows:
         table.add_row(
-            name,
+            escape(name),
             str(errors.images),
             f"{errors.top1_error:.2%}",
             _interval(errors.top1_interval),

@@ -59,8 +59,8 @@ class Ensemble:
 
     Attributes:
         members: the runs, in the order given.
-        protocol: how each of them was tested.
-        data: the source's name.
+        protocol: how each of them was tested, as it was asked for.
+        data, fingerprint: of the source, as in `RunDetails`.
         class_names: in the order of the probabilities.
         evaluation: of the averaged probabilities.
     """
@@ -68,6 +68,7 @@ class Ensemble:
     members: tuple[Member, ...]
     protocol: Protocol
     data: str
+    fingerprint: str
     class_names: tuple[str, ...]
     evaluation: Evaluation
 
@@ -126,7 +127,14 @@ def evaluate_ensemble(
         )
         sums += answers
     evaluation = score(sums / len(runs), test.labels)
-    ensemble = Ensemble(tuple(members), protocol, data.name, data.class_names, evaluation)
+    ensemble = Ensemble(
+        members=tuple(members),
+        protocol=protocol,
+        data=data.name,
+        fingerprint=data.fingerprint,
+        class_names=data.class_names,
+        evaluation=evaluation,
+    )
     _write(folder, ensemble, key)
     return ensemble
 
@@ -203,6 +211,7 @@ def _write(folder: Path, ensemble: Ensemble, key: str) -> None:
         "format": FORMAT_VERSION,
         "key": key,
         "data": ensemble.data,
+        "fingerprint": ensemble.fingerprint,
         "class_names": ensemble.class_names,
         "members": [
             {
@@ -232,6 +241,7 @@ def read_ensemble(folder: Path) -> Ensemble:
             members=tuple(_member_of(member) for member in content["members"]),
             protocol=protocol,
             data=str(content["data"]),
+            fingerprint=str(content["fingerprint"]),
             class_names=tuple(map(str, content["class_names"])),
             evaluation=evaluation,
         )

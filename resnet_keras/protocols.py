@@ -73,7 +73,7 @@ class Protocol:
     def check(self, architecture: Architecture) -> None:
         """Raises InputError if a scale is smaller than the network can take."""
         minimum = architecture.minimum_input_size
-        if self.scales is not None and min(self.scales) < minimum:
+        if self.scales and min(self.scales) < minimum:
             raise InputError(
                 f"a scale is too small for the network. Received: {min(self.scales)} pixels; "
                 f"accepted: at least {minimum}"
