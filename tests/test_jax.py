@@ -168,6 +168,41 @@ def test_recomputation_on_jax():
     run(sys.executable, "-c", RECOMPUTATION, KERAS_BACKEND="jax")
 
 
+VIEWS = """
+from dataclasses import replace
+import numpy as np
+from resnet_keras import build
+from resnet_keras.architectures import RESNET20
+from resnet_keras.data.images import resize_whole
+from resnet_keras.data.splits import ArraySplit
+from resnet_keras.views import five_crops, multi_scale, ten_crop
+
+architecture = replace(RESNET20, blocks=(1, 1, 1))
+model = build(architecture)
+images = np.random.default_rng(0).integers(0, 256, (3, 40, 56, 3), np.uint8)
+split = ArraySplit(images, np.zeros(3, int))
+
+def answers(model, views):
+    return model.predict_on_batch(np.stack([*views, *(view[:, ::-1] for view in views)])).mean(0)
+
+wholes = [resize_whole(image, 37) for image in images]
+expected = [
+    answers(model, [whole[y : y + 32, x : x + 32] for y, x in five_crops(whole.shape, 32)])
+    for whole in wholes
+]
+np.testing.assert_allclose(ten_crop(model, split), expected, atol=1e-5)
+of_its_size = build(architecture, wholes[0].shape)
+of_its_size.set_weights(model.get_weights())
+expected = [answers(of_its_size, [whole]) for whole in wholes]
+np.testing.assert_allclose(multi_scale(model, architecture, split, [37]), expected, atol=1e-5)
+"""
+
+
+@pytest.mark.slow
+def test_ten_crop_and_multi_scale_on_jax():
+    run(sys.executable, "-c", VIEWS, KERAS_BACKEND="jax")
+
+
 TRAINING = """
 import dataclasses, importlib.util, json, sys
 import numpy as np
