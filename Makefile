@@ -58,6 +58,11 @@ predict: need-IMAGE need-RUN $(RUNTIME) ## name what an image shows
 #: IMAGE=photo.jpg  RUN=runs/resnet50-digits-quick
 	$(BIN)/resnet-keras predict $(IMAGE) --run "$(RUN)" $(ARGS)
 
+reproduce-%: always $(RUNTIME) ## repeat a table or figure of the papers, as in make reproduce-degradation
+#: DATA=digits  SCALE=quick|full  SEEDS=2
+	$(BIN)/resnet-keras reproduce $* $(strip $(call option,DATA,data) $(call option,SCALE,scale) \
+		$(call option,SEEDS,seeds) $(ARGS))
+
 .PHONY: export
 export: $(EXPORT_PACKAGES) ## write SavedModel, TFLite and ONNX files, compared with Keras
 #: RUN=the latest one  FORMATS="tflite-int8 onnx-float32"

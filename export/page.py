@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import jinja2
-from markdown_it import MarkdownIt
-
 from export.findings import Exported, Findings
 from export.formats import FORMATS
+from resnet_keras import pages
 from resnet_keras.files import write_text
 
 README, PAGE = "README.md", "index.html"
@@ -24,26 +22,21 @@ COLUMNS = (
 
 def write_page(folder: Path, findings: Findings) -> None:
     """Writes README.md and index.html."""
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("export", "templates"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     height, width = findings.image_size
-    text = templates.get_template("page.md.j2").render(
-        findings=findings,
-        height=height,
-        width=width,
-        table=markdown_table(findings),
-        there={exported.format for exported in findings.files},
-        of_earlier_models=[one.file for one in findings.files if one.model != findings.model],
+    text = (
+        pages.templates("export")
+        .get_template("page.md.j2")
+        .render(
+            findings=findings,
+            height=height,
+            width=width,
+            table=pages.table(COLUMNS, rows(findings), words=2),
+            there={exported.format for exported in findings.files},
+            of_earlier_models=[one.file for one in findings.files if one.model != findings.model],
+        )
     )
     write_text(folder / README, text)
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    page = templates.get_template("page.html.j2").render(title=findings.name, body=body)
-    write_text(folder / PAGE, page)
+    write_text(folder / PAGE, pages.to_html(text, f"{findings.name}: exported files"))
 
 
 def rows(findings: Findings) -> list[tuple[str, ...]]:
@@ -75,9 +68,3 @@ def _row(exported: Exported) -> tuple[str, ...]:
         f"{parity.accuracy:.2%}",
         f"{parity.keras_accuracy:.2%}",
     )
-
-
-def markdown_table(findings: Findings) -> str:
-    """The parity table as Markdown."""
-    lines = [COLUMNS, ("---", "---", *["---:"] * (len(COLUMNS) - 2)), *rows(findings)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

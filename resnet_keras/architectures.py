@@ -12,7 +12,7 @@ Tu, He, "Aggregated Residual Transformations for Deep Neural Networks" (CVPR 201
 
 import difflib
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from string import ascii_lowercase
 from typing import Literal
@@ -84,8 +84,9 @@ class Unit:
 
     Attributes:
         widths: filters of every convolution, as multiples of the stage's filters. Two
-            convolutions make a basic unit, three a bottleneck [1, figure 5].
-        kernel_size: side of the basic unit's convolutions and of the bottleneck's middle one.
+            convolutions make a basic unit, three a bottleneck [1, figure 5]; a single one makes
+            the unit y = W1 x + x, of which [1, section 3.2] saw no advantage.
+        kernel_size: side of all convolutions but a bottleneck's first and last, which are 1x1.
         stride_at: index of the convolution that carries a stage's stride: 0 in the paper and the
             course, 1 (the 3x3) in "v1.5".
         ordering: of convolutions, batch normalisations and ReLUs.
@@ -174,6 +175,7 @@ class Style:
 
     Attributes:
         use_bias: whether convolutions carry a bias (the course's do, the papers' do not).
+        normalized: whether there is any batch normalisation.
         bn_epsilon, bn_momentum: of every batch normalisation.
         bn_synchronized: whether each replica of TensorFlow's strategies normalises by the
             statistics of all replicas' images together, rather than by those of its own.
@@ -183,6 +185,7 @@ class Style:
     """
 
     use_bias: bool = False
+    normalized: bool = True
     bn_epsilon: float = 1e-5
     bn_momentum: float = 0.9
     bn_synchronized: bool = False
@@ -406,15 +409,17 @@ class Architecture:
         classes = self.classes if classes is None else classes
         bias = int(self.style.use_bias)
         features = self.head_features(input_size or self.input_size)
-        normalized = self.stem.filters + sum(unit.normalized_channels() for unit in self.units())
-        if "bn" in self.unit.ordering.first:
-            normalized += self.out_filters
+        normalized = self._normalized_channels() if self.style.normalized else 0
         trainable = (features + 1) * classes + 2 * normalized
         for convolution in self._convolutions(self.input_size):
             trainable += convolution.weights + bias * convolution.filters
         if not bias:  # a gate has one all the same
             trainable += sum(unit.filters[-1] for unit in self.units() if unit.is_gated)
         return ParameterCount(trainable, 2 * normalized)
+
+    def _normalized_channels(self) -> int:
+        channels = self.stem.filters + sum(unit.normalized_channels() for unit in self.units())
+        return channels + (self.out_filters if "bn" in self.unit.ordering.first else 0)
 
     def multiply_adds(self, input_size: int | None = None, classes: int | None = None) -> int:
         """Counts the multiply-adds (the papers' "FLOPs") of one image's forward pass.
@@ -463,13 +468,13 @@ class _Convolution:
 
 
 def kernel_sizes(f: int, convolutions: int) -> tuple[int, ...]:
-    """The kernels of a unit: f, f in a basic one; 1, f, 1 in a bottleneck."""
-    if convolutions not in (2, 3):
+    """The kernels of a unit: f, f in a basic one; 1, f, 1 in a bottleneck; f in a single layer."""
+    if convolutions not in (1, 2, 3):
         raise InputError(
-            "a unit has two convolutions (basic) or three (bottleneck). "
+            "a unit has two convolutions (basic), three (bottleneck) or a single one. "
             f"Received: filters for {convolutions}"
         )
-    return (f, f) if convolutions == 2 else (1, f, 1)
+    return (1, f, 1) if convolutions == 3 else convolutions * (f,)
 
 
 def is_grouped(index: int, convolutions: int) -> bool:
@@ -641,6 +646,52 @@ FAMILY = (
 NETWORKS = {name: network for group in FAMILY for name, network in group.networks.items()}
 
 
+def _ordered(ordering: Ordering) -> Callable[[Architecture], Architecture]:
+    return lambda network: replace(network, unit=replace(network.unit, ordering=ordering))
+
+
+def _manipulated(
+    manipulation: Scaling | Gating | ShortcutDropout,
+) -> Callable[[Architecture], Architecture]:
+    return lambda network: replace(network, manipulation=manipulation)
+
+
+def _of_single_layers(network: Architecture) -> Architecture:
+    """As deep as before, every convolution a unit of its own."""
+    layers = len(network.unit.widths)
+    blocks = tuple(layers * count for count in network.blocks)
+    return replace(network, unit=replace(network.unit, widths=(1,)), blocks=blocks)
+
+
+def _without_normalization(network: Architecture) -> Architecture:
+    return replace(network, style=replace(network.style, normalized=False, use_bias=True))
+
+
+VARIANTS: dict[str, Callable[[Architecture], Architecture]] = {
+    # [2, table 2]; full pre-activation goes by its own name in the tables above, too.
+    "bn-after-addition": _ordered(BN_AFTER_ADDITION),
+    "relu-before-addition": _ordered(RELU_BEFORE_ADDITION),
+    "relu-only-preactivation": _ordered(RELU_ONLY_PREACTIVATION),
+    "full-preactivation": _ordered(FULL_PREACTIVATION),
+    # [2, table 1]
+    "constant-scaling": _manipulated(Scaling(0.5, 0.5)),
+    "shortcut-scaling": _manipulated(Scaling(0.5, 1.0)),
+    "exclusive-gating-6": _manipulated(Gating(-6, gates_branch=True)),
+    "exclusive-gating-7": _manipulated(Gating(-7, gates_branch=True)),
+    "exclusive-gating-0": _manipulated(Gating(0, gates_branch=True)),
+    "shortcut-gating-0": _manipulated(Gating(0, gates_branch=False)),
+    "shortcut-gating-6": _manipulated(Gating(-6, gates_branch=False)),
+    "conv-shortcut": lambda network: replace(network, shortcut=OPTION_C),
+    "dropout-shortcut": _manipulated(ShortcutDropout(0.5)),
+    # [1, section 3.2]
+    "single-layer": _of_single_layers,
+    # What [1, section 4.1] argues against: that plain networks fail for vanishing gradients.
+    "without-bn": _without_normalization,
+}
+"""Changes to a network that the papers study. A variant bears its network's name before its own:
+resnet110-bn-after-addition, plain20-without-bn; a gate's number is its bias, negated."""
+
+
 def list_models(pattern: str = "*") -> list[str]:
     """Names of the networks that match a shell pattern, such as "*50*"."""
     return fnmatch.filter(NETWORKS, pattern)
@@ -649,15 +700,15 @@ def list_models(pattern: str = "*") -> list[str]:
 def find(network: str, shortcut: str | None = None) -> Architecture:
     """The architecture of a network's name, with another shortcut option if one is named.
 
+    Args:
+        network: of `NETWORKS`, or one of them with a variant, as in "resnet110-dropout-shortcut".
+        shortcut: "A", "B", "C", or None for the network's own.
+
     Raises:
         InputError: there is no such network (the nearest names are suggested) or no such option, or
             the network is a plain one, which has no shortcuts.
     """
-    if network not in NETWORKS:
-        raise InputError(
-            f"unknown network. Received: {network!r}; {nearest(network, list(NETWORKS))}"
-        )
-    architecture = NETWORKS[network]
+    architecture = _named(network)
     if shortcut is None:
         return architecture
     if shortcut not in SHORTCUT_OPTIONS:
@@ -670,6 +721,18 @@ def find(network: str, shortcut: str | None = None) -> Architecture:
             f"a plain network has no shortcuts. Received: {network!r}, shortcut {shortcut!r}"
         )
     return replace(architecture, shortcut=SHORTCUT_OPTIONS[shortcut])
+
+
+def _named(network: str) -> Architecture:
+    if network in NETWORKS:
+        return NETWORKS[network]
+    base = max((name for name in NETWORKS if network.startswith(f"{name}-")), key=len, default="")
+    variants = {f"{base}-{variant}": change for variant, change in VARIANTS.items() if base}
+    if network in variants:
+        return variants[network](NETWORKS[base])
+    raise InputError(
+        f"unknown network. Received: {network!r}; {nearest(network, [*NETWORKS, *variants])}"
+    )
 
 
 def nearest(received: str, accepted: list[str]) -> str:

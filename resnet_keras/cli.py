@@ -1,4 +1,4 @@
-"""The command line: resnet-keras list | train | launch | evaluate | predict | export | serve.
+"""The command line: resnet-keras COMMAND, see `COMMANDS`.
 
 Arguments to calls, nothing else. Whatever needs TensorFlow is imported inside the commands, so that
 `--help` and `list` answer at once.
@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -389,6 +389,41 @@ def predict(
             print(f"  {probability:7.2%}  {class_name}")
 
 
+def reproduce(
+    study: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="STUDY")]],
+    data: str = "digits",
+    scale: Literal["quick", "full"] = "quick",
+    seeds: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the study's)")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/studies/DATA-SCALE)"),
+    ] = None,
+) -> None:
+    """Repeat a table or figure of the papers: train its networks, and write a page.
+
+    The same command goes on where it was stopped. Studies of one folder share their trainings.
+
+    Args:
+        study: degradation, shortcuts, depth, orderings, shortcut-manipulations or
+            single-layer-units.
+        data: labelled images, as for train.
+        scale: quick takes minutes on small data, full is what the papers did.
+        seeds: how many times every network is trained.
+        output: where runs and pages go.
+    """
+    from resnet_keras import studies
+
+    studies.find(study)
+    with _quiet_tensorflow():
+        from resnet_keras.studies import running
+
+    verbose = 1 if sys.stdout.isatty() else 0
+    page = running.reproduce(study, data, scale, seeds, output, verbose) / "index.html"
+    print(f"\npage  {page}\nnext\n  {_command('python')} -m webbrowser {page.resolve().as_uri()}")
+
+
 def export(
     model: tyro.conf.Positional[
         Annotated[Path | None, tyro.conf.arg(metavar="RUN|MODEL.keras", help_behavior_hint=_LATEST)]
@@ -491,6 +526,7 @@ COMMANDS = {
     "launch": launch,
     "evaluate": evaluate,
     "predict": predict,
+    "reproduce": reproduce,
     "export": export,
     "serve": serve,
 }

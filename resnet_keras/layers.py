@@ -319,7 +319,13 @@ def convolution(
 
 
 def normalization(x: Any, name: str, style: Style, **options: Any) -> Any:
-    """The network's batch normalisation; `options` are further ones of BatchNormalization."""
+    """The network's batch normalisation, if it has any.
+
+    Args:
+        **options: further ones of BatchNormalization.
+    """
+    if not style.normalized:
+        return x
     return BatchNormalization(
         epsilon=style.bn_epsilon,
         momentum=style.bn_momentum,

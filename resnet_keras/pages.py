@@ -1,0 +1,39 @@
+"""Pages that are written as Markdown, and shown as HTML too."""
+
+from collections.abc import Iterable, Sequence
+
+import jinja2
+from markdown_it import MarkdownIt
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("resnet_keras", "templates"), autoescape=True
+)
+
+
+def templates(package: str) -> jinja2.Environment:
+    """The Markdown templates of a package."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(package, "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def to_html(markdown: str, title: str) -> str:
+    """A whole HTML page of some Markdown, whose own HTML is shown as it stands."""
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    return TEMPLATES.get_template("markdown.html.j2").render(title=title, body=body)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
+    """A table as Markdown.
+
+    Args:
+        columns: heads.
+        rows: of cells.
+        words: how many of the columns hold words; the others hold figures, and are aligned so.
+    """
+    lines = [columns, [*words * ["---"], *(len(columns) - words) * ["---:"]], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,35 @@
+"""The papers' tables and figures, each a command: `resnet-keras reproduce STUDY`.
+
+A study is a module with a `STUDY`: what is to be trained, and how its results are read. running.py
+trains with the ordinary training code and writes the page.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from resnet_keras.architectures import nearest
+from resnet_keras.errors import InputError
+
+if TYPE_CHECKING:
+    from resnet_keras.studies.study import Study
+
+STUDIES = {
+    "degradation": "plain and residual networks of growing depth",
+    "shortcuts": "options A, B and C",
+    "depth": "residual networks from 20 layers on",
+    "orderings": "where batch normalisation and ReLU stand in a unit",
+    "shortcut-manipulations": "what a shortcut may not do",
+    "single-layer-units": "y = W1 x + x",
+}
+"""The studies' names, and what each compares."""
+
+
+def find(name: str) -> "Study":
+    """The study of a name.
+
+    Raises:
+        InputError: there is no such study; the nearest names are suggested.
+    """
+    if name not in STUDIES:
+        raise InputError(f"unknown study. Received: {name!r}; {nearest(name, list(STUDIES))}")
+    return import_module(f"{__name__}.{name.replace('-', '_')}").STUDY

@@ -1,0 +1,60 @@
+"""Tables of errors, which most studies end in."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from resnet_keras.architectures import find
+from resnet_keras.studies.study import Results, Table, test_error, training_error
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network's row.
+
+    Attributes:
+        label: of its trainings.
+        paper: the published errors, as they were printed.
+        name: what the paper calls it, where that is not the label.
+    """
+
+    label: str
+    paper: tuple[str, ...]
+    name: str = ""
+
+
+def table(results: Results, rows: Iterable[Row], paper: Sequence[str] = ("paper: test",)) -> Table:
+    """Parameters and errors of networks, beside published ones.
+
+    Args:
+        results: of a study; rows of what was not trained are left out.
+        rows: in their order.
+        paper: heads of the columns with published errors.
+    """
+    return Table(
+        "Top-1 error, %",
+        ("network", "parameters", "training", "test", *paper),
+        tuple(
+            (
+                row.name or row.label,
+                f"{parameters(results, row.label):,}",
+                results.spread(row.label, training_error),
+                results.spread(row.label, test_error),
+                *row.paper,
+            )
+            for row in rows
+            if results.of(row.label)
+        ),
+    )
+
+
+def parameters(results: Results, label: str) -> int:
+    """Trainable parameters of a network, as it was trained."""
+    first = results.of(label)[0]
+    details = first.run.read_details()
+    architecture = find(first.training.network, first.training.shortcut)
+    return architecture.parameters(len(details.class_names), details.image_size).trainable
+
+
+def lowest(results: Results, labels: Sequence[str]) -> str:
+    """The network of the least mean test error."""
+    return min(labels, key=lambda label: results.mean(label, test_error))

@@ -1,0 +1,80 @@
+"""The page of a study: what the paper saw, what was found here, told apart."""
+
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+
+from resnet_keras import pages
+from resnet_keras.files import PARTIAL, replace_folder
+from resnet_keras.runs import versions
+from resnet_keras.studies.study import Findings, Picture, Results, Study, Table
+
+PAPERS_COLUMN = "paper: "  # begins the heads of columns with published figures
+
+
+def write_page(place: Path, name: str, study: Study, results: Results) -> None:
+    """Writes README.md, index.html and the pictures into a folder, in place of those before.
+
+    Args:
+        place: the folder.
+        name: of the study.
+        study: what was studied.
+        results: of its trainings.
+    """
+    findings = study.examine(results)
+    new = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{name}-", dir=place.parent))
+    try:
+        new.chmod(0o755)
+        _write(new, name, study, results, findings)
+        replace_folder(new, place)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _write(folder: Path, name: str, study: Study, results: Results, findings: Findings) -> None:
+    for part in findings.parts:
+        if isinstance(part, Picture):
+            for kind in ("png", "svg"):
+                part.figure.savefig(folder / f"{part.name}.{kind}", dpi=110)
+    first = results.all[0]
+    details = first.run.read_details()
+    setting = results.setting
+    text = (
+        pages.templates("resnet_keras")
+        .get_template("study.md.j2")
+        .render(
+            name=name,
+            study=study,
+            findings=findings,
+            setting=setting,
+            parts=[_markdown(part) for part in findings.parts],
+            trainings=len(results.all),
+            minutes=sum(result.seconds for result in results.all) / 60,
+            recipe=first.training.recipe,
+            image_size=details.image_size,
+            precision=details.precision.partition(":")[0],
+            test_images=first.evaluation.images,
+            machine=f"{platform.machine()}, {os.cpu_count()} CPU cores",
+            versions=versions(),
+        )
+    )
+    (folder / "README.md").write_text(text)
+    (folder / "index.html").write_text(pages.to_html(text, study.title))
+
+
+def _markdown(part: Table | Picture | str) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Picture):
+        return f"![{part.caption}]({part.name}.png)\n\n{part.caption} [SVG]({part.name}.svg)"
+    published = [column.startswith(PAPERS_COLUMN) for column in part.columns]
+    rows = [
+        [
+            f"*{cell}*" if theirs and cell else cell
+            for cell, theirs in zip(row, published, strict=True)
+        ]
+        for row in part.rows
+    ]
+    return f"{pages.table(part.columns, rows)}\n\n{part.caption}"

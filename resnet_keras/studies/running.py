@@ -1,0 +1,84 @@
+"""Trains what a study needs, goes on where it was stopped, and writes its page."""
+
+import os
+import re
+from pathlib import Path
+from typing import get_args
+
+import keras
+
+from resnet_keras.data import sources
+from resnet_keras.errors import InputError
+from resnet_keras.evaluation import evaluate_run, read_evaluation
+from resnet_keras.files import locked
+from resnet_keras.runs import Run
+from resnet_keras.studies import find
+from resnet_keras.studies.page import write_page
+from resnet_keras.studies.study import Result, Results, Scale, Setting, Training
+from resnet_keras.training import train
+
+HOME = Path("runs", "studies")
+
+
+def reproduce(
+    study: str,
+    data: str = "digits",
+    scale: Scale = "quick",
+    seeds: int | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    verbose: int | str = 0,
+) -> Path:
+    """Runs a study of the papers, or goes on with one that was stopped.
+
+    Trainings that are finished are not repeated; studies of the same data and scale share them.
+
+        reproduce("degradation")
+
+    Args:
+        study: its name in `STUDIES`.
+        data: labelled images, as --data spells them.
+        scale: "quick" takes minutes on a CPU with small data; "full" is what the papers did.
+        seeds: how many times every network is trained; the study's own number if None.
+        folder: where runs and pages go; runs/studies/DATA-SCALE if None.
+        verbose: of Keras's progress bar, as in `train`.
+
+    Returns:
+        The folder of the study's page: README.md, index.html and its pictures as PNG and SVG.
+
+    Raises:
+        InputError: there is no such study or data, or the folder holds other runs.
+        TrainingError: see `train`.
+        Interrupted: see `train`; the same call goes on.
+    """
+    chosen = find(study)
+    if scale not in get_args(Scale):
+        raise InputError(
+            f"unknown scale. Received: {scale!r}; accepted: {', '.join(get_args(Scale))}"
+        )
+    if seeds is not None and seeds < 1:
+        raise InputError(f"seeds must be at least 1. Received: {seeds}")
+    source = sources.find(data)
+    setting = Setting(scale, data, source.image_size, seeds or chosen.seeds[scale])
+    slug = re.sub(r"[^\w.-]+", "-", data).strip("-.")
+    home = Path(folder or HOME / f"{slug}-{scale}")
+    home.mkdir(parents=True, exist_ok=True)
+    trainings = [
+        training for seed in range(setting.seeds) for training in chosen.trainings(setting, seed)
+    ]
+    results = []
+    for number, training in enumerate(trainings, start=1):
+        print(f"\n{study}, training {number} of {len(trainings)}: {training.name}", flush=True)
+        results.append(_result(training, data, home, verbose))
+    place = home / study
+    with locked(home, "writing a study to"):
+        write_page(place, study, chosen, Results(setting, results))
+    return place
+
+
+def _result(training: Training, data: str, home: Path, verbose: int | str) -> Result:
+    run = Run(home / training.name)
+    keras.backend.clear_session()
+    train(training.network, data, training.recipe, run, training.shortcut, verbose=verbose)
+    evaluation = read_evaluation(run) or evaluate_run(run, verbose=0)
+    seconds = sum(row["seconds"] for row in run.read_speeds())
+    return Result(training, run, run.read_history(), evaluation, seconds)

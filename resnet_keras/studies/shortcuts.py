@@ -1,0 +1,81 @@
+"""Options A, B and C of the shortcut [He et al. 2016, section 4.1 and table 3]."""
+
+from collections.abc import Sequence
+
+from resnet_keras.studies import errors
+from resnet_keras.studies.errors import Row
+from resnet_keras.studies.figures import curves
+from resnet_keras.studies.schedules import training
+from resnet_keras.studies.study import (
+    Findings,
+    Picture,
+    Results,
+    Setting,
+    Study,
+    Training,
+    test_error,
+)
+
+# Top-1 / top-5 of ImageNet's validation images by ten crops, of the 34-layer networks.
+PAPER = {"plain": "28.54 / 10.02", "A": "25.03 / 7.76", "B": "24.52 / 7.46", "C": "24.19 / 7.40"}
+
+
+def _trainings(setting: Setting, seed: int) -> Sequence[Training]:
+    depth = _depth(setting)
+    return [
+        training(f"plain{depth}", setting, seed),
+        *(training(f"resnet{depth}", setting, seed, option) for option in "ABC"),
+    ]
+
+
+def _depth(setting: Setting) -> int:
+    if setting.has_large_images:
+        return 34
+    return 20 if setting.scale == "quick" else 56
+
+
+def _examine(results: Results) -> Findings:
+    plain, *options = results.labels
+    kinds = (plain, *options)
+    found = {label: results.mean(label, test_error) for label in kinds}
+    apart = max(found[label] for label in options) - min(found[label] for label in options)
+    gained = found[plain] - max(found[label] for label in options)
+    return Findings(
+        f"The three options lie within {apart:.2f} points of test error; {plain} is "
+        f"{abs(gained):.2f} points {'worse' if gained > 0 else 'better'} than the worst of them. "
+        f"The least error has option {errors.lowest(results, options)[-1]}, but the paper's order "
+        "A, B, C is of tenths of a point, which so few images and seeds cannot tell.",
+        (
+            errors.table(
+                results,
+                (
+                    Row(label, (PAPER[key],), name)
+                    for label, key, name in zip(
+                        kinds,
+                        ("plain", *"ABC"),
+                        (plain, *(f"{one[:-2]}, option {one[-1]}" for one in options)),
+                        strict=True,
+                    )
+                ),
+                ("paper: 34 layers, top-1 / top-5",),
+            ),
+            Picture(
+                "curves",
+                "Error against the epoch: dashed in training, solid in validation.",
+                curves(results, {"shortcut options": kinds}),
+            ),
+        ),
+    )
+
+
+STUDY = Study(
+    title="Shortcut options",
+    source="He et al. 2016, table 3",
+    claim=(
+        "All three options are considerably better than the plain network; B is slightly better "
+        "than A, and C marginally better than B, for the parameters of its projections."
+    ),
+    seeds={"quick": 3, "full": 1},
+    trainings=_trainings,
+    examine=_examine,
+)

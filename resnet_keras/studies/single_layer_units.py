@@ -1,0 +1,90 @@
+"""Units of a single layer, y = W1 x + x [He et al. 2016, section 3.2]."""
+
+from collections.abc import Sequence
+
+from resnet_keras.studies import errors
+from resnet_keras.studies.errors import Row
+from resnet_keras.studies.figures import curves
+from resnet_keras.studies.schedules import training
+from resnet_keras.studies.study import (
+    Findings,
+    Picture,
+    Results,
+    Setting,
+    Study,
+    Training,
+    test_error,
+    training_error,
+)
+
+KINDS = (
+    ("plain{}", "no shortcut"),
+    ("resnet{}-single-layer", "units of one layer"),
+    ("resnet{}", "units of two layers"),
+)
+
+
+def _trainings(setting: Setting, seed: int) -> Sequence[Training]:
+    return [
+        training(kind.format(depth), setting, seed)
+        for depth in _depths(setting)
+        for kind, _ in KINDS
+    ]
+
+
+def _depths(setting: Setting) -> tuple[int, ...]:
+    return (20, 44) if setting.scale == "quick" else (20, 56, 110)
+
+
+def _examine(results: Results) -> Findings:
+    depths = _depths(results.setting)
+    said = []
+    for depth in depths:
+        plain, single, double = (kind.format(depth) for kind, _ in KINDS)
+        said.append(
+            f"with {depth} layers the training error is "
+            f"{results.mean(plain, training_error):.2f}% without shortcuts, "
+            f"{results.mean(single, training_error):.2f}% over single layers and "
+            f"{results.mean(double, training_error):.2f}% over two; the test error "
+            f"{results.mean(plain, test_error):.2f}, {results.mean(single, test_error):.2f} and "
+            f"{results.mean(double, test_error):.2f}%"
+        )
+    return Findings(
+        f"{'; '.join(said)}.".capitalize(),
+        (
+            errors.table(
+                results,
+                [
+                    Row(kind.format(depth), (), f"{depth} layers, {name}")
+                    for depth in depths
+                    for kind, name in KINDS
+                ],
+                (),
+            ),
+            "The paper prints no figures of such units.",
+            Picture(
+                "curves",
+                "Error against the epoch: dashed in training, solid in validation.",
+                curves(
+                    results,
+                    {
+                        f"{depth} layers": [kind.format(depth) for kind, _ in KINDS]
+                        for depth in depths
+                    },
+                ),
+            ),
+        ),
+    )
+
+
+STUDY = Study(
+    title="Units of a single layer",
+    source="He et al. 2016, section 3.2",
+    claim=(
+        "With a single layer a unit is similar to a linear layer, y = W1 x + x, in which no "
+        "advantage was seen."
+    ),
+    seeds={"quick": 2, "full": 1},
+    trainings=_trainings,
+    examine=_examine,
+)
