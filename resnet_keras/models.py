@@ -325,6 +325,34 @@ def of_any_size(model: keras.Model, architecture: Architecture) -> keras.Model:
     return twin
 
 
+def pieces(model: keras.Model) -> list[tuple[str, keras.Model]]:
+    """A built or loaded classifier, cut between its residual units, sharing its weights.
+
+    Returns:
+        Name and model of each piece, in the order in which images pass them: "stem", every unit by
+        its stage and block, such as "2a", and "head".
+
+    Raises:
+        InputError: the model's layers are not named as this package names them.
+    """
+    unit_output = re.compile(r"res(\d+(?:[a-z]|b\d+))(?:_relu)?")
+    ends = {}
+    for layer in model.layers:
+        if match := unit_output.fullmatch(layer.name):
+            ends[match[1]] = layer.output
+    if not ends:
+        raise InputError(
+            f"the model has no residual units by this package's names. Received: {model.name!r}"
+        )
+    stem = [layer for layer in model.layers if layer.name in ("conv1_relu", "pool1")][-1]
+    cuts = [model.input, stem.output, *ends.values(), model.output]
+    names = ["stem", *ends, "head"]
+    return [
+        (name, keras.Model(start, end, name=f"piece_{name}"))
+        for name, start, end in zip(names, cuts[:-1], cuts[1:], strict=True)
+    ]
+
+
 def load_model(path: str | PathLike[str]) -> keras.Model:
     """Loads a .keras file of this package, with Keras's safe mode on.
 

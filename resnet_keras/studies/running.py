@@ -61,7 +61,12 @@ def reproduce(
     setting = Setting(scale, data, source.image_size, seeds or chosen.seeds[scale])
     slug = re.sub(r"[^\w.-]+", "-", data).strip("-.")
     home = Path(folder or HOME / f"{slug}-{scale}")
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the study's folder cannot be written. Received: {home} ({error.strerror})"
+        ) from error
     trainings = [
         training for seed in range(setting.seeds) for training in chosen.trainings(setting, seed)
     ]

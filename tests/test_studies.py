@@ -1,0 +1,181 @@
+"""The papers' studies: what they train, and what their pages say."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from resnet_keras import architectures, cli, studies
+from resnet_keras.recipes import PAPER_CIFAR10, PAPER_CIFAR10_WARMUP, PAPER_IMAGENET
+from resnet_keras.runs import Run
+from resnet_keras.studies import running, schedules
+from resnet_keras.studies.study import Setting, spread
+
+SETTINGS = {
+    "quick": Setting("quick", "digits", 64, 1),
+    "full": Setting("full", "cifar10", 32, 1),
+    "large": Setting("full", "imagenet2012", 224, 1),
+}
+# A study of two tiny networks, and how a process of its own knows it.
+TINY_STUDY = """
+import sys
+from dataclasses import replace
+from resnet_keras import architectures, cli
+from resnet_keras.architectures import NO_SHORTCUT, RESNET20, Stem
+from resnet_keras.studies import schedules, shortcuts
+tiny = replace(RESNET20, stem=Stem(4, 3), blocks=(1, 1, 1), filters=(4, 8, 16))
+architectures.NETWORKS["resnet20"] = tiny
+architectures.NETWORKS["plain20"] = replace(tiny, shortcut=NO_SHORTCUT)
+schedules.MINUTES = replace(schedules.MINUTES, epochs=2, warmup_epochs=0, image_size=8)
+"""
+
+
+@pytest.fixture(scope="module")
+def _tiny():
+    with pytest.MonkeyPatch.context() as patch:
+        networks = architectures.NETWORKS
+        patch.setattr(architectures, "NETWORKS", dict(networks))
+        patch.setattr(schedules, "MINUTES", schedules.MINUTES)
+        exec(TINY_STUDY, {})
+        yield
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory, _tiny):
+    """The page of a study that was run, and what it printed."""
+    home = tmp_path_factory.mktemp("studies")
+    return running.reproduce("shortcuts", seeds=2, folder=home)
+
+
+@pytest.mark.parametrize("name", studies.STUDIES)
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+def test_every_training_is_of_a_network_that_can_be_built(name, setting):
+    study = studies.find(name)
+    trainings = study.trainings(setting, 3)
+    assert len({training.name for training in trainings}) == len(trainings) > 1
+    for training in trainings:
+        architectures.find(training.network, training.shortcut)
+        assert training.recipe.seed == 3
+    assert study.title and study.source and study.claim and study.seeds.keys() == {"quick", "full"}
+
+
+def test_full_is_what_the_papers_did():
+    def recipe(network, setting):
+        return replace(schedules.training(network, SETTINGS[setting], 0).recipe, seed=0)
+
+    assert recipe("resnet56", "full") == PAPER_CIFAR10
+    assert recipe("resnet110", "full") == PAPER_CIFAR10_WARMUP
+    assert recipe("resnet34", "large") == PAPER_IMAGENET
+
+
+def test_degradation_takes_the_networks_of_the_figures():
+    def networks(setting):
+        trainings = studies.find("degradation").trainings(SETTINGS[setting], 0)
+        return [training.label for training in trainings]
+
+    quick = [f"{kind}{depth}" for depth in (20, 32, 44, 56) for kind in ("plain", "resnet")]
+    assert networks("quick") == quick
+    assert networks("full") == [*quick, "plain110", "resnet110"]
+    assert networks("large") == ["plain18", "resnet18-A", "plain34", "resnet34-A"]
+
+
+def test_the_page_tells_ours_from_the_papers(studied):
+    text = (studied / "README.md").read_text()
+    assert "He et al. 2016, table 3" in text
+    assert "8 trainings, 2 of every network (seeds 0 to 1), on digits at 8x8 pixels" in text
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert rows[0] == [
+        "| network",
+        "parameters",
+        "training",
+        "test",
+        "paper: 34 layers, top-1 / top-5 |",
+    ]
+    named = {row[0].removeprefix("| "): row for row in rows[2:]}
+    assert set(named) == {"plain20", *(f"resnet20, option {option}" for option in "ABC")}
+    assert named["resnet20, option B"][4] == "*24.52 / 7.46* |"
+    for row in named.values():
+        assert re.fullmatch(r"\d+\.\d\d ± \d+\.\d\d", row[3])
+    parameters = [int(named[f"resnet20, option {one}"][1].replace(",", "")) for one in "ABC"]
+    assert parameters == sorted(set(parameters))
+
+
+def test_the_test_error_is_the_mean_of_the_runs(studied):
+    errors = [
+        100 * Run(studied.parent / f"resnet20-A-seed{seed}").read_evaluation()["top1_error"]
+        for seed in (0, 1)
+    ]
+    assert spread(errors) in (studied / "README.md").read_text()
+
+
+def test_the_page_has_its_pictures(studied):
+    with Image.open(studied / "curves.png") as picture:
+        assert min(picture.size) > 300
+    assert ElementTree.parse(studied / "curves.svg").getroot().tag.endswith("svg")
+    page = (studied / "index.html").read_text()
+    assert '<img src="curves.png"' in page and "<table>" in page
+    assert not list(studied.parent.glob(".partial*"))
+
+
+def test_what_is_trained_is_not_trained_again(studied, capsys):
+    before = {path: path.stat().st_mtime_ns for path in studied.parent.glob("*/best.keras")}
+    assert len(before) == 8
+    running.reproduce("shortcuts", seeds=1, folder=studied.parent)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert "4 trainings, 1 of every network (seed 0)" in (studied / "README.md").read_text()
+    assert capsys.readouterr().out.count("is finished") == 4
+
+
+@pytest.mark.slow
+def test_a_study_that_was_killed_goes_on(tmp_path):
+    command = [sys.executable, "-c", f"{TINY_STUDY}cli.main(sys.argv[1:])", "reproduce"]
+    command += ["shortcuts", "--seeds", "1", "--output", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    second = tmp_path / "resnet20-A-seed0"
+    until = time.monotonic() + 300
+    while not (second / "history.csv").exists():
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    first = (tmp_path / "plain20-seed0" / "history.csv").stat().st_mtime_ns
+    assert not (tmp_path / "shortcuts").exists()
+
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "plain20-seed0 is finished" in again.stdout
+    assert (tmp_path / "plain20-seed0" / "history.csv").stat().st_mtime_ns == first
+    assert (tmp_path / "shortcuts" / "README.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["degradatoin"], "unknown study. Received: 'degradatoin'; did you mean degradation?"),
+        (["depth", "--data", "nowhere"], "unknown data. Received: 'nowhere'"),
+        (["depth", "--seeds", "0"], "seeds must be at least 1. Received: 0"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["reproduce", *arguments])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert not list(Path().iterdir())
+
+
+def test_an_unwritable_place_is_told(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SystemExit) as end:
+        cli.main(["reproduce", "depth", "--output", os.fspath(tmp_path / "file")])
+    assert end.value.code == 2
+    assert "the study's folder cannot be written" in capsys.readouterr().err
