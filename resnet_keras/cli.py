@@ -406,8 +406,8 @@ def reproduce(
     The same command goes on where it was stopped. Studies of one folder share their trainings.
 
     Args:
-        study: degradation, shortcuts, depth, orderings, shortcut-manipulations or
-            single-layer-units.
+        study: degradation, shortcuts, depth, orderings, shortcut-manipulations,
+            single-layer-units or lesions.
         data: labelled images, as for train.
         scale: quick takes minutes on small data, full is what the papers did.
         seeds: how many times every network is trained.

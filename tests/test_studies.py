@@ -10,13 +10,16 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from resnet_keras import architectures, cli, studies
+from resnet_keras.data import sources
+from resnet_keras.evaluation import evaluate, load_run_model
 from resnet_keras.recipes import PAPER_CIFAR10, PAPER_CIFAR10_WARMUP, PAPER_IMAGENET
 from resnet_keras.runs import Run
-from resnet_keras.studies import running, schedules
+from resnet_keras.studies import lesions, running, schedules
 from resnet_keras.studies.study import Setting, spread
 
 SETTINGS = {
@@ -34,6 +37,8 @@ from resnet_keras.studies import schedules, shortcuts
 tiny = replace(RESNET20, stem=Stem(4, 3), blocks=(1, 1, 1), filters=(4, 8, 16))
 architectures.NETWORKS["resnet20"] = tiny
 architectures.NETWORKS["plain20"] = replace(tiny, shortcut=NO_SHORTCUT)
+architectures.NETWORKS["resnet44"] = replace(tiny, blocks=(4, 4, 4))
+architectures.NETWORKS["plain44"] = replace(tiny, blocks=(4, 4, 4), shortcut=NO_SHORTCUT)
 schedules.MINUTES = replace(schedules.MINUTES, epochs=2, warmup_epochs=0, image_size=8)
 """
 
@@ -53,6 +58,12 @@ def studied(tmp_path_factory, _tiny):
     """The page of a study that was run, and what it printed."""
     home = tmp_path_factory.mktemp("studies")
     return running.reproduce("shortcuts", seeds=2, folder=home)
+
+
+@pytest.fixture(scope="module")
+def lesioned(studied):
+    """The page of the study that takes networks apart, beside the other's."""
+    return running.reproduce("lesions", seeds=1, folder=studied.parent)
 
 
 @pytest.mark.parametrize("name", studies.STUDIES)
@@ -110,7 +121,7 @@ def test_the_page_tells_ours_from_the_papers(studied):
 
 def test_the_test_error_is_the_mean_of_the_runs(studied):
     errors = [
-        100 * Run(studied.parent / f"resnet20-A-seed{seed}").read_evaluation()["top1_error"]
+        100 * Run(studied.parent / f"resnet20-A-seed{seed}").read_evaluation("single")["top1_error"]
         for seed in (0, 1)
     ]
     assert spread(errors) in (studied / "README.md").read_text()
@@ -132,6 +143,41 @@ def test_what_is_trained_is_not_trained_again(studied, capsys):
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert "4 trainings, 1 of every network (seed 0)" in (studied / "README.md").read_text()
     assert capsys.readouterr().out.count("is finished") == 4
+
+
+@pytest.mark.slow
+def test_a_residual_unit_without_its_branch_is_a_unit_removed(lesioned):
+    run = Run(lesioned.parent / "resnet44-seed0")
+    patient = lesions.Patient(run)
+    assert [patient.names[index] for index in patient.removable] == [
+        *("2a", "2b", "2c", "2d", "3b", "3c", "3d", "4b", "4c", "4d")
+    ]
+    model = load_run_model(run)
+    whole = evaluate(model, sources.find("digits").load("test"), verbose=0)
+    assert patient.without([]) == pytest.approx(100 * whole.top1_error)
+    last = model.get_layer("bn3c_branch2b")
+    _, _, mean, variance = last.get_weights()
+    last.set_weights([0 * mean, 0 * mean, mean, variance])
+    cut = evaluate(model, sources.find("digits").load("test"), verbose=0)
+    removed = patient.without([patient.names.index("3c")])
+    assert removed == pytest.approx(100 * cut.top1_error)
+    assert removed != patient.without([])
+
+
+@pytest.mark.slow
+def test_swapped_units_are_of_one_shape(lesioned):
+    patient = lesions.Patient(Run(lesioned.parent / "plain44-seed0"))
+    generator = np.random.default_rng(0)
+    errors = {patient.swapped(generator, 3) for _ in range(4)}
+    assert len(errors) > 1 and all(0 <= error <= 100 for error in errors)
+
+
+@pytest.mark.slow
+def test_lesions_tell_plain_from_residual(lesioned):
+    text = (lesioned / "README.md").read_text()
+    assert re.search(r"Without any one unit resnet44's test error grows by [\d.-]+ points", text)
+    assert "| plain44 | " in text and "| resnet44 | " in text
+    assert (lesioned / "single.svg").exists() and (lesioned / "counts.png").exists()
 
 
 @pytest.mark.slow

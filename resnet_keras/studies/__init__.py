@@ -20,6 +20,7 @@ STUDIES = {
     "orderings": "where batch normalisation and ReLU stand in a unit",
     "shortcut-manipulations": "what a shortcut may not do",
     "single-layer-units": "y = W1 x + x",
+    "lesions": "units removed from trained networks, and swapped",
 }
 """The studies' names, and what each compares."""
 

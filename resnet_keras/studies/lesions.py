@@ -1,12 +1,16 @@
 """Residual units removed from trained networks, and swapped [Veit et al. 2016]."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 
+import keras
 import numpy as np
 from matplotlib.figure import Figure
 
 from resnet_keras.evaluation import data_of, load_run_model, score, shown
 from resnet_keras.models import pieces
+from resnet_keras.runs import Run
 from resnet_keras.studies.schedules import training
 from resnet_keras.studies.study import (
     Findings,
@@ -30,21 +34,25 @@ def _trainings(setting: Setting, seed: int) -> Sequence[Training]:
     return [training(f"{kind}{depth}", setting, seed) for kind in ("plain", "resnet")]
 
 
-class _Patient:
-    """A trained network, taken apart."""
+class Patient:
+    """A run's best model, taken apart.
 
-    def __init__(self, result: Result) -> None:
-        details = result.run.read_details()
-        test = data_of(result.run).load("test")
+    Attributes:
+        names: of its pieces, see `models.pieces`.
+        removable: indices of the units that can go, as they do not change the shape.
+    """
+
+    def __init__(self, run: Run) -> None:
+        details = run.read_details()
+        test = data_of(run).load("test")
         split = shown(test, details.image_size, details.recipe.centre, IMAGES)
-        parts = pieces(load_run_model(result.run))
+        parts = pieces(load_run_model(run))
         self.names, self.parts = zip(*parts, strict=True)
         self.labels = split.labels
         # What goes into each piece, so that a lesion costs only what comes after it.
         self.inputs = [split.images]
         for part in self.parts[:-1]:
             self.inputs.append(_answer(part, self.inputs[-1]))
-        # The stem, the head, and units that change the shape cannot go.
         self.removable = [
             index
             for index, (before, after) in enumerate(
@@ -55,13 +63,13 @@ class _Patient:
 
     def error(self, order: Sequence[int]) -> float:
         """Test error in per cent with the pieces in this order, some of them left out."""
-        whole = range(len(self.parts))
-        same = next(
-            (at for at, (one, other) in enumerate(zip(order, whole, strict=False)) if one != other),
-            len(order),
-        )
-        x = self.inputs[same] if same < len(order) else self.inputs[-1]
-        for index in order[min(same, len(order) - 1) :]:
+        same = 0
+        while same < len(order) and order[same] == same:
+            same += 1
+        # The head is always there, and always last.
+        same = min(same, len(order) - 1)
+        x = self.inputs[same]
+        for index in order[same:]:
             x = _answer(self.parts[index], x)
         return 100 * score(x, self.labels).top1_error
 
@@ -85,57 +93,76 @@ class _Patient:
         return self.error(order)
 
 
-def _answer(part, images: np.ndarray) -> np.ndarray:
+def _answer(part: keras.Model, images: np.ndarray) -> np.ndarray:
     return part.predict(images, verbose=0, batch_size=128)
 
 
+@dataclass(frozen=True)
+class _Lesioned:
+    """Test errors in per cent of one trained network.
+
+    Attributes:
+        units: names of those that can be removed.
+        whole: with all of them.
+        single: without each of them.
+        removed, swapped: without so many, and after so many swaps, as `COUNTS` has them; means of
+            several draws.
+    """
+
+    units: tuple[str, ...]
+    whole: float
+    single: tuple[float, ...]
+    removed: tuple[float, ...]
+    swapped: tuple[float, ...]
+
+
+def _lesioned(result: Result) -> _Lesioned:
+    print(f"lesions of {result.training.name}", flush=True)
+    patient = Patient(result.run)
+    generator = np.random.default_rng(result.training.recipe.seed)
+
+    def some(count: int) -> list[int]:
+        return generator.choice(patient.removable, count, replace=False).tolist()
+
+    return _Lesioned(
+        units=tuple(patient.names[index] for index in patient.removable),
+        whole=patient.without([]),
+        single=tuple(patient.without([index]) for index in patient.removable),
+        removed=tuple(
+            fmean(patient.without(some(count)) for _ in range(DRAWS)) for count in COUNTS
+        ),
+        swapped=tuple(
+            fmean(patient.swapped(generator, count) for _ in range(DRAWS)) for count in COUNTS
+        ),
+    )
+
+
 def _examine(results: Results) -> Findings:
-    labels = results.labels
-    single: dict[str, list[list[float]]] = {label: [] for label in labels}
-    removed: dict[str, list[list[float]]] = {label: [] for label in labels}
-    swaps: dict[str, list[list[float]]] = {label: [] for label in labels}
-    whole: dict[str, list[float]] = {label: [] for label in labels}
-    names: Sequence[str] = ()
-    for result in results.all:
-        print(f"lesions of {result.training.name}", flush=True)
-        patient, label = _Patient(result), result.training.label
-        generator = np.random.default_rng(result.training.recipe.seed)
-        names = [patient.names[index] for index in patient.removable]
-        whole[label].append(patient.without([]))
-        single[label].append([patient.without([index]) for index in patient.removable])
-        removed[label].append(
-            [
-                float(
-                    np.mean(
-                        [
-                            patient.without(generator.choice(patient.removable, n, replace=False))
-                            for _ in range(DRAWS)
-                        ]
-                    )
-                )
-                for n in COUNTS
-            ]
-        )
-        swaps[label].append(
-            [float(np.mean([patient.swapped(generator, n) for _ in range(DRAWS)])) for n in COUNTS]
-        )
-    plain, residual = labels
-    cost = {label: np.mean(single[label]) - np.mean(whole[label]) for label in labels}
+    lesioned = {
+        label: [_lesioned(result) for result in results.of(label)] for label in results.labels
+    }
+    plain, residual = results.labels
+
+    def grown(label: str) -> float:
+        return fmean(fmean(one.single) - one.whole for one in lesioned[label])
+
+    def after_most(label: str) -> float:
+        return fmean(one.removed[-1] for one in lesioned[label])
+
     return Findings(
-        f"Without any one unit {residual}'s test error grows by {cost[residual]:.1f} points in the "
-        f"mean, {plain}'s by {cost[plain]:.1f}; without {COUNTS[-1]} units they make "
-        f"{np.mean(removed[residual], axis=0)[-1]:.0f}% and "
-        f"{np.mean(removed[plain], axis=0)[-1]:.0f}%.",
+        f"Without any one unit {residual}'s test error grows by {grown(residual):.1f} points in "
+        f"the mean, {plain}'s by {grown(plain):.1f}; without {COUNTS[-1]} units they make "
+        f"{after_most(residual):.0f}% and {after_most(plain):.0f}%.",
         (
             Picture(
                 "single",
                 "Test error after the removal of one unit, by the unit; dashed, the whole network.",
-                _bars(names, single, whole),
+                _bars(lesioned),
             ),
             Picture(
                 "counts",
                 f"Test error after the removal, and after swaps, of several units ({DRAWS} draws).",
-                _lines(removed, swaps),
+                _lines(lesioned),
             ),
             Table(
                 "Top-1 test error, %",
@@ -143,38 +170,40 @@ def _examine(results: Results) -> Findings:
                 tuple(
                     (
                         label,
-                        spread(whole[label]),
-                        spread([float(np.mean(one)) for one in single[label]]),
+                        spread([one.whole for one in of_seeds]),
+                        spread([fmean(one.single) for one in of_seeds]),
                         *(
-                            spread([one[at] for one in removed[label]])
+                            spread([one.removed[at] for one in of_seeds])
                             for at in range(1, len(COUNTS))
                         ),
                     )
-                    for label in labels
+                    for label, of_seeds in lesioned.items()
                 ),
             ),
         ),
     )
 
 
-def _bars(names, single, whole) -> Figure:
-    figure = Figure(figsize=(10, 3.4 * len(single)), layout="constrained")
-    for axes, (label, errors) in zip(figure.subplots(len(single), 1), single.items(), strict=True):
-        axes.bar(names, np.mean(errors, axis=0), color="#0072b2")
-        axes.axhline(np.mean(whole[label]), color="#d55e00", linestyle="--")
+def _bars(lesioned: Mapping[str, Sequence[_Lesioned]]) -> Figure:
+    figure = Figure(figsize=(10, 3.2 * len(lesioned)), layout="constrained")
+    panels = figure.subplots(len(lesioned), 1)
+    for axes, (label, of_seeds) in zip(panels, lesioned.items(), strict=True):
+        axes.bar(of_seeds[0].units, np.mean([one.single for one in of_seeds], axis=0))
+        axes.axhline(fmean(one.whole for one in of_seeds), color="#d55e00", linestyle="--")
         axes.set(title=label, ylabel="test error, %")
         axes.set_ylim(0, 100)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _lines(removed, swaps) -> Figure:
+def _lines(lesioned: Mapping[str, Sequence[_Lesioned]]) -> Figure:
     figure = Figure(figsize=(10, 3.8), layout="constrained")
-    panels = {"removed": removed, "swapped": swaps}
-    for axes, (title, errors) in zip(figure.subplots(1, 2), panels.items(), strict=True):
-        for label, of_seeds in errors.items():
-            axes.plot(COUNTS, np.mean(of_seeds, axis=0), marker=".", label=label)
-        axes.set(title=f"units {title}", xlabel="how many", ylabel="test error, %")
+    panels = zip(figure.subplots(1, 2, sharey=True), ("removed", "swapped"), strict=True)
+    for axes, what in panels:
+        for label, of_seeds in lesioned.items():
+            errors = np.mean([getattr(one, what) for one in of_seeds], axis=0)
+            axes.plot(COUNTS, errors, marker=".", label=label)
+        axes.set(title=f"units {what}", xlabel="how many", ylabel="test error, %")
         axes.set_ylim(0, 100)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
