@@ -25,8 +25,8 @@ PHONE_PAGE := export/web/node_modules/.installed
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [VARIABLE=value …]" } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^#:/ { printf "  %-16s %s\n", "", substr($$0, 4) } \
-		/^[a-z%-]+:.*## / { sub(/%/, "<network>", $$1); printf "  %-16s %s\n", $$1, $$2 }' \
+		/^#:/ { printf "  %-18s %s\n", "", substr($$0, 4) } \
+		/^[a-z%-]+:.*## / { sub(/%/, $$1 ~ /^train/ ? "<network>" : "<study>", $$1); printf "  %-18s %s\n", $$1, $$2 }' \
 		$(firstword $(MAKEFILE_LIST))
 
 .PHONY: setup

@@ -44,7 +44,7 @@ def identity_block(
     Args:
         x: a map (batch, h, w, filters[-1]), of any float dtype.
         f: kernel size of the bottleneck's middle convolution (both of the basic unit's).
-        filters: of the two (basic) or three (bottleneck) convolutions.
+        filters: of the two (basic) or three (bottleneck) convolutions, or of a single one.
         stage: the stage's number, for the layers' names.
         block: the unit's label within its stage, for the layers' names.
         unit: where its stride stands, its ordering and its groups; `f` and `filters` are in place
@@ -56,8 +56,8 @@ def identity_block(
         A map of the same shape.
 
     Raises:
-        InputError: x has another number of channels than the unit's output, or `filters` is not of
-            length 2 or 3.
+        InputError: x has another number of channels than the unit's output, or `filters` are more
+            than three.
     """
     if x.shape[-1] != filters[-1]:
         raise InputError(

@@ -13,6 +13,7 @@ import pytest
 
 from resnet_keras.architectures import (
     BASIC,
+    BN_AFTER_ADDITION,
     BOTTLENECK,
     CIFAR_STEM,
     FAMILY,
@@ -342,7 +343,12 @@ def test_blocks_must_match_filters(blocks):
 
 @pytest.mark.parametrize(
     ("received", "suggested"),
-    [("resnet5O", "resnet50"), ("ResNet50", "resnet50"), ("resnet50v15", "resnet50v1.5")],
+    [
+        ("resnet5O", "resnet50"),
+        ("ResNet50", "resnet50"),
+        ("resnet50v15", "resnet50v1.5"),
+        ("resnet56-dropout-shorcut", "resnet56-dropout-shortcut"),
+    ],
 )
 def test_unknown_network_suggests_the_nearest(received, suggested):
     with pytest.raises(InputError) as error:
@@ -358,6 +364,15 @@ def test_unknown_network_with_nothing_near_lists_all():
     with pytest.raises(InputError) as error:
         find("vgg")
     assert "accepted: " + ", ".join(NETWORKS) in str(error.value)
+
+
+def test_a_variant_goes_by_its_networks_name_and_its_own():
+    found = find("resnet110-bn-after-addition")
+    assert found.unit.ordering == BN_AFTER_ADDITION
+    assert found == replace(NETWORKS["resnet110"], unit=found.unit)
+    assert find("resnet50-course-without-bn").style.normalized is False
+    with pytest.raises(InputError, match="Received: a plain network"):
+        find("plain20-constant-scaling")
 
 
 def test_find_gives_the_table_s_architecture():

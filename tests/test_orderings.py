@@ -376,3 +376,28 @@ def test_the_recursion_limit_is_put_back_after_an_error(monkeypatch, low_recursi
     with pytest.raises(RuntimeError):
         build(TINY, head=Classifier(3))
     assert sys.getrecursionlimit() == limit
+
+
+# Variants, by name
+
+
+@pytest.mark.parametrize("variant", architectures.VARIANTS)
+def test_a_variant_is_built_as_counted(variant):
+    architecture = architectures.find(f"resnet20-{variant}")
+    small = dataclasses.replace(architecture, filters=(4, 8, 16), stem=Stem(4, 3))
+    model = build(small, (8, 8, 3))
+    assert model.count_params() == small.parameters().total
+    normalized = [layer for layer in model.layers if type(layer).__name__ == "BatchNormalization"]
+    assert bool(normalized) == (variant != "without-bn")
+
+
+def test_a_unit_of_a_single_layer_is_that_and_its_input():
+    architecture = architectures.find("resnet20-single-layer")
+    assert architecture.depth == 20
+    assert drawing(build(architecture, (8, 8, 3)), "2a") == "conv bn + relu"
+
+
+def test_without_normalization_convolutions_have_biases():
+    model = create("plain20-without-bn", input_shape=(8, 8, 3))
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert len(convolutions) == 19 and all(layer.use_bias for layer in convolutions)

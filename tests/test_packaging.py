@@ -131,7 +131,7 @@ def test_make_help_lists_every_target():
         shown = make(*arguments)
         assert shown.returncode == 0, shown.stderr
         listed = set(re.findall(r"^  ([a-z]\S*)", shown.stdout, re.MULTILINE))
-        assert listed == targets | {"train-<network>"}
+        assert listed == targets | {"train-<network>", "reproduce-<study>"}
 
 
 def test_every_target_but_patterns_and_files_is_phony():
@@ -156,6 +156,11 @@ def test_every_target_but_patterns_and_files_is_phony():
         (
             ["predict", "RUN=runs/a", "IMAGE=a.png b.png"],
             "resnet-keras predict a.png b.png --run runs/a",
+        ),
+        (["reproduce-depth"], "resnet-keras reproduce depth"),
+        (
+            ["reproduce-depth", "DATA=cifar10", "SCALE=full", "SEEDS=3"],
+            "resnet-keras reproduce depth --data cifar10 --scale full --seeds 3",
         ),
         (["list"], "resnet-keras list"),
         (["tensorboard"], "tensorboard --logdir runs --host 127.0.0.1 --port 6006"),

@@ -1,5 +1,6 @@
 """Trains what a study needs, goes on where it was stopped, and writes its page."""
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -70,6 +71,8 @@ def reproduce(
     trainings = [
         training for seed in range(setting.seeds) for training in chosen.trainings(setting, seed)
     ]
+    # Every network is a graph of its own, of which TensorFlow would warn.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     results = []
     for number, training in enumerate(trainings, start=1):
         print(f"\n{study}, training {number} of {len(trainings)}: {training.name}", flush=True)
