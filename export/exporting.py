@@ -8,6 +8,7 @@ README.md, index.html        the same as a page, and how to load each file
 check/                       held-out images and Keras's answers, for a check on another device
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -92,22 +93,30 @@ def export(
     chosen = find(formats)
     folder = Path(folder)
     _check(model, images, labels, calibration, class_names)
+    check_folder(folder)
+    with locked(folder, "exporting to"):
+        return _export(
+            model,
+            {"images": images, "labels": labels, "calibration": calibration},
+            ModelCard(model.name, description, tuple(class_names), centre),
+            folder,
+            list(chosen),
+        )
+
+
+def check_folder(folder: Path) -> None:
+    """Makes an export folder, if there is none.
+
+    Raises:
+        InputError: it cannot be made or written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder, "exporting to"):
-            return _export(
-                model,
-                {"images": images, "labels": labels, "calibration": calibration},
-                ModelCard(model.name, description, tuple(class_names), centre),
-                folder,
-                list(chosen),
-            )
-    except PermissionError as error:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
         raise InputError(
             f"the export folder cannot be written. Received: {folder} ({error.strerror})"
         ) from error
-    except NotADirectoryError as error:
-        raise InputError(f"the export folder is no folder. Received: {folder}") from error
 
 
 def _check(
@@ -163,12 +172,12 @@ def _export(
         prepared = _do(job, PREPARE, "folding, and asking Keras")
         if isinstance(prepared, str):
             raise ExportError(f"the model cannot be exported: {prepared}")
-        fingerprint = _fingerprint(model)
-        made, failed = _make(job, names, fingerprint)
+        of_model = fingerprint(model, card)
+        made, failed = _make(job, names, of_model)
         findings = Findings(
             name=card.name,
             description=card.description,
-            model=fingerprint,
+            model=of_model,
             policy=prepared["policy"],
             image_size=arrays["images"].shape[1:3],
             folded=Parity(**prepared["parity"]),
@@ -197,7 +206,7 @@ def _job(folder: Path) -> Iterator[Job]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _make(job: Job, names: list[str], fingerprint: str) -> tuple[list[Exported], dict[str, str]]:
+def _make(job: Job, names: list[str], of_model: str) -> tuple[list[Exported], dict[str, str]]:
     """The files that are as they should be, and why others are not."""
     made: list[Exported] = []
     failed: dict[str, str] = {}
@@ -214,7 +223,7 @@ def _make(job: Job, names: list[str], fingerprint: str) -> tuple[list[Exported],
         made.append(
             Exported(
                 name,
-                fingerprint,
+                of_model,
                 checksum(path),
                 megabytes(path),
                 parity,
@@ -304,8 +313,10 @@ def _in_order(made: list[Exported], before: list[Exported]) -> tuple[Exported, .
     return tuple(files[name] for name in FORMATS if name in files)
 
 
-def _fingerprint(model: "keras.Model") -> str:
+def fingerprint(model: "keras.Model", card: ModelCard) -> str:
+    """Tells apart what files are made of: the network, its weights, and what is said of them."""
     digest = hashlib.sha256(model.to_json().encode())
+    digest.update(json.dumps(dataclasses.asdict(card)).encode())
     for weight in model.weights:
         digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()

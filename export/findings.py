@@ -24,7 +24,7 @@ class Exported:
 
     Attributes:
         format: its name in `formats.FORMATS`.
-        model: the fingerprint of the model that it was made of.
+        model: the fingerprint of the model that it was made of, class names and all.
         checksum: SHA-256 of its bytes; of a folder, of all its files'.
         megabytes: its size, in 10^6 bytes.
         parity: how it compares with Keras; None where its runtime does not run here.

@@ -148,6 +148,7 @@ def find(names: Sequence[str]) -> dict[str, Format]:
         InputError: there is no such format, the nearest name is suggested; or packages that it
             needs are missing.
     """
+    names = [names] if isinstance(names, str) else names
     for name in names:
         if name not in FORMATS:
             near = difflib.get_close_matches(name, FORMATS, n=1)

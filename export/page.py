@@ -13,6 +13,7 @@ COLUMNS = (
     "runtime",
     "MB",
     "ms",
+    "images",
     "largest difference",
     "same answer",
     "accuracy",
@@ -23,6 +24,8 @@ COLUMNS = (
 def write_page(folder: Path, findings: Findings) -> None:
     """Writes README.md and index.html."""
     height, width = findings.image_size
+    there = {exported.format for exported in findings.files}
+    floats = ("tflite-float16", "tflite-dynamic-int8", "tflite-float32")
     text = (
         pages.templates("export")
         .get_template("page.md.j2")
@@ -31,12 +34,24 @@ def write_page(folder: Path, findings: Findings) -> None:
             height=height,
             width=width,
             table=pages.table(COLUMNS, rows(findings), words=2),
-            there={exported.format for exported in findings.files},
+            there=there,
+            not_run=any(exported.parity is None for exported in findings.files),
+            # The files that the samples name, out of those that are there.
+            tflite=_first(there, "tflite-float32", *floats, "tflite-int8"),
+            tflite_in_apps=_first(there, "tflite-int8", *floats),
+            tflite_of_floats=_first(there, "tflite-dynamic-int8", *floats),
+            onnx=_first(there, "onnx-float32", "onnx-int8"),
+            onnx_in_apps=_first(there, "onnx-int8", "onnx-float32"),
             of_earlier_models=[one.file for one in findings.files if one.model != findings.model],
         )
     )
     write_text(folder / README, text)
     write_text(folder / PAGE, pages.to_html(text, f"{findings.name}: exported files"))
+
+
+def _first(there: set[str], *formats: str) -> str:
+    """The file of the first of some formats that is there; empty if none is."""
+    return next((FORMATS[name].file for name in formats if name in there), "")
 
 
 def rows(findings: Findings) -> list[tuple[str, ...]]:
@@ -47,6 +62,7 @@ def rows(findings: Findings) -> list[tuple[str, ...]]:
         "TensorFlow",
         "",
         f"{findings.keras_latency:.1f}",
+        str(folded.images),
         f"{folded.probability_difference:.1e}",
         f"{folded.agreement:.2%}",
         f"{folded.accuracy:.2%}",
@@ -58,11 +74,12 @@ def rows(findings: Findings) -> list[tuple[str, ...]]:
 def _row(exported: Exported) -> tuple[str, ...]:
     known = (exported.file, FORMATS[exported.format].runtime, f"{exported.megabytes:.2f}")
     if exported.parity is None or exported.latency is None:
-        return (*known, *["not run here"] * (len(COLUMNS) - len(known)))
+        return (*known, "not run here", *["–"] * (len(COLUMNS) - len(known) - 1))
     parity = exported.parity
     return (
         *known,
         f"{exported.latency:.1f}",
+        str(parity.images),
         f"{parity.probability_difference:.1e}",
         f"{parity.agreement:.2%}",
         f"{parity.accuracy:.2%}",

@@ -469,6 +469,7 @@ def export(
     training = subject.data.load("train")
     calibration = evaluation.shown(training, size, subject.centre, calibration_images)
     folder = output or subject.export_folder
+    print(f"exporting {subject.description}", flush=True)
     findings = exporting.export(
         subject.model,
         test.images,
@@ -485,8 +486,9 @@ def export(
         f"\nexport folder  {folder}"
         "\nnext"
         f"\n  {_command('python')} -m webbrowser {(folder / 'index.html').resolve().as_uri()}"
-        f"\n  {_command('resnet-keras')} serve {folder}"
     )
+    if any(exported.file.endswith(".tflite") for exported in findings.files):
+        print(f"  {_command('resnet-keras')} serve {folder}")
 
 
 def serve(
@@ -592,7 +594,7 @@ def _run(arguments: list[str]) -> None:
         print(f"resnet-keras: {interruption}", file=sys.stderr)
         raise SystemExit(128 + interruption.signal) from None
     except KeyboardInterrupt:
-        print("resnet-keras: interrupted; the same command goes on", file=sys.stderr)
+        print("resnet-keras: interrupted; nothing that was there before is lost", file=sys.stderr)
         raise SystemExit(130) from None
 
 

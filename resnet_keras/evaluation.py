@@ -391,10 +391,12 @@ def check_measurable(run: Run, protocol: Protocol) -> RunDetails:
     """The details of a run, if it has a model and that can be tested so, as far as they tell.
 
     Raises:
-        InputError: there is no such run, no epoch has ended yet, or a scale is too small.
+        InputError: there is no such run, it has no model, or a scale is too small.
     """
     details = run.read_details()
     if not run.best_model.exists():
+        if run.read_history():
+            raise InputError(f"the run's model is missing. Received: no {run.best_model}")
         raise InputError(f"no epoch of this run has ended yet. Received: {run}")
     if protocol.scales is not None:
         protocol.check(find(details.network, details.shortcut))

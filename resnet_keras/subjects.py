@@ -53,11 +53,16 @@ def find(path: Path, data: str | None = None) -> Subject:
             f"a run has its own data. Received: --data {data}, but {run} was trained on "
             f"{details.data}; accepted: the run without --data, or its best.keras with it"
         )
+    unfinished = ""
+    if not details.finished:
+        epochs = f"{len(run.read_history())} of {details.recipe.epochs} epochs"
+        unfinished = f", unfinished after {epochs}"
     return Subject(
         load_run_model(run),
         data_of(run),
         details.recipe.centre,
-        f"{details.network} trained on {details.data}, {len(details.class_names)} classes",
+        f"{details.network} trained on {details.data}, {len(details.class_names)} classes"
+        f"{unfinished}",
         run.folder / "export",
     )
 

@@ -21,6 +21,7 @@ from tiny_family import tiny
 
 import export
 from export import exporting, formats, page
+from export.card import ModelCard
 from export.findings import Exported, Findings, read_findings, write_findings
 from export.formats import FORMATS
 from export.parity import Parity, Tolerance, compare, complaints, farthest, latency
@@ -120,14 +121,29 @@ def test_the_python_samples_of_the_page_run(everything, tmp_path):
     folder = everything
     text = (folder / "README.md").read_text()
     samples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(samples) == 3
+    assert len(samples) == 4
     image = digits_classifier.held_out_digits()[0]
     Image.fromarray(image).save(tmp_path / "photo.jpg", quality=95)
     for name in ("model_float32.tflite", "model.onnx", "labels.txt", "saved_model"):
         (tmp_path / name).symlink_to(folder / name)
     expected = str(digits_classifier.trained().predict(image[None], verbose=0).argmax())
     for sample in samples:
-        assert run(sys.executable, "-c", sample, cwd=tmp_path).startswith(expected)
+        answer = run(sys.executable, "-c", sample, cwd=tmp_path)
+        assert answer.splitlines()[0].startswith(expected)
+
+
+@pytest.mark.slow
+def test_the_sample_for_litert_feeds_the_int8_file_its_integers(everything, tmp_path):
+    findings = read_findings(everything)
+    int8 = tuple(one for one in findings.files if one.format == "tflite-int8")
+    page.write_page(tmp_path, replace(findings, files=int8))
+    sample = re.search(r"```python\n(.*?)```", (tmp_path / page.README).read_text(), re.DOTALL)[1]
+    image = digits_classifier.held_out_digits()[0]
+    Image.fromarray(image).save(tmp_path / "photo.jpg", quality=95)
+    for name in ("model_int8.tflite", "labels.txt"):
+        (tmp_path / name).symlink_to(everything / name)
+    expected = str(digits_classifier.trained().predict(image[None], verbose=0).argmax())
+    assert run(sys.executable, "-c", sample, cwd=tmp_path).startswith(expected)
 
 
 @pytest.mark.slow
@@ -387,13 +403,34 @@ def some_findings(**changes):
 def test_the_page_tells_what_was_run(tmp_path):
     page.write_page(tmp_path, some_findings())
     text, html = ((tmp_path / name).read_text() for name in (page.README, page.PAGE))
-    assert "| model_float32.tflite | LiteRT | 1.00 | 0.5 | 1.0e-03 | 100.00% | 75.00% |" in text
+    assert "| model_float32.tflite | LiteRT | 1.00 | 0.5 | 4 | 1.0e-03 | 100.00% | 75.00% |" in text
     assert "| model.mlpackage | Core ML (macOS) | 1.00 | not run here |" in text
     assert "**Of an earlier model**" in text and "model.mlpackage.\n" in text
     assert "32 rows of 48" in text and "(48, 32)" in text
     assert "<td>model_float32.tflite</td>" in html
     assert "&lt;b&gt;bold" in html and "<b>" not in html
     assert "{{" not in text + html
+
+
+@pytest.mark.parametrize("there", [*([name] for name in FORMATS), [], list(FORMATS)])
+def test_the_page_names_only_files_that_are_there(tmp_path, there):
+    parity = some_findings().folded
+    files = tuple(Exported(name, "abc", "0", 1.0, parity, 0.5, 3.0, 0.7) for name in there)
+    page.write_page(tmp_path, some_findings(files=files))
+    text = (tmp_path / page.README).read_text()
+    samples = "".join(re.findall(r"```\w+\n.*?```", text, re.DOTALL))
+    for name, kind in FORMATS.items():
+        for mention in (f'"{kind.file}"', f"// {kind.file}", f"| `{kind.file}"):
+            assert name in there or mention not in samples + text, mention
+        assert name not in there or kind.file in text
+    assert not re.search(r"^## [^\n]*\n+(## |\Z)", text, re.MULTILINE), "a heading of nothing"
+
+
+def test_an_export_with_other_class_names_is_of_another_model():
+    model, card = digits_classifier.trained(), ModelCard("tiny", "", tuple("0123456789"))
+    same = exporting.fingerprint(model, card)
+    assert same == exporting.fingerprint(model, replace(card))
+    assert same != exporting.fingerprint(model, replace(card, class_names=tuple("abcdefghij")))
 
 
 def test_findings_are_read_as_they_were_written(tmp_path):
