@@ -74,7 +74,7 @@ def rows(findings: Findings) -> list[tuple[str, ...]]:
 def _row(exported: Exported) -> tuple[str, ...]:
     known = (exported.file, FORMATS[exported.format].runtime, f"{exported.megabytes:.2f}")
     if exported.parity is None or exported.latency is None:
-        return (*known, "not run here", *["–"] * (len(COLUMNS) - len(known) - 1))
+        return (*known, "not run here", *["-"] * (len(COLUMNS) - len(known) - 1))
     parity = exported.parity
     return (
         *known,
