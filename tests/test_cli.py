@@ -227,8 +227,8 @@ def test_evaluate_refuses_before_it_measures(trained, tmp_path, monkeypatch, cap
     (tmp_path / "runs/two/best.keras").unlink()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     for arguments, words in (
-        (["runs/one", "runs/two"], "no epoch of this run has ended yet. Received: runs/two"),
-        (["runs/one", "runs/two", "--ensemble"], "no epoch of this run has ended yet"),
+        (["runs/one", "runs/two"], "the run's model is missing. Received: no runs/two/best.keras"),
+        (["runs/one", "runs/two", "--ensemble"], "the run's model is missing"),
         (["runs/one", "./runs/one", "--ensemble"], "one run is there twice"),
         (["runs/one", "--ensemble"], "accepted: two run folders or more"),
         (["runs/one", "--protocol", "multi-scale", "--scales", "1"], "accepted: at least 4"),

@@ -124,7 +124,7 @@ def test_a_run_without_a_model_has_no_say(runs, tmp_path):
     (tmp_path / "begun" / "best.keras").unlink()
     refused(
         lambda: evaluate_ensemble([runs[1], Run(tmp_path / "begun")], tmp_path / "new"),
-        "no epoch of this run has ended yet",
+        "the run's model is missing. Received: no ",
     )
     assert not (tmp_path / "new").exists()
 

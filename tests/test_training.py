@@ -403,6 +403,9 @@ def test_another_networks_model_in_the_run(run):
 
 def test_a_run_without_a_model(run):
     run.best_model.unlink()
+    with pytest.raises(InputError, match="the run's model is missing. Received: no .*best.keras"):
+        load_run_model(run)
+    (run.folder / "history.csv").unlink()
     with pytest.raises(InputError, match="no epoch of this run has ended yet"):
         load_run_model(run)
 
