@@ -9,6 +9,7 @@ from keras import ops
 from resnet_keras.architectures import Style
 
 FUSED_DTYPES = ("float32", "bfloat16", "float16")
+ONEDNN_BLOCK = 16  # the most channels that oneDNN lays out side by side: with AVX-512
 MANY_WEIGHTS = 2**18  # from here on matrix products are faster than convolution gradients
 
 
@@ -105,28 +106,34 @@ class Conv2D(keras.layers.Conv2D):
 
     Grouped convolutions go to tf.nn.conv2d, which reads the groups off the kernel's shape. Keras
     compiles them with XLA: hundreds of times slower in training on a CPU, and a call that ONNX
-    cannot represent. TensorFlow has their gradients on CPUs only with oneDNN, which it switches on
-    by itself where there is AVX-512; elsewhere they are taken one group after another.
+    cannot represent. TensorFlow has their gradients on CPUs only with oneDNN, which this
+    package switches on if it is imported first; else they are taken one group after another.
+
+    A 1x1 convolution with a stride over few channels skips the other pixels by itself: oneDNN
+    writes past its memory in the kernel's gradient
+    (https://github.com/uxlfoundation/oneDNN/issues/6035).
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         if not training or not self._gains_by_products() or not _computes_on_tensorflow_cpu():
             return super().call(inputs)
-        if self.strides != (1, 1):  # only a 1x1 convolution comes here with a stride
-            inputs = inputs[:, :: self.strides[0], :: self.strides[1]]
-        outputs = _convolve(inputs, self.kernel)
+        # Only a 1x1 convolution comes here with a stride.
+        outputs = _convolve(self._skip_pixels(inputs), self.kernel)
         if self.use_bias:
             outputs = ops.add(outputs, ops.cast(self.bias, outputs.dtype))
         return self.activation(outputs)
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        is_stock = self.groups == 1 or self.data_format != "channels_last"
+        skips = self._skips_pixels_of_few_channels()
+        is_stock = (self.groups == 1 and not skips) or self.data_format != "channels_last"
         if is_stock or keras.backend.backend() != "tensorflow":
             return super().convolution_op(inputs, kernel)
         import tensorflow as tf
 
         kernel = tf.convert_to_tensor(kernel)
         how = {"strides": self.strides, "padding": self.padding.upper()}
+        if skips:
+            inputs, how["strides"] = self._skip_pixels(inputs), (1, 1)
         if self.dilation_rate == (1, 1) and _lacks_gradients_of_groups():
             outputs = _convolve_groups(inputs, kernel, self.groups, **how)
         else:
@@ -134,6 +141,15 @@ class Conv2D(keras.layers.Conv2D):
         # Else TensorFlow fuses what follows (a bias, a normalisation) into a kernel that without
         # oneDNN refuses groups.
         return tf.ensure_shape(outputs, outputs.shape)
+
+    def _skips_pixels_of_few_channels(self) -> bool:
+        *size, channels, _ = self.kernel.shape
+        return size == [1, 1] and self.strides != (1, 1) and channels < ONEDNN_BLOCK
+
+    def _skip_pixels(self, inputs: Any) -> Any:
+        """What a 1x1 convolution with this stride reads."""
+        rows, columns = self.strides
+        return inputs if rows == columns == 1 else inputs[:, ::rows, ::columns]
 
     def _gains_by_products(self) -> bool:
         *size, channels, filters = self.kernel.shape

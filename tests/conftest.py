@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+# Before Keras, for it chooses TensorFlow's kernels.
+import resnet_keras  # noqa: F401  # isort: skip
 
 import dataclasses
 
