@@ -43,7 +43,7 @@ from export.formats import FORMATS, find
 from export.job import PREPARE, REFUSED, Job
 from export.parity import Parity, complaints
 from resnet_keras.errors import ExportError, InputError
-from resnet_keras.files import PARTIAL, locked, replace_folder, write_file, write_text
+from resnet_keras.files import PARTIAL, locked, make_folder, replace_folder, write_file, write_text
 
 if TYPE_CHECKING:
     import keras
@@ -93,7 +93,7 @@ def export(
     chosen = find(formats)
     folder = Path(folder)
     _check(model, images, labels, calibration, class_names)
-    check_folder(folder)
+    make_folder(folder, "the export folder")
     with locked(folder, "exporting to"):
         return _export(
             model,
@@ -102,21 +102,6 @@ def export(
             folder,
             list(chosen),
         )
-
-
-def check_folder(folder: Path) -> None:
-    """Makes an export folder, if there is none.
-
-    Raises:
-        InputError: it cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise InputError(
-            f"the export folder cannot be written. Received: {folder} ({error.strerror})"
-        ) from error
 
 
 def _check(

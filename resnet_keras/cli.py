@@ -174,11 +174,10 @@ def train(
     given = {name: value for name, value in values.items() if value is not None}
     chosen = dataclasses.replace(base, **given)
     option = f"-{shortcut}" if shortcut else ""
-    slug = re.sub(r"[^\w.-]+", "-", data).strip("-.")
-    folder = Run(run or RUNS / f"{network}{option}-{slug}-{recipe}")
 
     from resnet_keras.data import sources
 
+    folder = Run(run or RUNS / f"{network}{option}-{sources.slug(data)}-{recipe}")
     source = sources.find(data)
     with _quiet_tensorflow():
         from resnet_keras import distribution, evaluation, training
@@ -419,8 +418,7 @@ def reproduce(
     with _quiet_tensorflow():
         from resnet_keras.studies import running
 
-    verbose = 1 if sys.stdout.isatty() else 0
-    page = running.reproduce(study, data, scale, seeds, output, verbose) / "index.html"
+    page = running.reproduce(study, data, scale, seeds, output, _bar()) / "index.html"
     print(f"\npage  {page}\nnext\n  {_command('python')} -m webbrowser {page.resolve().as_uri()}")
 
 

@@ -3,10 +3,8 @@
 He et al. 2016, "Deep Residual Learning", table 5, has the error of six networks.
 """
 
-import errno
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +25,7 @@ from resnet_keras.evaluation import (
     score,
     to_content,
 )
-from resnet_keras.files import PARTIAL, write_text
+from resnet_keras.files import PARTIAL, make_folder, write_text
 from resnet_keras.protocols import ONE_VIEW, Protocol
 from resnet_keras.runs import Run, RunDetails
 
@@ -188,22 +186,13 @@ def _make_folder(folder: Path, key: str) -> None:
     Raises:
         InputError: it cannot be made or written, or it holds other things.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        inside = [path.name for path in folder.iterdir() if not path.name.startswith(PARTIAL)]
-    except OSError as error:
-        raise _unwritable(folder, error.strerror) from error
-    if not os.access(folder, os.W_OK):
-        raise _unwritable(folder, os.strerror(errno.EACCES))
+    make_folder(folder, "the ensemble's folder")
+    inside = [path.name for path in folder.iterdir() if not path.name.startswith(PARTIAL)]
     if inside and (RESULT not in inside or _read_json(folder)["key"] != key):
         other = "the result of another ensemble" if RESULT in inside else "files of something else"
         raise InputError(
             f"the folder holds {other}. Received: {folder}; accepted: a new or an empty folder"
         )
-
-
-def _unwritable(folder: Path, reason: str | None) -> InputError:
-    return InputError(f"the ensemble's folder cannot be written. Received: {folder} ({reason})")
 
 
 def _write(folder: Path, ensemble: Ensemble, key: str) -> None:

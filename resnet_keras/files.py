@@ -48,6 +48,29 @@ def write_text(path: Path, text: str) -> None:
     write_file(path, lambda partial: partial.write_text(text))
 
 
+def make_folder(folder: Path, what: str) -> None:
+    """Makes a folder and those above it, if there are none.
+
+    Args:
+        folder: which.
+        what: it is, such as "the run folder", for the message.
+
+    Raises:
+        InputError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, what, error.strerror) from error
+    if not os.access(folder, os.W_OK):
+        raise unwritable(folder, what, os.strerror(errno.EACCES))
+
+
+def unwritable(folder: Path, what: str, reason: str | None) -> InputError:
+    """The error that `make_folder` raises, for what fails later for the same reason."""
+    return InputError(f"{what} cannot be written. Received: {folder} ({reason})")
+
+
 def replace_folder(new: Path, place: Path) -> None:
     """Renames a folder into place; what was there goes, whole.
 

@@ -273,19 +273,25 @@ def features(model: keras.Model) -> keras.Model:
     Raises:
         InputError: the model's layers are not named as this package names them.
     """
-    unit_output = re.compile(r"res(\d+)(?:[a-z]|b\d+)(?:_relu)?")
-    ends = {}
+    ends = {f"C{stage}": output for (stage, _), output in _unit_outputs(model).items()}
     for layer in model.layers:
-        if match := unit_output.fullmatch(layer.name):
-            ends[f"C{match[1]}"] = layer.output
-        elif ends and layer.name == f"res{FINAL}_relu":
+        if layer.name == f"res{FINAL}_relu":
             ends[max(ends)] = layer.output
-    if not ends:
+    with recursion_for(len(model.layers)):
+        return keras.Model(model.input, ends, name=f"{model.name}_features")
+
+
+def _unit_outputs(model: keras.Model) -> dict[tuple[str, str], Any]:
+    """What every residual unit gives, by its stage and block, in the order of the units."""
+    outputs = {}
+    for layer in model.layers:
+        if match := re.fullmatch(r"res(\d+)([a-z]|b\d+)(?:_relu)?", layer.name):
+            outputs[match[1], match[2]] = layer.output
+    if not outputs:
         raise InputError(
             f"the model has no residual stages by this package's names. Received: {model.name!r}"
         )
-    with recursion_for(len(model.layers)):
-        return keras.Model(model.input, ends, name=f"{model.name}_features")
+    return outputs
 
 
 def of_any_size(model: keras.Model, architecture: Architecture) -> keras.Model:
@@ -335,18 +341,10 @@ def pieces(model: keras.Model) -> list[tuple[str, keras.Model]]:
     Raises:
         InputError: the model's layers are not named as this package names them.
     """
-    unit_output = re.compile(r"res(\d+(?:[a-z]|b\d+))(?:_relu)?")
-    ends = {}
-    for layer in model.layers:
-        if match := unit_output.fullmatch(layer.name):
-            ends[match[1]] = layer.output
-    if not ends:
-        raise InputError(
-            f"the model has no residual units by this package's names. Received: {model.name!r}"
-        )
+    outputs = _unit_outputs(model)
     stem = [layer for layer in model.layers if layer.name in ("conv1_relu", "pool1")][-1]
-    cuts = [model.input, stem.output, *ends.values(), model.output]
-    names = ["stem", *ends, "head"]
+    cuts = [model.input, stem.output, *outputs.values(), model.output]
+    names = ["stem", *(f"{stage}{block}" for stage, block in outputs), "head"]
     return [
         (name, keras.Model(start, end, name=f"piece_{name}"))
         for name, start, end in zip(names, cuts[:-1], cuts[1:], strict=True)

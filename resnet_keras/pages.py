@@ -1,4 +1,4 @@
-"""Pages that are written as Markdown, and shown as HTML too."""
+"""Pages as HTML, and those that are written as Markdown and shown as HTML too."""
 
 from collections.abc import Iterable, Sequence
 

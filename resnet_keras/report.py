@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
-from resnet_keras import pictures
+from resnet_keras import pages, pictures
 from resnet_keras.architectures import find
 from resnet_keras.data.images import resize
 from resnet_keras.data.splits import Source, Split
@@ -116,10 +115,7 @@ def write_ensemble_report(folder: Path, source: Source | None = None) -> Path:
 
 
 def _write_page(path: Path, template: str, **values: Any) -> None:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("resnet_keras", "templates"), autoescape=True
-    )
-    write_text(path, environment.get_template(template).render(values))
+    write_text(path, pages.TEMPLATES.get_template(template).render(values))
 
 
 def _measured(

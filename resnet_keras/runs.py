@@ -18,7 +18,6 @@ one whole.
 """
 
 import csv
-import errno
 import io
 import json
 import os
@@ -38,10 +37,19 @@ from PIL import Image
 from resnet_keras.data import augmentation
 from resnet_keras.data.splits import BadImage
 from resnet_keras.errors import InputError
-from resnet_keras.files import PARTIAL, locked, remove_partial, write_file, write_text
+from resnet_keras.files import (
+    PARTIAL,
+    locked,
+    make_folder,
+    remove_partial,
+    unwritable,
+    write_file,
+    write_text,
+)
 from resnet_keras.protocols import SINGLE
 from resnet_keras.recipes import Recipe
 
+FOLDER = "the run folder"  # as messages call it
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)  # of 1, training cannot go on, everything else is the same
 VERSIONED_PACKAGES = ("resnet-keras", "keras", "numpy")
@@ -155,12 +163,7 @@ class Run:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"the run folder is a file. Received: {self.folder}")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._unwritable(error.strerror) from error
-        if not os.access(self.folder, os.W_OK):
-            raise self._unwritable(os.strerror(errno.EACCES))
+        make_folder(self.folder, FOLDER)
 
     def locked(self) -> AbstractContextManager[None]:
         """Keeps other processes from training into the folder while inside, see `files.locked`."""
@@ -181,10 +184,7 @@ class Run:
                 )
             self.write_details(details)
         except OSError as error:
-            raise self._unwritable(error.strerror) from error
-
-    def _unwritable(self, reason: str | None) -> InputError:
-        return InputError(f"the run folder cannot be written. Received: {self.folder} ({reason})")
+            raise unwritable(self.folder, FOLDER, error.strerror) from error
 
     def set_aside(self) -> Path:
         """Renames the folder to the first free <folder>.old-<n>, so that the run can start over."""

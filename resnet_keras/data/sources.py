@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,11 @@ def find(data: str) -> Source:
     if options:
         raise InputError(f"HDF5 files take no options. Received: {data!r}; accepted: {name!r}")
     return Hdf5(path)
+
+
+def slug(data: str) -> str:
+    """What --data spells, as a part of a folder's name."""
+    return re.sub(r"[^\w.-]+", "-", data).strip("-.")
 
 
 def _splits(options: Sequence[str]) -> dict[SplitName, str]:

@@ -13,16 +13,15 @@ from resnet_keras.errors import InputError
 if TYPE_CHECKING:
     from resnet_keras.studies.study import Study
 
-STUDIES = {
-    "degradation": "plain and residual networks of growing depth",
-    "shortcuts": "options A, B and C",
-    "depth": "residual networks from 20 layers on",
-    "orderings": "where batch normalisation and ReLU stand in a unit",
-    "shortcut-manipulations": "what a shortcut may not do",
-    "single-layer-units": "y = W1 x + x",
-    "lesions": "units removed from trained networks, and swapped",
-}
-"""The studies' names, and what each compares."""
+STUDIES = (
+    "degradation",
+    "shortcuts",
+    "depth",
+    "orderings",
+    "shortcut-manipulations",
+    "single-layer-units",
+    "lesions",
+)
 
 
 def find(name: str) -> "Study":

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from resnet_keras.studies.figures import curves
+from resnet_keras.studies.errors import CIFAR10
+from resnet_keras.studies.figures import CAPTION, curves
 from resnet_keras.studies.schedules import training
 from resnet_keras.studies.study import (
     Findings,
-    Picture,
     Results,
     Setting,
     Study,
@@ -18,11 +18,7 @@ from resnet_keras.studies.study import (
 
 # Test error in per cent [1, table 6]; of ImageNet, validation top-1 by ten crops [1, table 2].
 PAPER = {
-    "resnet20": "8.75",
-    "resnet32": "7.51",
-    "resnet44": "7.17",
-    "resnet56": "6.97",
-    "resnet110": "6.43",
+    **CIFAR10,
     "plain110": "above 60",
     "plain18": "27.94",
     "resnet18-A": "27.88",
@@ -61,11 +57,11 @@ def _examine(results: Results) -> Findings:
     return Findings(
         _verdict(results, plain, residual),
         (
-            Picture(
-                "curves",
-                "Error against the epoch: dashed in training, solid in validation; the mean over "
-                "the seeds. Left plain networks, right residual ones.",
-                curves(results, {"plain": plain, "residual": residual}),
+            curves(
+                results,
+                {"plain": plain, "residual": residual},
+                caption=f"{CAPTION}; the mean over the seeds. Left plain networks, right residual "
+                "ones.",
             ),
             Table(
                 "Top-1 error, %",

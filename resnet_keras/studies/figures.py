@@ -6,15 +6,23 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from resnet_keras.studies.study import Results
+from resnet_keras.studies.study import Picture, Results
+
+CAPTION = "Error against the epoch: dashed in training, solid in validation"
 
 
-def curves(results: Results, panels: Mapping[str, Sequence[str]]) -> Figure:
+def curves(
+    results: Results,
+    panels: Mapping[str, Sequence[str]],
+    name: str = "curves",
+    caption: str = f"{CAPTION}.",
+) -> Picture:
     """Training and validation error against the epoch, as the papers draw them.
 
     Args:
         results: of a study.
         panels: titles, and the labels of the networks that each panel shows.
+        name, caption: of the picture.
     """
     figure = Figure(figsize=(5.2 * len(panels), 4), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -23,16 +31,16 @@ def curves(results: Results, panels: Mapping[str, Sequence[str]]) -> Figure:
         for color, label in zip(colors, labels, strict=False):
             of_seeds = [result.history for result in results.of(label)]
             epochs = [row["epoch"] for row in of_seeds[0]]
-            for column, style, name in (
+            for column, style, legend in (
                 ("top1_error", "--", None),
                 ("validation_top1_error", "-", label),
             ):
                 errors = np.mean([[100 * row[column] for row in one] for one in of_seeds], axis=0)
-                one.plot(epochs, errors, style, color=color, label=name, linewidth=1.6)
+                one.plot(epochs, errors, style, color=color, label=legend, linewidth=1.6)
         one.set(title=title, xlabel="epoch")
         one.set_ylim(bottom=0)
         one.grid(alpha=0.25)
         one.spines[["top", "right"]].set_visible(False)
         one.legend(frameon=False)
     axes[0].set_ylabel("top-1 error, %")
-    return figure
+    return Picture(name, caption, figure)

@@ -8,7 +8,6 @@ from resnet_keras.studies.figures import curves
 from resnet_keras.studies.schedules import training
 from resnet_keras.studies.study import (
     Findings,
-    Picture,
     Results,
     Setting,
     Study,
@@ -56,12 +55,10 @@ def _examine(results: Results) -> Findings:
         (
             errors.table(results, rows, ("paper: ResNet-110", "paper: ResNet-164")),
             *(
-                Picture(
+                curves(
+                    results,
+                    {network: [f"{network}{variant}" for _, variant, *_ in ORDERINGS]},
                     f"curves-{network}",
-                    "Error against the epoch: dashed in training, solid in validation.",
-                    curves(
-                        results, {network: [f"{network}{variant}" for _, variant, *_ in ORDERINGS]}
-                    ),
                 )
                 for network in networks
             ),

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from pathlib import Path
 from typing import get_args
 
@@ -11,7 +10,7 @@ import keras
 from resnet_keras.data import sources
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import evaluate_run, read_evaluation
-from resnet_keras.files import locked
+from resnet_keras.files import locked, make_folder
 from resnet_keras.runs import Run
 from resnet_keras.studies import find
 from resnet_keras.studies.page import write_page
@@ -60,14 +59,8 @@ def reproduce(
         raise InputError(f"seeds must be at least 1. Received: {seeds}")
     source = sources.find(data)
     setting = Setting(scale, data, source.image_size, seeds or chosen.seeds[scale])
-    slug = re.sub(r"[^\w.-]+", "-", data).strip("-.")
-    home = Path(folder or HOME / f"{slug}-{scale}")
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"the study's folder cannot be written. Received: {home} ({error.strerror})"
-        ) from error
+    home = Path(folder or HOME / f"{sources.slug(data)}-{scale}")
+    make_folder(home, "the study's folder")
     trainings = [
         training for seed in range(setting.seeds) for training in chosen.trainings(setting, seed)
     ]

@@ -8,7 +8,6 @@ from resnet_keras.studies.figures import curves
 from resnet_keras.studies.schedules import training
 from resnet_keras.studies.study import (
     Findings,
-    Picture,
     Results,
     Setting,
     Study,
@@ -54,11 +53,7 @@ def _examine(results: Results) -> Findings:
                 [Row(f"{network}{variant}", (paper,), name) for name, variant, paper in KINDS],
                 ("paper: ResNet-110",),
             ),
-            Picture(
-                "curves",
-                "Error against the epoch: dashed in training, solid in validation.",
-                curves(results, {network: [f"{network}{variant}" for _, variant, _ in KINDS]}),
-            ),
+            curves(results, {network: [f"{network}{variant}" for _, variant, _ in KINDS]}),
         ),
     )
 

@@ -8,7 +8,6 @@ from resnet_keras.studies.figures import curves
 from resnet_keras.studies.schedules import training
 from resnet_keras.studies.study import (
     Findings,
-    Picture,
     Results,
     Setting,
     Study,
@@ -59,11 +58,7 @@ def _examine(results: Results) -> Findings:
                 ),
                 ("paper: 34 layers, top-1 / top-5",),
             ),
-            Picture(
-                "curves",
-                "Error against the epoch: dashed in training, solid in validation.",
-                curves(results, {"shortcut options": kinds}),
-            ),
+            curves(results, {"shortcut options": kinds}),
         ),
     )
 

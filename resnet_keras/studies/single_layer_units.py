@@ -8,7 +8,6 @@ from resnet_keras.studies.figures import curves
 from resnet_keras.studies.schedules import training
 from resnet_keras.studies.study import (
     Findings,
-    Picture,
     Results,
     Setting,
     Study,
@@ -62,16 +61,9 @@ def _examine(results: Results) -> Findings:
                 (),
             ),
             "The paper prints no figures of such units.",
-            Picture(
-                "curves",
-                "Error against the epoch: dashed in training, solid in validation.",
-                curves(
-                    results,
-                    {
-                        f"{depth} layers": [kind.format(depth) for kind, _ in KINDS]
-                        for depth in depths
-                    },
-                ),
+            curves(
+                results,
+                {f"{depth} layers": [kind.format(depth) for kind, _ in KINDS] for depth in depths},
             ),
         ),
     )
