@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from resnet_keras.recursion import recursion_for
+
 
 def gradient_norms(model: keras.Model, images: Any, labels: Any) -> dict[str, float]:
     """The gradients' length, stage by stage, on one batch in training mode; nothing changes.
@@ -25,6 +27,43 @@ def gradient_norms(model: keras.Model, images: Any, labels: Any) -> dict[str, fl
     for weight, gradient in zip(weights, _gradients(model, images, labels), strict=True):
         squares[_part_of(weight.path.split("/")[-2])] += float(ops.sum(ops.square(gradient)))
     return {part: float(np.sqrt(square)) for part, square in sorted(squares.items())}
+
+
+def responses(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> dict[str, float]:
+    """The strength of every layer's response (He et al. 2016, section 4.2, figure 7).
+
+    It is the standard deviation of what a unit's convolution gives, after batch normalisation where
+    that follows it, before the nonlinearity and the addition. Projections are left out.
+
+    Args:
+        model: a built or loaded network of this package.
+        images: (n, height, width, 3), pixels 0..255.
+        batch_size: images at a time; only sums are kept of them.
+
+    Returns:
+        Standard deviations by convolution, such as "res2a_branch2a", from the stem on.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    names = [name for name in layers if re.fullmatch(r"conv1|res\d+.*_branch2[a-c]", name)]
+    outputs = {}
+    for name in names:
+        normalized = layers.get("bn_conv1" if name == "conv1" else f"bn{name.removeprefix('res')}")
+        follows = normalized is not None and normalized.input is layers[name].output
+        outputs[name] = normalized.output if normalized and follows else layers[name].output
+    with recursion_for(len(model.layers)):
+        inside = keras.Model(model.input, outputs)
+    count = dict.fromkeys(names, 0)
+    sums, squares = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    for start in range(0, len(images), batch_size):
+        for name, found in inside.predict_on_batch(images[start : start + batch_size]).items():
+            values = np.asarray(found, "float64")
+            count[name] += values.size
+            sums[name] += float(values.sum())
+            squares[name] += float(np.square(values).sum())
+    return {
+        name: float(np.sqrt(max(squares[name] / count[name] - (sums[name] / count[name]) ** 2, 0)))
+        for name in names
+    }
 
 
 def _part_of(layer: str) -> str:

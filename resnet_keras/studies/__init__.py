@@ -19,6 +19,7 @@ STUDIES = (
     "depth",
     "orderings",
     "shortcut-manipulations",
+    "responses",
     "single-layer-units",
     "lesions",
 )
