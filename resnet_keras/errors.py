@@ -15,6 +15,10 @@ class TrainingError(Exception):
     """
 
 
+class DivergedError(TrainingError):
+    """The loss is not finite."""
+
+
 class ExportError(Exception):
     """A file could not be made, or does not answer as the model does; the message tells which."""
 

@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ from resnet_keras.recursion import recursion_for
 
 
 def gradient_norms(model: keras.Model, images: Any, labels: Any) -> dict[str, float]:
-    """The gradients' length, stage by stage, on one batch in training mode; nothing changes.
+    """The gradients' length, layer by layer, on one batch in training mode; nothing changes.
 
     Args:
         model: a compiled network of this package.
@@ -20,12 +21,24 @@ def gradient_norms(model: keras.Model, images: Any, labels: Any) -> dict[str, fl
         labels: as the model's loss takes them.
 
     Returns:
-        Euclidean norms by part: "stem", "stage2" and so on, "head".
+        Euclidean norms by the name of the layer whose weights they are of, from the stem on.
     """
     squares: dict[str, float] = defaultdict(float)
     weights = model.trainable_variables
     for weight, gradient in zip(weights, _gradients(model, images, labels), strict=True):
-        squares[_part_of(weight.path.split("/")[-2])] += float(ops.sum(ops.square(gradient)))
+        squares[weight.path.split("/")[-2]] += float(ops.sum(ops.square(gradient)))
+    return {layer: float(np.sqrt(square)) for layer, square in squares.items()}
+
+
+def by_stage(norms: Mapping[str, float]) -> dict[str, float]:
+    """Norms of layers, together for each part of the network.
+
+    Returns:
+        Euclidean norms of "head", "stage2" and so on, "stem".
+    """
+    squares: dict[str, float] = defaultdict(float)
+    for layer, norm in norms.items():
+        squares[_part_of(layer)] += norm**2
     return {part: float(np.sqrt(square)) for part, square in sorted(squares.items())}
 
 

@@ -10,7 +10,7 @@ import keras
 
 from resnet_keras import checkpoints, distribution
 from resnet_keras.checkpoints import Checkpoint, Checkpoints
-from resnet_keras.errors import Interrupted, TrainingError
+from resnet_keras.errors import DivergedError, Interrupted
 from resnet_keras.events import EventLog
 from resnet_keras.files import write_file
 from resnet_keras.interruptions import Interruption
@@ -41,7 +41,7 @@ class Recorder(keras.callbacks.Callback):
         images: (training images a step, validation images).
         averages: whether the optimizer keeps averages of the weights, which are then validated.
         agree: the largest of the numbers that all processes of the training bring.
-        gradient_norms: gives the gradients' norms by part, for TensorBoard.
+        gradient_norms: gives the gradients' norms by stage, for TensorBoard.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Recorder(keras.callbacks.Callback):
         if math.isfinite(float(loss)):
             return
         self._synchronize()
-        raise TrainingError(
+        raise DivergedError(
             f"the loss is {float(loss)} at step {self.step} (epoch "
             f"{-(-self.step // self.steps_per_epoch)}), the learning rate "
             f"{float(self._optimizer.learning_rate):.3g}; last good checkpoint: "

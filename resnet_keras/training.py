@@ -339,7 +339,9 @@ def _fit(
             images=(len(images) * placement.share.count, len(validation)),
             averages=recipe.ema > 0,
             agree=placement.agree,
-            gradient_norms=partial(inspection.gradient_norms, model, images, labels),
+            gradient_norms=lambda: inspection.by_stage(
+                inspection.gradient_norms(model, images, labels)
+            ),
         )
         measured_on = evaluation_data(validation, details.image_size, recipe.centre, placement)
         while recorder.step < steps * recipe.epochs:

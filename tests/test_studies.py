@@ -19,7 +19,7 @@ from resnet_keras.data import sources
 from resnet_keras.evaluation import evaluate, load_run_model
 from resnet_keras.recipes import PAPER_CIFAR10, PAPER_CIFAR10_WARMUP, PAPER_IMAGENET
 from resnet_keras.runs import Run
-from resnet_keras.studies import lesions, running, schedules
+from resnet_keras.studies import gradients, lesions, running, schedules
 from resnet_keras.studies.study import Setting, spread
 
 SETTINGS = {
@@ -35,8 +35,11 @@ from resnet_keras import architectures, cli
 from resnet_keras.architectures import NO_SHORTCUT, RESNET20, Stem
 from resnet_keras.studies import schedules, shortcuts
 tiny = replace(RESNET20, stem=Stem(4, 3), blocks=(1, 1, 1), filters=(4, 8, 16))
-architectures.NETWORKS["resnet20"] = tiny
-architectures.NETWORKS["plain20"] = replace(tiny, shortcut=NO_SHORTCUT)
+
+for depth in ("20", "56"):
+    deep = replace(tiny, blocks=(2, 2, 2))
+    architectures.NETWORKS[f"resnet{depth}"] = deep
+    architectures.NETWORKS[f"plain{depth}"] = replace(deep, shortcut=NO_SHORTCUT)
 architectures.NETWORKS["resnet44"] = replace(tiny, blocks=(4, 4, 4))
 architectures.NETWORKS["plain44"] = replace(tiny, blocks=(4, 4, 4), shortcut=NO_SHORTCUT)
 schedules.MINUTES = replace(schedules.MINUTES, epochs=2, warmup_epochs=0, image_size=8)
@@ -178,6 +181,33 @@ def test_lesions_tell_plain_from_residual(lesioned):
     assert re.search(r"Without any one unit resnet44's test error grows by [\d.-]+ points", text)
     assert "| plain44 | " in text and "| resnet44 | " in text
     assert (lesioned / "single.svg").exists() and (lesioned / "counts.png").exists()
+
+
+@pytest.mark.slow
+def test_responses_are_drawn_and_told(studied):
+    page = running.reproduce("responses", seeds=1, folder=studied.parent)
+    text = (page / "README.md").read_text()
+    assert re.search(r"response is: plain20 \d+\.\d\d, resnet20 \d+\.\d\d, plain56", text)
+    assert "| resnet56 | 13 | " in text and (page / "responses.svg").exists()
+
+
+@pytest.mark.slow
+def test_gradients_of_a_network_that_diverges(studied, monkeypatch):
+    bad = replace(schedules.MINUTES, learning_rate=1e30)
+    usual = schedules.training
+
+    def training(network, setting, seed):
+        found = usual(network, setting, seed)
+        return replace(found, recipe=replace(bad, seed=seed)) if "without-bn" in network else found
+
+    monkeypatch.setattr(gradients, "training", training)
+    page = running.reproduce("gradients", seeds=1, folder=studied.parent)
+    text = (page / "README.md").read_text()
+    assert re.search(
+        r"\| plain56-without-bn \| [^|]+ \| [^|]+ \| diverged \| diverged \| div", text
+    )
+    assert re.search(r"\| resnet56 \| [^d]+ \|\n", text)
+    assert "have 0 times" not in text and (page / "layers.png").exists()
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ STUDIES = (
     "orderings",
     "shortcut-manipulations",
     "responses",
+    "gradients",
     "single-layer-units",
     "lesions",
 )

@@ -29,7 +29,9 @@ def curves(
     for one, (title, labels) in zip(axes, panels.items(), strict=True):
         colors = colormaps["viridis"](np.linspace(0.85, 0.0, max(len(labels), 2)))
         for color, label in zip(colors, labels, strict=False):
-            of_seeds = [result.history for result in results.of(label)]
+            of_seeds = [result.history for result in results.of(label) if result.evaluation]
+            if not of_seeds:
+                continue  # none of them came to its end
             epochs = [row["epoch"] for row in of_seeds[0]]
             for column, style, legend in (
                 ("top1_error", "--", None),

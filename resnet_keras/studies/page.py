@@ -55,7 +55,7 @@ def _write(folder: Path, name: str, study: Study, results: Results, findings: Fi
             recipe=first.training.recipe,
             image_size=details.image_size,
             precision=details.precision.partition(":")[0],
-            test_images=first.evaluation.images,
+            test_images=next(one.evaluation.images for one in results.all if one.evaluation),
             machine=f"{platform.machine()}, {os.cpu_count()} CPU cores",
             versions=versions(),
         )

@@ -8,7 +8,7 @@ from typing import get_args
 import keras
 
 from resnet_keras.data import sources
-from resnet_keras.errors import InputError
+from resnet_keras.errors import DivergedError, InputError
 from resnet_keras.evaluation import evaluate_run, read_evaluation
 from resnet_keras.files import locked, make_folder
 from resnet_keras.runs import Run
@@ -79,7 +79,11 @@ def reproduce(
 def _result(training: Training, data: str, home: Path, verbose: int | str) -> Result:
     run = Run(home / training.name)
     keras.backend.clear_session()
-    train(training.network, data, training.recipe, run, training.shortcut, verbose=verbose)
-    evaluation = read_evaluation(run) or evaluate_run(run, verbose=0)
+    try:
+        train(training.network, data, training.recipe, run, training.shortcut, verbose=verbose)
+        evaluation = read_evaluation(run) or evaluate_run(run, verbose=0)
+    except DivergedError as error:
+        print(f"diverged: {error}", flush=True)
+        evaluation = None
     seconds = sum(row["seconds"] for row in run.read_speeds())
     return Result(training, run, run.read_history(), evaluation, seconds)

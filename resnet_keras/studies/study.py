@@ -1,5 +1,6 @@
 """What a study of the papers is made of: networks to train, and what is to be read off them."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -58,12 +59,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class Result:
-    """A training that is done, and what it left."""
+    """A training that is done, and what it left.
+
+    Attributes:
+        evaluation: of the model kept as best on the test images; None if the loss was not finite.
+        seconds: of training.
+    """
 
     training: Training
     run: Run
     history: list[HistoryRow]
-    evaluation: "Evaluation"
+    evaluation: "Evaluation | None"
     seconds: float
 
 
@@ -92,19 +98,21 @@ class Results:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation; the value alone where there is one."""
+    """Mean ± standard deviation; the value alone where there is one, and words for none."""
+    if any(math.isnan(value) for value in values):
+        return "diverged"
     mean = f"{statistics.fmean(values):.2f}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
 
 
 def test_error(result: Result) -> float:
-    """Top-1 of the model kept as best, in per cent."""
-    return 100 * result.evaluation.top1_error
+    """Top-1 of the model kept as best, in per cent; not a number of one that diverged."""
+    return 100 * result.evaluation.top1_error if result.evaluation else math.nan
 
 
 def training_error(result: Result) -> float:
-    """Top-1 over the last epoch, with its augmentation, in per cent."""
-    return 100 * result.history[-1]["top1_error"]
+    """Top-1 over the last epoch, with its augmentation, in per cent, likewise."""
+    return 100 * result.history[-1]["top1_error"] if result.evaluation else math.nan
 
 
 @dataclass(frozen=True)

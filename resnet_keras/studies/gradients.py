@@ -1,0 +1,185 @@
+"""Gradients by layer: whether they vanish [He et al. 2016, section 4.1]."""
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from resnet_keras import architectures
+from resnet_keras.evaluation import data_of, load_run_model, shown
+from resnet_keras.inspection import gradient_norms
+from resnet_keras.models import Classifier, build
+from resnet_keras.studies.schedules import training
+from resnet_keras.studies.study import (
+    Findings,
+    Picture,
+    Result,
+    Results,
+    Setting,
+    Study,
+    Table,
+    Training,
+    test_error,
+)
+
+BATCH = 128  # training images, whose gradient is measured
+KINDS = ("plain{}", "resnet{}", "plain{}-without-bn", "resnet{}-without-bn")
+
+
+def _trainings(setting: Setting, seed: int) -> Sequence[Training]:
+    return [training(kind.format(_depth(setting)), setting, seed) for kind in KINDS]
+
+
+def _depth(setting: Setting) -> int:
+    if setting.has_large_images:
+        return 34
+    return 56 if setting.scale == "quick" else 110
+
+
+def _examine(results: Results) -> Findings:
+    first = {label: results.of(label)[0] for label in results.labels}
+    start = {label: _norms(result, _fresh(result)) for label, result in first.items()}
+    end = {
+        label: _norms(result, load_run_model(result.run))
+        for label, result in first.items()
+        if result.evaluation
+    }
+    plain = KINDS[0].format(_depth(results.setting))
+
+    def ratio(norms: Mapping[str, float]) -> float:
+        values = list(norms.values())
+        return float(np.mean(values[:3]) / np.mean(values[-3:]))
+
+    bare = f"{plain}-without-bn"
+    return Findings(
+        f"At the start the first three layers of {plain} have {ratio(start[plain]):.3g} times the "
+        f"gradient of its last three, {ratio(start[bare]):.3g} times without batch normalisation"
+        + (f"; after training {ratio(end[plain]):.3g} times. " if plain in end else ". ")
+        + (
+            f"So they do not vanish in {plain}, whatever its training error."
+            if ratio(start[plain]) > 0.1
+            else f"So they do shrink in {plain}."
+        ),
+        (
+            Picture(
+                "layers",
+                "Norm of the gradient of every convolution's weights, from the first layer to the "
+                "last: left before training, right after it.",
+                _by_layer(start, end),
+            ),
+            Picture(
+                "training",
+                "Norm of the gradient by stage, epoch by epoch, on one batch.",
+                _by_epoch(first),
+            ),
+            Table(
+                "Norm of the gradient, mean of three layers, of the first seed's networks",
+                (
+                    "network",
+                    *("first, start", "last, start", "first, trained", "last, trained"),
+                    "test error, %",
+                ),
+                tuple(
+                    (
+                        label,
+                        *_ends(start[label]),
+                        *(_ends(end[label]) if label in end else ("diverged", "diverged")),
+                        results.spread(label, test_error),
+                    )
+                    for label in results.labels
+                ),
+            ),
+        ),
+    )
+
+
+def _ends(norms: Mapping[str, float]) -> tuple[str, str]:
+    values = list(norms.values())
+    return f"{np.mean(values[:3]):.3g}", f"{np.mean(values[-3:]):.3g}"
+
+
+def _fresh(result: Result) -> keras.Model:
+    """The network as it was before training."""
+    details = result.run.read_details()
+    keras.utils.set_random_seed(result.training.recipe.seed)
+    return build(
+        architectures.find(details.network, details.shortcut),
+        (details.image_size, details.image_size, 3),
+        Classifier(len(details.class_names)),
+    )
+
+
+def _norms(result: Result, model: keras.Model) -> dict[str, float]:
+    """Of the units' convolutions and the stem's, from the first on."""
+    details = result.run.read_details()
+    split = data_of(result.run).load("train")
+    batch = shown(split, details.image_size, details.recipe.centre, BATCH)
+    model.compile(loss="sparse_categorical_crossentropy")
+    norms = gradient_norms(model, batch.images, batch.labels)
+    return {
+        layer: norm
+        for layer, norm in norms.items()
+        if layer == "conv1" or ("_branch2" in layer and layer.startswith("res"))
+    }
+
+
+def _by_layer(
+    start: Mapping[str, Mapping[str, float]], end: Mapping[str, Mapping[str, float]]
+) -> Figure:
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    panels = zip(
+        figure.subplots(1, 2, sharey=True),
+        (("before training", start), ("after training", end)),
+        strict=True,
+    )
+    colors = dict(zip(start, colormaps["viridis"](np.linspace(0.85, 0.0, len(start))), strict=True))
+    for axes, (title, norms) in panels:
+        for label, by_layer in norms.items():
+            style = "--" if label.startswith("plain") else "-"
+            layers = np.arange(1, len(by_layer) + 1)
+            axes.plot(layers, list(by_layer.values()), style, color=colors[label], label=label)
+        axes.set(title=title, xlabel="layer", yscale="log")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    figure.axes[0].set_ylabel("norm of the gradient")
+    return figure
+
+
+def _by_epoch(results: Mapping[str, Result]) -> Figure:
+    figure = Figure(figsize=(3.6 * len(results), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(results), sharey=True)
+    for axes, (label, result) in zip(panels, results.items(), strict=True):
+        events = EventAccumulator(str(result.run.events / "training")).Reload()
+        tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("gradient_norm/")]
+        for tag in tags:
+            scalars = events.Scalars(tag)
+            axes.plot(
+                [one.step for one in scalars],
+                [one.value for one in scalars],
+                marker=".",
+                label=tag.partition("/")[2],
+            )
+        axes.set(title=label, xlabel="epoch", yscale="log")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        if tags:
+            axes.legend(frameon=False)
+    panels[0].set_ylabel("norm of the gradient")
+    return figure
+
+
+STUDY = Study(
+    title="Gradients",
+    source="He et al. 2016, section 4.1",
+    claim=(
+        "Plain networks are not hard to train because gradients vanish: with batch normalisation "
+        "their gradients have healthy norms."
+    ),
+    seeds={"quick": 1, "full": 1},
+    trainings=_trainings,
+    examine=_examine,
+)
