@@ -405,8 +405,8 @@ def reproduce(
     The same command goes on where it was stopped. Studies of one folder share their trainings.
 
     Args:
-        study: degradation, shortcuts, depth, orderings, shortcut-manipulations,
-            single-layer-units or lesions.
+        study: degradation, shortcuts, depth, orderings, shortcut-manipulations, responses,
+            gradients, single-layer-units, lesions, crops-and-ensembles or comparison.
         data: labelled images, as for train.
         scale: quick takes minutes on small data, full is what the papers did.
         seeds: how many times every network is trained.

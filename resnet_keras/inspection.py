@@ -1,4 +1,4 @@
-"""A look inside a network in training."""
+"""A look inside a network."""
 
 import re
 from collections import defaultdict
@@ -10,6 +10,8 @@ import numpy as np
 from keras import ops
 
 from resnet_keras.recursion import recursion_for
+
+COUNTED = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
 
 
 def gradient_norms(model: keras.Model, images: Any, labels: Any) -> dict[str, float]:
@@ -77,6 +79,22 @@ def responses(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> d
         name: float(np.sqrt(max(squares[name] / count[name] - (sums[name] / count[name]) ** 2, 0)))
         for name in names
     }
+
+
+def multiply_adds(model: keras.Model) -> int:
+    """Counts the multiply-adds (the papers' "FLOPs") of one image's forward pass, layer by layer.
+
+    Convolutions and dense layers are counted, as in He et al. 2016, table 1. Of this package's
+    networks `Architecture.multiply_adds` tells the same without building them.
+
+    Args:
+        model: of any family, made of Keras's layers, with an input of fixed size; channels last.
+    """
+    return sum(
+        int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output.shape[1:-1]))
+        for layer in model.layers
+        if isinstance(layer, COUNTED)
+    )
 
 
 def _part_of(layer: str) -> str:

@@ -55,6 +55,10 @@ class Features:
     pooling: Literal["avg", "max"] | None = None
 
 
+Builder = Callable[[InputShape, Classifier, str], keras.Model]
+"""Makes a network of pixels 0..255 from the shape of an image, its head and its name."""
+
+
 def build(
     architecture: Architecture,
     input_shape: InputShape | None = None,

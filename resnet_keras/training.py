@@ -35,6 +35,7 @@ from resnet_keras.evaluation import evaluate, evaluation_data
 from resnet_keras.events import EventLog, image_grid
 from resnet_keras.files import write_file
 from resnet_keras.models import (
+    Builder,
     Classifier,
     build,
     dtype_policy,
@@ -57,6 +58,7 @@ def train(
     run: Run | str | PathLike[str],
     shortcut: str | None = None,
     *,
+    builder: Builder | None = None,
     weights: str | PathLike[str] | None = None,
     start_over: bool = False,
     skip_bad_images: bool = False,
@@ -80,6 +82,7 @@ def train(
         recipe: how to train, or the name of a preset.
         run: the folder; made if missing.
         shortcut: option "A", "B" or "C" in place of the network's own.
+        builder: makes a network that has no name here; a run that goes on needs it again.
         weights: a .keras or .weights.h5 file of the same network to start from, its classifier
             left out if it tells other classes apart.
         start_over: move a run that is in the folder aside, and begin again.
@@ -105,11 +108,14 @@ def train(
         )
     if checkpoint_steps < 1:
         raise InputError(f"checkpoint_steps must be at least 1. Received: {checkpoint_steps}")
-    architecture = find(network, shortcut)
     placement = place(devices)
-    architecture = _configure(architecture, recipe, placement)
+    largest = None
+    if builder is None:
+        architecture = find(network, shortcut)
+        builder = partial(build, _configure(architecture, recipe, placement))
+        largest = architecture.input_size
     data = check(source, skip_bad_images)
-    image_size = recipe.image_size or min(architecture.input_size, data.image_size)
+    image_size = recipe.image_size or min(largest or data.image_size, data.image_size)
     recipe.augmentation.check_image_size(image_size)
     pipelines.check(recipe.augmentation)
     chosen = precision.decide(precision.describe_machine(), recipe.precision)
@@ -143,8 +149,7 @@ def train(
         training, validation = data.load("train"), data.load("validation")
         placement.check(min(recipe.batch_size, len(training)), recipe)
         with placement.scope(), dtype_policy(chosen.policy):
-            model = build(
-                architecture,
+            model = builder(
                 (image_size, image_size, 3),
                 Classifier(len(data.class_names), losses.activation(recipe)),
                 model_name(network),

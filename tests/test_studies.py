@@ -19,7 +19,7 @@ from resnet_keras.data import sources
 from resnet_keras.evaluation import evaluate, load_run_model
 from resnet_keras.recipes import PAPER_CIFAR10, PAPER_CIFAR10_WARMUP, PAPER_IMAGENET
 from resnet_keras.runs import Run
-from resnet_keras.studies import gradients, lesions, running, schedules
+from resnet_keras.studies import comparison, gradients, lesions, running, schedules
 from resnet_keras.studies.study import Setting, spread
 
 SETTINGS = {
@@ -36,7 +36,7 @@ from resnet_keras.architectures import NO_SHORTCUT, RESNET20, Stem
 from resnet_keras.studies import schedules, shortcuts
 tiny = replace(RESNET20, stem=Stem(4, 3), blocks=(1, 1, 1), filters=(4, 8, 16))
 
-for depth in ("20", "56"):
+for depth in ("20", "32", "56"):
     deep = replace(tiny, blocks=(2, 2, 2))
     architectures.NETWORKS[f"resnet{depth}"] = deep
     architectures.NETWORKS[f"plain{depth}"] = replace(deep, shortcut=NO_SHORTCUT)
@@ -76,7 +76,7 @@ def test_every_training_is_of_a_network_that_can_be_built(name, setting):
     trainings = study.trainings(setting, 3)
     assert len({training.name for training in trainings}) == len(trainings) > 1
     for training in trainings:
-        architectures.find(training.network, training.shortcut)
+        assert training.builder or architectures.find(training.network, training.shortcut)
         assert training.recipe.seed == 3
     assert study.title and study.source and study.claim and study.seeds.keys() == {"quick", "full"}
 
@@ -208,6 +208,44 @@ def test_gradients_of_a_network_that_diverges(studied, monkeypatch):
     )
     assert re.search(r"\| resnet56 \| [^d]+ \|\n", text)
     assert "have 0 times" not in text and (page / "layers.png").exists()
+
+
+@pytest.mark.slow
+def test_protocols_are_compared_alone_and_together(studied, capsys):
+    page = running.reproduce("crops-and-ensembles", seeds=1, folder=studied.parent)
+    text = (page / "README.md").read_text()
+    rows = re.findall(r"\| (resnet\d\d|ensemble) \| ([\d./ ]+) \| ([\d./ ]+) \|", text)
+    assert [label for label, *_ in rows] == [*(f"resnet{n}" for n in (20, 32, 44, 56)), "ensemble"]
+    run = Run(studied.parent / "resnet32-jittered-seed0")
+    single = run.read_evaluation("single")
+    assert rows[1][1] == f"{100 * single['top1_error']:.2f} / {100 * single['top5_error']:.2f}"
+    assert "by ten-crop" in text and (page / "protocols.png").exists()
+    assert capsys.readouterr().out.count("measuring") == 4 * 3
+    running.reproduce("crops-and-ensembles", seeds=1, folder=studied.parent)
+    assert "measuring" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_other_families_are_trained_by_the_same_code(tmp_path, monkeypatch):
+    generator = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(20):
+            pixels = generator.integers(0, 256, (32, 32, 3)).astype("uint8")
+            Image.fromarray(pixels).save(tmp_path / "images" / label / f"{number}.png")
+    monkeypatch.setattr(comparison, "QUICK", replace(comparison.QUICK, epochs=2))
+    page = running.reproduce("comparison", str(tmp_path / "images"), seeds=1, folder=tmp_path)
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (page / "README.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    named = {row[0]: row for row in rows}
+    assert named["densenet121"][1] == "7,978,856"  # as Huang et al. 2017 have it: 8.0M
+    assert named["resnet50"][1:3] == ["25,557,032", "3.86"]
+    assert named["vgg19"][2:] == ["19.63", "", "", "", "*19.6*", ""]
+    assert all(float(named[name][3]) > 0 for name in ("resnet50", "resnext50-32x4d", "densenet121"))
+    assert (page / "comparison.svg").exists()
 
 
 @pytest.mark.slow

@@ -23,6 +23,8 @@ STUDIES = (
     "gradients",
     "single-layer-units",
     "lesions",
+    "crops-and-ensembles",
+    "comparison",
 )
 
 

@@ -54,7 +54,7 @@ def _write(folder: Path, name: str, study: Study, results: Results, findings: Fi
             minutes=sum(result.seconds for result in results.all) / 60,
             recipe=first.training.recipe,
             image_size=details.image_size,
-            precision=details.precision.partition(":")[0],
+            precision=details.precision.partition(" ")[0],
             test_images=next(one.evaluation.images for one in results.all if one.evaluation),
             machine=f"{platform.machine()}, {os.cpu_count()} CPU cores",
             versions=versions(),

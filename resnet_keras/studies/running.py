@@ -80,7 +80,15 @@ def _result(training: Training, data: str, home: Path, verbose: int | str) -> Re
     run = Run(home / training.name)
     keras.backend.clear_session()
     try:
-        train(training.network, data, training.recipe, run, training.shortcut, verbose=verbose)
+        train(
+            training.network,
+            data,
+            training.recipe,
+            run,
+            training.shortcut,
+            builder=training.builder,
+            verbose=verbose,
+        )
         evaluation = read_evaluation(run) or evaluate_run(run, verbose=0)
     except DivergedError as error:
         print(f"diverged: {error}", flush=True)

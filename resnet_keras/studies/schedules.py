@@ -11,7 +11,14 @@ MINUTES = replace(QUICK, epochs=12, warmup_epochs=1, image_size=16, zero_init_la
 DEEP = 110  # layers, from which on the paper warms up [1, section 4.2]
 
 
-def training(network: str, setting: Setting, seed: int, shortcut: str | None = None) -> Training:
+def training(
+    network: str,
+    setting: Setting,
+    seed: int,
+    shortcut: str | None = None,
+    quick: Recipe | None = None,
+    tag: str = "",
+) -> Training:
     """A network with the papers' recipe for it, or with one of minutes.
 
     Args:
@@ -19,14 +26,17 @@ def training(network: str, setting: Setting, seed: int, shortcut: str | None = N
         setting: scale and data.
         seed: of weights, order and augmentation.
         shortcut: option in place of the network's own.
+        quick: another recipe of minutes.
+        tag: as in `Training`, of the quick scale.
     """
-    return Training(network, replace(_recipe(network, setting), seed=seed), shortcut)
-
-
-def _recipe(network: str, setting: Setting) -> Recipe:
     if setting.scale == "quick":
-        return MINUTES
+        return Training(network, replace(quick or MINUTES, seed=seed), shortcut, tag=tag)
+    return Training(network, replace(paper_recipe(network, setting), seed=seed), shortcut)
+
+
+def paper_recipe(network: str, setting: Setting) -> Recipe:
+    """What the papers train it with on such images."""
     if setting.has_large_images:
         return PAPER_IMAGENET
-    deep = architectures.find(network).depth >= DEEP
+    deep = network in architectures.NETWORKS and architectures.find(network).depth >= DEEP
     return PAPER_CIFAR10_WARMUP if deep else PAPER_CIFAR10

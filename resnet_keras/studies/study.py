@@ -13,17 +13,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from resnet_keras.evaluation import Evaluation
+    from resnet_keras.models import Builder
 
 Scale = Literal["quick", "full"]
 
 
 @dataclass(frozen=True)
 class Training:
-    """A network to train; its seed is the recipe's."""
+    """A network to train; its seed is the recipe's.
+
+    Attributes:
+        network, recipe, shortcut, builder: as in `training.train`.
+        tag: tells the run from others of the network, which other studies train otherwise.
+    """
 
     network: str
     recipe: Recipe
     shortcut: str | None = None
+    builder: "Builder | None" = None
+    tag: str = ""
 
     @property
     def label(self) -> str:
@@ -32,7 +40,8 @@ class Training:
 
     @property
     def name(self) -> str:
-        return f"{self.label}-seed{self.recipe.seed}"
+        tag = f"-{self.tag}" if self.tag else ""
+        return f"{self.label}{tag}-seed{self.recipe.seed}"
 
 
 @dataclass(frozen=True)

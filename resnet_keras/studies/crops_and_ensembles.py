@@ -1,0 +1,195 @@
+"""Ten crops, several scales and ensembles [He et al. 2016, section 3.4 and tables 3 to 5]."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from resnet_keras.data.augmentation import Augmentation, ScaleJitterCrop
+from resnet_keras.ensembles import (
+    RESULT,
+    Ensemble,
+    default_folder,
+    evaluate_ensemble,
+    read_ensemble,
+)
+from resnet_keras.evaluation import ErrorRates
+from resnet_keras.protocols import (
+    MULTI_SCALE,
+    NAMES,
+    PAPER_SIZE,
+    SINGLE,
+    TEN_CROP,
+    Protocol,
+    proportional,
+)
+from resnet_keras.recipes import PAPER_IMAGENET, Recipe
+from resnet_keras.runs import Run
+from resnet_keras.studies import schedules
+from resnet_keras.studies.study import (
+    Findings,
+    Picture,
+    Result,
+    Results,
+    Setting,
+    Study,
+    Table,
+    Training,
+    spread,
+)
+
+# Top-1 / top-5 error in per cent [1, tables 3 and 4].
+PAPER = {
+    "resnet34": {TEN_CROP: "24.52 / 7.46", MULTI_SCALE: "21.84 / 5.71"},
+    "resnet34-C": {TEN_CROP: "24.19 / 7.40", MULTI_SCALE: "21.53 / 5.60"},
+    "resnet50": {TEN_CROP: "22.85 / 6.71", MULTI_SCALE: "20.74 / 5.25"},
+    "resnet101": {TEN_CROP: "21.75 / 6.05", MULTI_SCALE: "19.87 / 4.60"},
+    "resnet152": {TEN_CROP: "21.43 / 5.71", MULTI_SCALE: "19.38 / 4.49"},
+}
+PAPER_ENSEMBLE = "3.57"  # top-5 error of six networks on the test images [1, table 5]
+TOGETHER = "ensemble"  # the row, and the bars, of all networks together
+
+Rates = Mapping[str, Sequence[ErrorRates]]  # by the network's label, for every seed
+
+
+def _trainings(setting: Setting, seed: int) -> Sequence[Training]:
+    networks: list[tuple[str, str | None]]
+    if setting.has_large_images:
+        deep = [(f"resnet{depth}", None) for depth in (50, 101, 152)]
+        networks = [("resnet34", None), ("resnet34", "C"), *deep]
+    else:
+        depths = (20, 32, 44, 56) if setting.scale == "quick" else (20, 32, 44, 56, 110)
+        networks = [(f"resnet{depth}", None) for depth in depths]
+    return [
+        schedules.training(network, setting, seed, shortcut, _jittered(), "jittered")
+        for network, shortcut in networks
+    ]
+
+
+def _jittered() -> Recipe:
+    """Shows crops, scales and mirror images in training, too, as the paper does."""
+    minutes = schedules.MINUTES
+    sides = [
+        proportional(side, minutes.image_size or PAPER_SIZE)
+        for side in (ScaleJitterCrop.shortest, ScaleJitterCrop.longest)
+    ]
+    return replace(
+        minutes,
+        augmentation=Augmentation(ScaleJitterCrop(*sides), flip=True),
+        centre=PAPER_IMAGENET.centre,
+    )
+
+
+def _examine(results: Results) -> Findings:
+    of_seeds = defaultdict(list)
+    for result in results.all:
+        if result.evaluation:
+            of_seeds[result.training.recipe.seed].append(result)
+    rates = {name: _measure(list(of_seeds.values()), Protocol(name)) for name in NAMES}
+    labels = list(rates[SINGLE])
+    networks = labels[:-1]
+    means = {name: fmean(_top1(rates[name][label]) for label in networks) for name in NAMES}
+    best = min(_top1(rates[SINGLE][label]) for label in networks)
+    together = _top1(rates[SINGLE][TOGETHER])
+    said = ", ".join(f"{means[name]:.2f}% by {name}" for name in NAMES)
+    helps = " and ".join(
+        f"{name} testing {'helps' if means[name] < means[SINGLE] else 'does not help'}"
+        for name in (TEN_CROP, MULTI_SCALE)
+    )
+    return Findings(
+        f"The networks' mean top-1 error is {said}: here {helps}. All together make "
+        f"{together:.2f}% by a single view, {'less' if together < best else 'not less'} than the "
+        f"best of them alone, {best:.2f}%.",
+        (
+            Picture(
+                "protocols",
+                "Top-1 test error of every network and of all together; the mean over the seeds.",
+                _bars(rates),
+            ),
+            Table(
+                "Top-1 / top-5 error, %",
+                ("network", *NAMES, f"paper: {TEN_CROP}", f"paper: {MULTI_SCALE}"),
+                tuple(
+                    (
+                        label,
+                        *(_told(rates[name][label]) for name in NAMES),
+                        *(PAPER.get(label, {}).get(name, "") for name in (TEN_CROP, MULTI_SCALE)),
+                    )
+                    for label in labels
+                ),
+            ),
+            f"The {TOGETHER} answers with the mean of the networks' probabilities, a network of "
+            f"each depth. The paper's, of six networks, makes *{PAPER_ENSEMBLE}*% top-5 error on "
+            "ImageNet's test images.",
+        ),
+    )
+
+
+def _measure(of_seeds: Sequence[Sequence[Result]], protocol: Protocol) -> Rates:
+    """Every network alone and all together, which come last."""
+    rates = defaultdict(list)
+    together = []
+    for results in of_seeds:
+        ensemble = _ensemble([result.run for result in results], protocol)
+        for result, member in zip(results, ensemble.members, strict=True):
+            rates[result.training.label].append(member.alone)
+        together.append(ensemble.evaluation)
+    return {**rates, TOGETHER: together}
+
+
+def _ensemble(runs: Sequence[Run], protocol: Protocol) -> Ensemble:
+    """Measures runs together, unless that was done with the models that are there."""
+    folder = default_folder(runs, protocol, runs[0].folder.parent)
+    result = folder / RESULT
+    newest = max(run.best_model.stat().st_mtime for run in runs)
+    if result.exists() and result.stat().st_mtime > newest:
+        return read_ensemble(folder)
+    return evaluate_ensemble(runs, folder, protocol, verbose=0)
+
+
+def _top1(of_seeds: Sequence[ErrorRates]) -> float:
+    """Their mean, in per cent."""
+    return 100 * fmean(rates.top1_error for rates in of_seeds)
+
+
+def _told(of_seeds: Sequence[ErrorRates]) -> str:
+    top1 = spread([100 * rates.top1_error for rates in of_seeds])
+    top5 = spread([100 * rates.top5_error for rates in of_seeds])
+    return f"{top1} / {top5}"
+
+
+def _bars(rates: Mapping[str, Rates]) -> Figure:
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.subplots()
+    labels = list(rates[SINGLE])
+    places = np.arange(len(labels))
+    width = 0.8 / len(rates)
+    colors = colormaps["viridis"](np.linspace(0.85, 0.15, len(rates)))
+    for index, (color, (name, by_label)) in enumerate(zip(colors, rates.items(), strict=True)):
+        heights = [_top1(by_label[label]) for label in labels]
+        at = places + (index - (len(rates) - 1) / 2) * width
+        axes.bar_label(
+            axes.bar(at, heights, width, color=color, label=name), fmt="%.1f", fontsize=8
+        )
+    axes.set_xticks(places, labels)
+    axes.set_ylabel("top-1 test error, %")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
+
+
+STUDY = Study(
+    title="Crops, scales and ensembles",
+    source="He et al. 2016, section 3.4 and tables 3 to 5",
+    claim=(
+        "Ten crops are what networks are compared on; whole images at several scales, and several "
+        "networks together, make less error."
+    ),
+    seeds={"quick": 2, "full": 1},
+    trainings=_trainings,
+    examine=_examine,
+)
