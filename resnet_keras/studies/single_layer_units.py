@@ -22,6 +22,8 @@ KINDS = (
     ("resnet{}", "units of two layers"),
 )
 
+ADVANTAGE = 2  # points of training error, that the deepest networks must lie apart
+
 
 def _trainings(setting: Setting, seed: int) -> Sequence[Training]:
     return [
@@ -48,8 +50,10 @@ def _examine(results: Results) -> Findings:
             f"{results.mean(plain, test_error):.2f}, {results.mean(single, test_error):.2f} and "
             f"{results.mean(double, test_error):.2f}%"
         )
+    plain, single, _ = (results.mean(kind.format(depths[-1]), training_error) for kind, _ in KINDS)
+    helps = "help here, unlike in the paper" if plain - single > ADVANTAGE else "are no help here"
     return Findings(
-        f"{'; '.join(said)}.".capitalize(),
+        f"{'; '.join(said).capitalize()}. Shortcuts over single layers {helps}.",
         (
             errors.table(
                 results,
