@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -64,16 +66,27 @@ def reproduce(
     trainings = [
         training for seed in range(setting.seeds) for training in chosen.trainings(setting, seed)
     ]
-    # Every network is a graph of its own, of which TensorFlow would warn.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    results = []
-    for number, training in enumerate(trainings, start=1):
-        print(f"\n{study}, training {number} of {len(trainings)}: {training.name}", flush=True)
-        results.append(_result(training, data, home, verbose))
     place = home / study
-    with locked(home, "writing a study to"):
-        write_page(place, study, chosen, Results(setting, results))
+    with _without_warnings():
+        results = []
+        for number, training in enumerate(trainings, start=1):
+            print(f"\n{study}, training {number} of {len(trainings)}: {training.name}", flush=True)
+            results.append(_result(training, data, home, verbose))
+        with locked(home, "writing a study to"):
+            write_page(place, study, chosen, Results(setting, results))
     return place
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Inside, TensorFlow does not warn of many graphs: every network is one of its own."""
+    logger = logging.getLogger("tensorflow")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _result(training: Training, data: str, home: Path, verbose: int | str) -> Result:
