@@ -208,6 +208,9 @@ def test_gradients_of_a_network_that_diverges(studied, monkeypatch):
     )
     assert re.search(r"\| resnet56 \| [^d]+ \|\n", text)
     assert "have 0 times" not in text and (page / "layers.png").exists()
+    drawn = (page / "training.svg").read_text()
+    assert drawn.count("<!-- stage3 -->") == 2  # in the legends of the networks that trained
+    assert drawn.count("<!-- no epoch ended -->") == 2
 
 
 @pytest.mark.slow

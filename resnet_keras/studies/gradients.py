@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 from resnet_keras import architectures
 from resnet_keras.evaluation import data_of, load_run_model, shown
@@ -23,9 +24,11 @@ from resnet_keras.studies.study import (
     Table,
     Training,
     test_error,
+    training_error,
 )
 
 BATCH = 128  # training images, whose gradient is measured
+SHRUNK = 0.1  # times the last layers' gradient, in the first ones
 KINDS = ("plain{}", "resnet{}", "plain{}-without-bn", "resnet{}-without-bn")
 
 
@@ -49,25 +52,21 @@ def _examine(results: Results) -> Findings:
     }
     plain = KINDS[0].format(_depth(results.setting))
 
-    def ratio(norms: Mapping[str, float]) -> float:
-        values = list(norms.values())
+    def ratio(label: str) -> float:
+        values = list(start[label].values())
         return float(np.mean(values[:3]) / np.mean(values[-3:]))
 
-    bare = f"{plain}-without-bn"
+    ratios = ", ".join(f"{ratio(label):.3g} times in {label}" for label in start)
     return Findings(
-        f"At the start the first three layers of {plain} have {ratio(start[plain]):.3g} times the "
-        f"gradient of its last three, {ratio(start[bare]):.3g} times without batch normalisation"
-        + (f"; after training {ratio(end[plain]):.3g} times. " if plain in end else ". ")
-        + (
-            f"So they do not vanish in {plain}, whatever its training error."
-            if ratio(start[plain]) > 0.1
-            else f"So they do shrink in {plain}."
-        ),
+        "Before training the first three layers have, of the last three layers' gradient, "
+        f"{ratios}. So gradients {'do not vanish' if ratio(plain) > SHRUNK else 'do shrink'} in "
+        f"{plain} with batch normalisation, which makes {results.spread(plain, training_error)}% "
+        "training error.",
         (
             Picture(
                 "layers",
                 "Norm of the gradient of every convolution's weights, from the first layer to the "
-                "last: left before training, right after it.",
+                "last: left before training, right after it (where it is not 0).",
                 _by_layer(start, end),
             ),
             Picture(
@@ -153,13 +152,14 @@ def _by_epoch(results: Mapping[str, Result]) -> Figure:
     figure = Figure(figsize=(3.6 * len(results), 3.8), layout="constrained")
     panels = figure.subplots(1, len(results), sharey=True)
     for axes, (label, result) in zip(panels, results.items(), strict=True):
-        events = EventAccumulator(str(result.run.events / "training")).Reload()
-        tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("gradient_norm/")]
+        path = str(result.run.events / "training")
+        events = EventAccumulator(path, size_guidance={"tensors": 0}).Reload()  # all epochs
+        tags = [tag for tag in events.Tags()["tensors"] if tag.startswith("gradient_norm/")]
         for tag in tags:
-            scalars = events.Scalars(tag)
+            points = events.Tensors(tag)
             axes.plot(
-                [one.step for one in scalars],
-                [one.value for one in scalars],
+                [point.step for point in points],
+                [make_ndarray(point.tensor_proto) for point in points],
                 marker=".",
                 label=tag.partition("/")[2],
             )
@@ -168,6 +168,9 @@ def _by_epoch(results: Mapping[str, Result]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         if tags:
             axes.legend(frameon=False)
+        else:
+            axes.text(0.5, 0.5, "no epoch ended", transform=axes.transAxes, ha="center")
+            axes.set_xticks([])
     panels[0].set_ylabel("norm of the gradient")
     return figure
 
