@@ -12,7 +12,7 @@ import keras
 from resnet_keras.data import sources
 from resnet_keras.errors import DivergedError, InputError
 from resnet_keras.evaluation import evaluate_run, read_evaluation
-from resnet_keras.files import locked, make_folder
+from resnet_keras.files import make_folder
 from resnet_keras.runs import Run
 from resnet_keras.studies import find
 from resnet_keras.studies.page import write_page
@@ -33,6 +33,7 @@ def reproduce(
     """Runs a study of the papers, or goes on with one that was stopped.
 
     Trainings that are finished are not repeated; studies of the same data and scale share them.
+    Several studies may run at once: who comes to a training that another process is at is told so.
 
         reproduce("degradation")
 
@@ -72,8 +73,7 @@ def reproduce(
         for number, training in enumerate(trainings, start=1):
             print(f"\n{study}, training {number} of {len(trainings)}: {training.name}", flush=True)
             results.append(_result(training, data, home, verbose))
-        with locked(home, "writing a study to"):
-            write_page(place, study, chosen, Results(setting, results))
+        write_page(place, study, chosen, Results(setting, results))
     return place
 
 
