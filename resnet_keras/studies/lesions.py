@@ -25,7 +25,7 @@ from resnet_keras.studies.study import (
 )
 
 COUNTS = (1, 2, 3, 4, 6, 8, 10)  # of units removed or swapped together
-DRAWS = 5  # of units, for every count
+DRAWS = 10  # of units, for every count
 IMAGES = 1000  # at most, to measure on
 BATCH = 128
 
