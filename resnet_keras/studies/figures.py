@@ -10,6 +10,8 @@ from resnet_keras.studies.study import Picture, Results
 
 CAPTION = "Error against the epoch: dashed in training, solid in validation"
 
+FEW = 5  # curves in a panel, with room for their names among them
+
 
 def curves(
     results: Results,
@@ -24,10 +26,13 @@ def curves(
         panels: titles, and the labels of the networks that each panel shows.
         name, caption: of the picture.
     """
-    figure = Figure(figsize=(5.2 * len(panels), 4), layout="constrained")
+    crowded = max(map(len, panels.values())) > FEW
+    figure = Figure(figsize=((5.2 + 2 * crowded) * len(panels), 4), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for one, (title, labels) in zip(axes, panels.items(), strict=True):
         colors = colormaps["viridis"](np.linspace(0.85, 0.0, max(len(labels), 2)))
+        if crowded:
+            colors = colormaps["tab10"](np.arange(len(labels)))
         for color, label in zip(colors, labels, strict=False):
             of_seeds = [result.history for result in results.of(label) if result.evaluation]
             if not of_seeds:
@@ -43,6 +48,7 @@ def curves(
         one.set_ylim(bottom=0)
         one.grid(alpha=0.25)
         one.spines[["top", "right"]].set_visible(False)
-        one.legend(frameon=False)
+        beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if crowded else {}
+        one.legend(frameon=False, **beside)
     axes[0].set_ylabel("top-1 error, %")
     return Picture(name, caption, figure)
