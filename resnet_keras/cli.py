@@ -414,9 +414,11 @@ def reproduce(
     """
     from resnet_keras import studies
 
-    studies.find(study)
+    studies.check(study)
     with _quiet_tensorflow():
         from resnet_keras.studies import running
+
+        studies.find(study)  # its module, which may load TensorFlow
 
     page = running.reproduce(study, data, scale, seeds, output, _bar()) / "index.html"
     print(f"\npage  {page}\nnext\n  {_command('python')} -m webbrowser {page.resolve().as_uri()}")
@@ -674,5 +676,5 @@ def _print_parity(findings: "Findings") -> None:
 
 def _command(program: str) -> str:
     """How the user's shell finds a program that was installed beside this one."""
-    beside = Path(sys.argv[0]).with_name(program)
+    beside = Path(sys.executable).with_name(program)
     return program if shutil.which(program) == str(beside) else str(beside)

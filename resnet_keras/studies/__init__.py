@@ -28,12 +28,17 @@ STUDIES = (
 )
 
 
+def check(name: str) -> None:
+    """Raises InputError if there is no such study; the nearest names are suggested."""
+    if name not in STUDIES:
+        raise InputError(f"unknown study. Received: {name!r}; {nearest(name, list(STUDIES))}")
+
+
 def find(name: str) -> "Study":
     """The study of a name.
 
     Raises:
-        InputError: there is no such study; the nearest names are suggested.
+        InputError: see `check`.
     """
-    if name not in STUDIES:
-        raise InputError(f"unknown study. Received: {name!r}; {nearest(name, list(STUDIES))}")
+    check(name)
     return import_module(f"{__name__}.{name.replace('-', '_')}").STUDY

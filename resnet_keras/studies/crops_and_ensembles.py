@@ -22,13 +22,14 @@ from resnet_keras.protocols import (
     MULTI_SCALE,
     NAMES,
     PAPER_SIZE,
+    PAPER_TEN_CROP_SIDE,
     SINGLE,
     TEN_CROP,
     Protocol,
     proportional,
 )
 from resnet_keras.recipes import PAPER_IMAGENET, Recipe
-from resnet_keras.runs import Run
+from resnet_keras.runs import Run, RunDetails
 from resnet_keras.studies import schedules
 from resnet_keras.studies.study import (
     Findings,
@@ -96,14 +97,12 @@ def _examine(results: Results) -> Findings:
     best = min(_top1(rates[SINGLE][label]) for label in networks)
     together = _top1(rates[SINGLE][TOGETHER])
     said = ", ".join(f"{means[name]:.2f}% by {name}" for name in NAMES)
-    helps = " and ".join(
-        f"{name} testing {'helps' if means[name] < means[SINGLE] else 'does not help'}"
-        for name in (TEN_CROP, MULTI_SCALE)
-    )
+    helps = [name for name in (TEN_CROP, MULTI_SCALE) if means[name] < means[SINGLE]]
     return Findings(
-        f"The networks' mean top-1 error is {said}: here {helps}. All together make "
-        f"{together:.2f}% by a single view, {'less' if together < best else 'not less'} than the "
-        f"best of them alone, {best:.2f}%.",
+        f"The networks' mean top-1 error is {said}: here {' and '.join(helps) or 'neither'} "
+        f"{'help' if len(helps) > 1 else 'helps'}. All together make {together:.2f}% by a single "
+        f"view, {'less' if together < best else 'not less'} than the best of them alone, "
+        f"{best:.2f}%.",
         (
             Picture(
                 "protocols",
@@ -122,10 +121,29 @@ def _examine(results: Results) -> Findings:
                     for label in labels
                 ),
             ),
+            _shown(results.all[0].run.read_details()),
             f"The {TOGETHER} answers with the mean of the networks' probabilities, a network of "
             f"each depth. The paper's, of six networks, makes *{PAPER_ENSEMBLE}*% top-5 error on "
             "ImageNet's test images.",
         ),
+    )
+
+
+def _shown(details: RunDetails) -> str:
+    """What the networks saw in training and see in the tests."""
+    jitter = details.recipe.augmentation.crop
+    size = details.image_size
+    trained = (
+        f"crops of {size}x{size} pixels from images whose shorter side is {jitter.shortest} to "
+        f"{jitter.longest}, and their mirror images"
+        if isinstance(jitter, ScaleJitterCrop)
+        else f"images of {size}x{size} pixels, shifted and mirrored"
+    )
+    scales = ", ".join(map(str, Protocol(MULTI_SCALE).scales_for(size)))
+    return (
+        f"The networks were trained on {trained}. Ten crops are cut where the shorter side is "
+        f"{proportional(PAPER_TEN_CROP_SIDE, size)}; several scales are whole images with shorter "
+        f"sides of {scales}."
     )
 
 
@@ -178,7 +196,7 @@ def _bars(rates: Mapping[str, Rates]) -> Figure:
     axes.set_xticks(places, labels)
     axes.set_ylabel("top-1 test error, %")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(rates))
     return figure
 
 

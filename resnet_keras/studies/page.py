@@ -14,26 +14,26 @@ from resnet_keras.studies.study import Findings, Picture, Results, Study, Table
 PAPERS_COLUMN = "paper: "  # begins the heads of columns with published figures
 
 
-def write_page(place: Path, name: str, study: Study, results: Results) -> None:
+def write_page(place: Path, command: str, study: Study, results: Results) -> None:
     """Writes README.md, index.html and the pictures into a folder, in place of those before.
 
     Args:
         place: the folder.
-        name: of the study.
+        command: that makes the page again.
         study: what was studied.
         results: of its trainings.
     """
     findings = study.examine(results)
-    new = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{name}-", dir=place.parent))
+    new = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{place.name}-", dir=place.parent))
     try:
         new.chmod(0o755)
-        _write(new, name, study, results, findings)
+        _write(new, command, study, results, findings)
         replace_folder(new, place)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _write(folder: Path, name: str, study: Study, results: Results, findings: Findings) -> None:
+def _write(folder: Path, command: str, study: Study, results: Results, findings: Findings) -> None:
     for part in findings.parts:
         if isinstance(part, Picture):
             for kind in ("png", "svg"):
@@ -45,17 +45,21 @@ def _write(folder: Path, name: str, study: Study, results: Results, findings: Fi
         pages.templates("resnet_keras")
         .get_template("study.md.j2")
         .render(
-            name=name,
+            command=command,
             study=study,
             findings=findings,
             setting=setting,
             parts=[_markdown(part) for part in findings.parts],
             trainings=len(results.all),
-            minutes=sum(result.seconds for result in results.all) / 60,
+            minutes=_minutes(sum(result.seconds for result in results.all)),
             recipe=first.training.recipe,
             image_size=details.image_size,
             precision=details.precision.partition(" ")[0],
-            test_images=next(one.evaluation.images for one in results.all if one.evaluation),
+            least=min(
+                (one.evaluation for one in results.all if one.evaluation),
+                key=lambda evaluation: evaluation.top1_error,
+                default=None,
+            ),
             machine=f"{platform.machine()}, {os.cpu_count()} CPU cores",
             versions=versions(),
         )
@@ -69,12 +73,16 @@ def _markdown(part: Table | Picture | str) -> str:
         return part
     if isinstance(part, Picture):
         return f"![{part.caption}]({part.name}.png)\n\n{part.caption} [SVG]({part.name}.svg)"
-    published = [column.startswith(PAPERS_COLUMN) for column in part.columns]
-    rows = [
-        [
-            f"*{cell}*" if theirs and cell else cell
-            for cell, theirs in zip(row, published, strict=True)
-        ]
-        for row in part.rows
+    columns = [
+        (head, [f"*{cell}*" if cell and theirs else cell for cell in cells])
+        for head, *cells in zip(part.columns, *part.rows, strict=True)
+        for theirs in (head.startswith(PAPERS_COLUMN),)
+        if any(cells) or not theirs  # of other data the papers may print nothing
     ]
-    return f"{pages.table(part.columns, rows)}\n\n{part.caption}"
+    heads, cells = zip(*columns, strict=True)
+    return f"{part.caption}:\n\n{pages.table(heads, zip(*cells, strict=True))}"
+
+
+def _minutes(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.1f}"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,11 @@ def reproduce(
     source = sources.find(data)
     setting = Setting(scale, data, source.image_size, seeds or chosen.seeds[scale])
     home = Path(folder or HOME / f"{sources.slug(data)}-{scale}")
+    if Run(home).exists:
+        raise InputError(
+            f"the folder is that of a run. Received: {home}; accepted: one that holds studies, or "
+            "a new one"
+        )
     make_folder(home, "the study's folder")
     trainings = [
         training for seed in range(setting.seeds) for training in chosen.trainings(setting, seed)
@@ -73,7 +79,10 @@ def reproduce(
         for number, training in enumerate(trainings, start=1):
             print(f"\n{study}, training {number} of {len(trainings)}: {training.name}", flush=True)
             results.append(_result(training, data, home, verbose))
-        write_page(place, study, chosen, Results(setting, results))
+        command = ["resnet-keras", "reproduce", study, "--data", data, "--scale", scale]
+        command += ["--seeds", str(setting.seeds)]
+        command += ["--output", str(folder)] if folder else []
+        write_page(place, shlex.join(command), chosen, Results(setting, results))
     return place
 
 
