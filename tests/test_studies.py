@@ -16,11 +16,12 @@ from PIL import Image
 
 from resnet_keras import architectures, cli, studies
 from resnet_keras.data import sources
+from resnet_keras.errors import InputError
 from resnet_keras.evaluation import evaluate, load_run_model
 from resnet_keras.recipes import PAPER_CIFAR10, PAPER_CIFAR10_WARMUP, PAPER_IMAGENET
 from resnet_keras.runs import Run
-from resnet_keras.studies import comparison, gradients, lesions, running, schedules
-from resnet_keras.studies.study import Setting, spread
+from resnet_keras.studies import comparison, gradients, lesions, page, running, schedules
+from resnet_keras.studies.study import Setting, Table, spread
 
 SETTINGS = {
     "quick": Setting("quick", "digits", 64, 1),
@@ -288,6 +289,32 @@ def test_bad_input_is_one_line(arguments, words, capsys, tmp_path, monkeypatch):
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
     assert not list(Path().iterdir())
+
+
+def test_nothing_of_tensorflow_is_seen_beside_a_refusal(tmp_path):
+    command = [sys.executable, "-m", "resnet_keras", "reproduce", "gradients", "--seeds", "0"]
+    quiet = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    ended = subprocess.run(command, cwd=tmp_path, env=quiet, capture_output=True, text=True)
+    assert ended.returncode == 2 and not ended.stdout
+    assert ended.stderr == "resnet-keras: error: seeds must be at least 1. Received: 0\n"
+
+
+def test_studies_stay_out_of_the_folder_of_a_run(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="the folder is that of a run"):
+        running.reproduce("depth", folder=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_column_in_which_the_papers_print_nothing_is_left_out():
+    table = Table("Error", ("network", "here", "paper: a", "paper: b"), (("x", "1", "", "2"),))
+    assert page._markdown(table).splitlines() == [
+        "Error:",
+        "",
+        "| network | here | paper: b |",
+        "| --- | ---: | ---: |",
+        "| x | 1 | *2* |",
+    ]
 
 
 def test_an_unwritable_place_is_told(tmp_path, capsys):
