@@ -276,7 +276,7 @@ def test_a_study_that_was_killed_goes_on(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["degradatoin"], "unknown study. Received: 'degradatoin'; did you mean degradation?"),
+        (["degradatoin"], "unknown study. Received: 'degradatoin'; did you mean degradation"),
         (["depth", "--data", "nowhere"], "unknown data. Received: 'nowhere'"),
         (["depth", "--seeds", "0"], "seeds must be at least 1. Received: 0"),
     ],
