@@ -103,13 +103,13 @@ def _examine(results: Results) -> Findings:
     speeds = {name: results.mean(name, _images_per_second) for name in TRAINED}
     found = {name: results.mean(name, test_error) for name in TRAINED}
     said = "; ".join(
-        f"{name} with {sizes[name].multiply_adds / sizes[RESNET].multiply_adds:.2f} times "
-        f"{RESNET}'s multiply-adds trains at {speeds[name] / speeds[RESNET]:.2f} times its images "
-        f"a second, to {found[name]:.2f}% test error against {found[RESNET]:.2f}%"
+        f"with {sizes[name].multiply_adds / sizes[RESNET].multiply_adds:.2f} times {RESNET}'s "
+        f"multiply-adds {name} trains {speeds[name] / speeds[RESNET]:.2f} times as many images a "
+        f"second, to {found[name]:.2f}% test error"
         for name in (RESNEXT, DENSENET)
     )
     return Findings(
-        f"{said[0].upper()}{said[1:]}.",
+        f"{RESNET} makes {found[RESNET]:.2f}% test error; {said}.",
         (
             Picture(
                 "comparison",
