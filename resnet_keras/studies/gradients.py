@@ -143,8 +143,10 @@ def _by_layer(
         axes.set(title=title, xlabel="layer", yscale="log")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
     figure.axes[0].set_ylabel("norm of the gradient")
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False
+    )
     return figure
 
 
