@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from resnet_keras.architectures import Gating, Junction, Scaling, ShortcutDropout, Style
-from resnet_keras.layers import ZeroPaddedShortcut, convolution, normalization
+from resnet_keras.layers import Conv2D, ZeroPaddedShortcut, convolution, normalization
 
 
 def zero_padded(x: Any, filters: int, stride: int, unit: str) -> Any:
@@ -63,7 +63,7 @@ def manipulate(
             shortcut
         )
     elif isinstance(manipulation, Gating):
-        gate = keras.layers.Conv2D(
+        gate = Conv2D(
             branch.shape[-1],
             1,
             stride,

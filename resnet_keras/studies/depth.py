@@ -33,8 +33,8 @@ def _examine(results: Results) -> Findings:
     best = errors.lowest(results, results.labels)
     gained = results.mean(first, test_error) - results.mean(last, test_error)
     return Findings(
-        f"{last} makes {abs(gained):.2f} points {'less' if gained > 0 else 'more'} test error than "
-        f"{first}; the least has {best}."
+        f"{first} makes {results.mean(first, test_error):.2f}% test error, {last} "
+        f"{results.mean(last, test_error):.2f}%; the least has {best}."
         + (
             ""
             if gained > 0
