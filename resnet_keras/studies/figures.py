@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from resnet_keras.studies.study import Picture, Results
@@ -30,9 +31,10 @@ def curves(
     figure = Figure(figsize=((5.2 + 2 * crowded) * len(panels), 4), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for one, (title, labels) in zip(axes, panels.items(), strict=True):
-        colors = colormaps["viridis"](np.linspace(0.85, 0.0, max(len(labels), 2)))
         if crowded:
             colors = colormaps["tab10"](np.arange(len(labels)))
+        else:
+            colors = colormaps["viridis"](np.linspace(0.85, 0.0, max(len(labels), 2)))
         for color, label in zip(colors, labels, strict=False):
             of_seeds = [result.history for result in results.of(label) if result.evaluation]
             if not of_seeds:
@@ -46,9 +48,14 @@ def curves(
                 one.plot(epochs, errors, style, color=color, label=legend, linewidth=1.6)
         one.set(title=title, xlabel="epoch")
         one.set_ylim(bottom=0)
-        one.grid(alpha=0.25)
-        one.spines[["top", "right"]].set_visible(False)
+        tidy(one)
         beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if crowded else {}
         one.legend(frameon=False, **beside)
     axes[0].set_ylabel("top-1 error, %")
     return Picture(name, caption, figure)
+
+
+def tidy(axes: Axes) -> None:
+    """A pale grid in place of a frame."""
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -13,6 +13,7 @@ from resnet_keras import architectures
 from resnet_keras.evaluation import data_of, load_run_model, shown
 from resnet_keras.inspection import gradient_norms
 from resnet_keras.models import Classifier, build
+from resnet_keras.studies.figures import tidy
 from resnet_keras.studies.schedules import training
 from resnet_keras.studies.study import (
     Findings,
@@ -141,8 +142,7 @@ def _by_layer(
             layers = np.arange(1, len(by_layer) + 1)
             axes.plot(layers, list(by_layer.values()), style, color=colors[label], label=label)
         axes.set(title=title, xlabel="layer", yscale="log")
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        tidy(axes)
     figure.axes[0].set_ylabel("norm of the gradient")
     figure.legend(
         *figure.axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False
@@ -166,8 +166,7 @@ def _by_epoch(results: Mapping[str, Result]) -> Figure:
                 label=tag.partition("/")[2],
             )
         axes.set(title=label, xlabel="epoch", yscale="log")
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        tidy(axes)
         if tags:
             axes.legend(frameon=False)
         else:

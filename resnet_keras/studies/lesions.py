@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from resnet_keras.evaluation import data_of, load_run_model, score, shown
 from resnet_keras.models import pieces
 from resnet_keras.runs import Run
+from resnet_keras.studies.figures import tidy
 from resnet_keras.studies.schedules import training
 from resnet_keras.studies.study import (
     Findings,
@@ -208,8 +209,7 @@ def _lines(lesioned: Mapping[str, Sequence[_Lesioned]]) -> Figure:
             axes.plot(COUNTS, errors, marker=".", label=label)
         axes.set(title=f"units {what}", xlabel="how many", ylabel="test error, %")
         axes.set_ylim(0, 100)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        tidy(axes)
         axes.legend(frameon=False)
     return figure
 

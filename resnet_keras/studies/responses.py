@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from resnet_keras.evaluation import data_of, load_run_model, shown
 from resnet_keras.inspection import responses
+from resnet_keras.studies.figures import tidy
 from resnet_keras.studies.schedules import training
 from resnet_keras.studies.study import (
     Findings,
@@ -105,8 +106,7 @@ def _drawn(strengths: Mapping[str, np.ndarray]) -> Figure:
     for axes in (above, below):
         axes.set_ylabel("standard deviation")
         axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        tidy(axes)
         axes.legend(frameon=False)
     return figure
 

@@ -31,12 +31,11 @@ def training(
     """
     if setting.scale == "quick":
         return Training(network, replace(quick or MINUTES, seed=seed), shortcut, tag=tag)
-    return Training(network, replace(paper_recipe(network, setting), seed=seed), shortcut)
+    return Training(network, replace(_paper_recipe(network, setting), seed=seed), shortcut)
 
 
-def paper_recipe(network: str, setting: Setting) -> Recipe:
-    """What the papers train it with on such images."""
+def _paper_recipe(network: str, setting: Setting) -> Recipe:
     if setting.has_large_images:
         return PAPER_IMAGENET
-    deep = network in architectures.NETWORKS and architectures.find(network).depth >= DEEP
+    deep = architectures.find(network).depth >= DEEP
     return PAPER_CIFAR10_WARMUP if deep else PAPER_CIFAR10
