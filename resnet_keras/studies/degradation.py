@@ -94,7 +94,7 @@ STUDY = Study(
         "Deeper plain networks have the higher training error, so that it is not overfitting; "
         "residual networks gain from depth."
     ),
-    seeds={"quick": 2, "full": 1},
+    seeds={"quick": 1, "full": 1},
     trainings=_trainings,
     examine=_examine,
 )
