@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from resnet_keras.data.arrays import Arrays
     from resnet_keras.errors import InputError
     from resnet_keras.layers import BatchNormalization
+    from resnet_keras.loading import load_model
     from resnet_keras.models import (
         ResNet18,
         ResNet34,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
         build,
         create,
         features,
-        load_model,
     )
     from resnet_keras.recipes import RECIPES, Recipe
     from resnet_keras.recomputation import recompute
@@ -45,6 +45,7 @@ _HOMES = {
     "data.arrays": ("Arrays",),
     "errors": ("InputError",),
     "layers": ("BatchNormalization",),
+    "loading": ("load_model",),
     "models": (
         "ResNet18",
         "ResNet34",
@@ -54,7 +55,6 @@ _HOMES = {
         "build",
         "create",
         "features",
-        "load_model",
     ),
     "recipes": ("RECIPES", "Recipe"),
     "recomputation": ("recompute",),

@@ -16,7 +16,8 @@ from resnet_keras.data.images import resize
 from resnet_keras.data.splits import ArraySplit, Source, Split, resized
 from resnet_keras.distribution import ALONE, Placement
 from resnet_keras.errors import InputError
-from resnet_keras.models import load_model, model_name
+from resnet_keras.loading import load_model
+from resnet_keras.models import model_name
 from resnet_keras.protocols import (
     MULTI_SCALE,
     NAMES,

@@ -1,15 +1,11 @@
 """Networks from architectures: stem, stages, head; built, named, loaded, and as features."""
 
-import json
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
-from pathlib import Path
 from typing import Any, Literal
 
 import keras
@@ -24,15 +20,13 @@ from resnet_keras.blocks import (
 )
 from resnet_keras.errors import InputError
 from resnet_keras.layers import convolution, normalization
+from resnet_keras.loading import NORMALIZE, fit_weights, read_weights
 from resnet_keras.recursion import recursion_for
 
 LAYERS_PER_CONVOLUTION = 4  # itself, BN, ReLU, and now and then padding or an addition
 FINAL = "_final"  # names what follows the last unit of a pre-activated network
 
 InputShape = tuple[int | None, int | None, int]
-
-# What Keras and h5py raise on files that they cannot read, RuntimeError for damaged HDF5.
-UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OSError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -121,7 +115,7 @@ def _normalize(x: Any, preprocessing: Preprocessing) -> Any:
             -mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)
         ],
         dtype="float32",
-        name="normalize",
+        name=NORMALIZE,
     )(x)
 
 
@@ -225,7 +219,9 @@ def create(
     Args:
         network: such as "resnet50"; `list_models()` gives them all.
         include_top: end in a classifier; otherwise as `pooling` says.
-        weights: a .keras or .weights.h5 file of the same network, or None for He initialisation.
+        weights: a file of the same network's, of this package or of another project (see
+            `loading.read_weights`), whose preprocessing the model then has; or None for He
+            initialisation.
         input_shape: (height, width, 3), height and width may be None.
         pooling: without a classifier: None gives the last map, "avg" and "max" a vector.
         classes: of the classifier.
@@ -241,11 +237,15 @@ def create(
             f"create takes a network's name, build takes an Architecture. Received: {network!r}"
         )
     head = Classifier(classes, classifier_activation) if include_top else Features(pooling)
-    model = build(
-        find(network), input_shape, head, name or model_name(network), include_preprocessing
-    )
+    architecture, stored = find(network), None
     if weights is not None:
-        load_weights(model, weights)
+        stored = read_weights(weights, architecture)
+        architecture = stored.architecture
+    model = build(
+        architecture, input_shape, head, name or model_name(network), include_preprocessing
+    )
+    if stored:
+        fit_weights(model, stored.weights, stored.path)
     return model
 
 
@@ -353,116 +353,3 @@ def pieces(model: keras.Model) -> list[tuple[str, keras.Model]]:
         (name, keras.Model(start, end, name=f"piece_{name}"))
         for name, start, end in zip(names, cuts[:-1], cuts[1:], strict=True)
     ]
-
-
-def load_model(path: str | PathLike[str]) -> keras.Model:
-    """Loads a .keras file of this package, with Keras's safe mode on.
-
-    Raises:
-        InputError: the file is missing, truncated, or no Keras model.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no such model file. Received: {path}")
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"not a .keras file, or a truncated one. Received: {path}")
-    try:
-        with recursion_for(_check_archive(path)):
-            return keras.saving.load_model(path)
-    except (*UNREADABLE, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise InputError(f"this model cannot be loaded. Received: {path} ({reason})") from error
-
-
-def _check_archive(path: Path) -> int:
-    """Compares the checksums, which Keras does not: HDF5 can crash the process on damaged bytes.
-
-    Returns:
-        The number of layers.
-    """
-    with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():
-            raise zipfile.BadZipFile(f"{damaged} is damaged")
-        return len(json.loads(archive.read("config.json"))["config"].get("layers", []))
-
-
-def load_weights(
-    model: keras.Model, path: str | PathLike[str], skip_classifier: bool = False
-) -> list[str]:
-    """Loads the weights of a .keras or .weights.h5 file into a model of the same network.
-
-    Args:
-        model: to give them to.
-        path: the file.
-        skip_classifier: leave the model's own classifier as it is where the file's tells apart
-            another number of classes.
-
-    Returns:
-        The names of the layers that were left as they are.
-
-    Raises:
-        InputError: the file is missing or no such file, or the first layer that does not fit, with
-            the shapes that were expected and found. The model's weights are then unchanged.
-    """
-    path = Path(path)
-    if path.name.endswith(".keras"):
-        stored = {
-            layer.name: [weight.numpy() for weight in layer.weights]
-            for layer in load_model(path).layers
-        }
-    elif path.name.endswith(".weights.h5"):
-        stored = dict(_read_weights_file(path))
-    else:
-        raise InputError(f"weights are a .keras or a .weights.h5 file. Received: {path}")
-
-    layers = [layer for layer in model.layers if layer.weights]
-    if skip_classifier:
-        layers = [
-            layer for layer in layers if layer.name in stored or not _is_classifier(layer.name)
-        ]
-    for layer in layers:
-        expected = [tuple(weight.shape) for weight in layer.weights]
-        found = [value.shape for value in stored.get(layer.name, [])]
-        if expected != found:
-            raise InputError(
-                f"the weights in {path} do not fit layer {layer.name!r}. "
-                f"Expected shapes: {expected}; found: {found or 'no such layer'}"
-            )
-    # A deeper network's file has every layer of a shallower one, with the same shapes. A classifier
-    # alone may be left over: it is, where the model ends in features.
-    known = {layer.name for layer in layers}
-    for name, values in stored.items():
-        if values and name not in known and not _is_classifier(name):
-            raise InputError(
-                f"the weights in {path} are of another network. Received: layer {name!r}; "
-                f"accepted: the layers of {model.name!r}"
-            )
-    for layer in layers:
-        layer.set_weights(stored[layer.name])
-    return [layer.name for layer in model.layers if layer.weights and layer.name not in known]
-
-
-def _is_classifier(layer: str) -> bool:
-    return re.fullmatch(r"fc\d+", layer) is not None
-
-
-def _read_weights_file(path: Path) -> Iterator[tuple[str, list[Any]]]:
-    import h5py
-
-    if not path.is_file():
-        raise InputError(f"no such weights file. Received: {path}")
-    try:
-        with h5py.File(path) as file:
-            for layer in file["layers"].values():
-                variables = layer["vars"]
-                values = [_read_array(variables[str(index)]) for index in range(len(variables))]
-                yield variables.attrs["name"], values
-    except UNREADABLE as error:
-        raise InputError(
-            f"not a Keras weights file, or a truncated one. Received: {path}"
-        ) from error
-
-
-def _read_array(dataset: Any) -> Any:
-    # HDF5 has no bfloat16: Keras stores its bytes, and the type's name beside them.
-    return dataset[()].view(dataset.attrs.get("dtype", dataset.dtype))

@@ -9,7 +9,7 @@ from resnet_keras.data import sources
 from resnet_keras.data.checks import CheckedSource, check
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import data_of, load_run_model
-from resnet_keras.models import load_model
+from resnet_keras.loading import load_model
 from resnet_keras.runs import Run
 
 

@@ -34,15 +34,8 @@ from resnet_keras.errors import InputError, TrainingError
 from resnet_keras.evaluation import evaluate, evaluation_data
 from resnet_keras.events import EventLog, image_grid
 from resnet_keras.files import write_file
-from resnet_keras.models import (
-    Builder,
-    Classifier,
-    build,
-    dtype_policy,
-    load_model,
-    load_weights,
-    model_name,
-)
+from resnet_keras.loading import load_model, load_weights
+from resnet_keras.models import Builder, Classifier, build, dtype_policy, model_name
 from resnet_keras.recipes import Recipe
 from resnet_keras.recorder import Logs, Recorder
 from resnet_keras.runs import Run, RunDetails, best_row, versions

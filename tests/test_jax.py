@@ -27,7 +27,8 @@ from resnet_keras.architectures import (
     ShortcutDropout,
     find,
 )
-from resnet_keras.models import Classifier, build, load_model
+from resnet_keras.loading import load_model
+from resnet_keras.models import Classifier, build
 from resnet_keras.runs import Run
 
 ROOT = Path(__file__).parents[1]

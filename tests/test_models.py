@@ -37,6 +37,7 @@ from resnet_keras.architectures import (
 )
 from resnet_keras.errors import InputError
 from resnet_keras.layers import BatchNormalization
+from resnet_keras.loading import load_model, load_weights
 from resnet_keras.models import (
     Classifier,
     Features,
@@ -48,8 +49,6 @@ from resnet_keras.models import (
     build,
     create,
     features,
-    load_model,
-    load_weights,
 )
 
 GOLDEN = Path(__file__).parent / "fixtures" / "golden_model"

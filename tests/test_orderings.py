@@ -29,7 +29,8 @@ from resnet_keras.architectures import (
     Stem,
 )
 from resnet_keras.errors import InputError
-from resnet_keras.models import Classifier, build, create, features, load_model
+from resnet_keras.loading import load_model
+from resnet_keras.models import Classifier, build, create, features
 
 TINY = dataclasses.replace(RESNET20, stem=Stem(4, 3), blocks=(2, 2), filters=(4, 8))
 

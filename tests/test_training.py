@@ -21,7 +21,7 @@ from resnet_keras.evaluation import (
     read_evaluation,
     write_evaluation,
 )
-from resnet_keras.models import load_model
+from resnet_keras.loading import load_model
 from resnet_keras.recipes import Recipe
 from resnet_keras.runs import Run, best_row
 

@@ -90,9 +90,8 @@ def translate(content: reading.Tensors | reading.Layers, architecture: Architect
     _check_takes_others(architecture)
     content = _complete(content)
     origin = _origin(content)
-    known = list(places(architecture, architecture.classes))
-    if not any(name.startswith(origin.naming.name(known[-1])) for name in content.values):
-        known.pop()
+    classes = _classes(content, origin.naming)
+    known = list(places(architecture, classes))
     _check_whole(content, origin.naming, known)
     if isinstance(content, reading.Tensors):
         weights = layouts.from_torch(content.values, origin.naming, known)
@@ -136,6 +135,16 @@ def _origin(content: reading.Tensors | reading.Layers) -> Origin:
     first = ", ".join(list(content.values)[:3])
     known = ", ".join(origin.naming.title for origin in ORIGINS)
     raise InputError(f"the names in these weights are not known: {first}, …; accepted: {known}")
+
+
+def _classes(content: reading.Tensors | reading.Layers, naming: Naming) -> int | None:
+    """How many the classifier tells apart; None if there is no classifier."""
+    name = naming.name(Place("", "classifier"))
+    if isinstance(content, reading.Tensors):
+        bias = content.values.get(f"{name}.bias")
+        return None if bias is None else len(bias)
+    arrays = content.values.get(name)
+    return len(arrays[-1]) if arrays else None
 
 
 def _check_whole(

@@ -28,12 +28,12 @@ class Place:
     convolution: int | None = None
 
 
-def places(architecture: Architecture, classes: int) -> Iterator[Place]:
+def places(architecture: Architecture, classes: int | None) -> Iterator[Place]:
     """The layers of an original ResNet (or ResNeXt, or plain network), from the stem to the head.
 
     Args:
         architecture: whose units end in batch normalisation and are not pre-activated.
-        classes: of the classifier.
+        classes: of the classifier; None if there is none.
     """
     yield Place("conv1", "convolution")
     yield Place("bn_conv1", "normalization")
@@ -52,4 +52,5 @@ def places(architecture: Architecture, classes: int) -> Iterator[Place]:
             name = f"{unit.stage}{unit.block}_{branch}"
             yield Place(f"res{name}", "convolution", at, index)
             yield Place(f"bn{name}", "normalization", at, index)
-    yield Place(f"fc{classes}", "classifier")
+    if classes is not None:
+        yield Place(f"fc{classes}", "classifier")
