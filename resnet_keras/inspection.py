@@ -40,7 +40,7 @@ def by_stage(norms: Mapping[str, float]) -> dict[str, float]:
     """
     squares: dict[str, float] = defaultdict(float)
     for layer, norm in norms.items():
-        squares[_part_of(layer)] += norm**2
+        squares[part_of(layer)] += norm**2
     return {part: float(np.sqrt(square)) for part, square in sorted(squares.items())}
 
 
@@ -97,7 +97,8 @@ def multiply_adds(model: keras.Model) -> int:
     )
 
 
-def _part_of(layer: str) -> str:
+def part_of(layer: str) -> str:
+    """The part of the network that a layer belongs to: "stem", "stage2" and so on, or "head"."""
     if stage := re.match(r"(?:res|bn|gate)(\d+)", layer):
         return f"stage{stage[1]}"
     return "stem" if "conv1" in layer else "head"

@@ -1,5 +1,6 @@
 """Keras layers that the family needs and stock Keras lacks or does slowly."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -7,6 +8,7 @@ import keras
 from keras import ops
 
 from resnet_keras.architectures import Style
+from resnet_keras.errors import InputError
 
 FUSED_DTYPES = ("float32", "bfloat16", "float16")
 ONEDNN_BLOCK = 16  # the most channels that oneDNN lays out side by side: with AVX-512
@@ -94,6 +96,32 @@ def _is_traced_for_xla() -> bool:
     import tensorflow as tf
 
     return tf.__internal__.get_enclosing_xla_context() is not None
+
+
+@keras.saving.register_keras_serializable(package="resnet_keras")
+class Dense(keras.layers.Dense):
+    """keras.layers.Dense that can tell what its outputs are.
+
+    Args:
+        class_names: one for every unit, in their order; None if they are not known.
+
+    Raises:
+        InputError: there are more or fewer names than units.
+    """
+
+    def __init__(
+        self, units: int, *args: Any, class_names: Sequence[str] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(units, *args, **kwargs)
+        if class_names is not None and len(class_names) != units:
+            raise InputError(
+                "a classifier needs a name for every class. "
+                f"Received: {len(class_names)} names; accepted: {units}"
+            )
+        self.class_names = None if class_names is None else tuple(class_names)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "class_names": self.class_names}
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from os import PathLike
 from typing import Any, Literal
 
 import keras
@@ -19,8 +18,8 @@ from resnet_keras.blocks import (
     zero_padded_block,
 )
 from resnet_keras.errors import InputError
-from resnet_keras.layers import convolution, normalization
-from resnet_keras.loading import NORMALIZE, fit_weights, read_weights
+from resnet_keras.layers import Dense, convolution, normalization
+from resnet_keras.loading import NORMALIZE, Source, adapted_to, fit_weights, read_weights
 from resnet_keras.recursion import recursion_for
 
 LAYERS_PER_CONVOLUTION = 4  # itself, BN, ReLU, and now and then padding or an addition
@@ -36,10 +35,12 @@ class Classifier:
     Attributes:
         classes: how many; None for the architecture's.
         activation: of the scores: "softmax", or None for logits.
+        class_names: in the order of the scores, to be kept with the model; None if not known.
     """
 
     classes: int | None = None
     activation: str | None = "softmax"
+    class_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,9 +150,10 @@ def _head(x: Any, architecture: Architecture, head: Classifier | Features) -> An
         classes = architecture.classes if head.classes is None else head.classes
         if classes < 1:
             raise InputError(f"a classifier needs at least one class. Received: classes={classes}")
-        return keras.layers.Dense(
+        return Dense(
             classes,
             activation=head.activation,
+            class_names=head.class_names,
             kernel_initializer="he_normal",
             dtype="float32",
             name=f"fc{classes}",
@@ -202,7 +204,7 @@ def create(
     network: str,
     /,
     include_top: bool = True,
-    weights: str | PathLike[str] | None = None,
+    weights: Source | None = None,
     input_shape: InputShape | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int | None = None,
@@ -213,18 +215,19 @@ def create(
     """Builds a network of the family by its name, with the keywords of keras.applications.
 
     Differences from keras.applications: the model takes RGB pixels 0..255 and normalises them
-    itself (`include_preprocessing`), `weights` is a file of yours, `classes` defaults to the number
-    that the network was published with, and there is no `input_tensor`: call the model on one.
+    itself (`include_preprocessing`), `weights` may be of other projects, `classes` defaults to
+    those of the weights or to the number that the network was published with, and there is no
+    `input_tensor`: call the model on one.
 
     Args:
         network: such as "resnet50"; `list_models()` gives them all.
         include_top: end in a classifier; otherwise as `pooling` says.
-        weights: a file of the same network's, of this package or of another project (see
-            `loading.read_weights`), whose preprocessing the model then has; or None for He
-            initialisation.
+        weights: of the same network, of this package or of another project, whose preprocessing
+            the model then has: a file, a folder, a live model or "imagenet", see
+            `loading.read_weights`; None for He initialisation.
         input_shape: (height, width, 3), height and width may be None.
         pooling: without a classifier: None gives the last map, "avg" and "max" a vector.
-        classes: of the classifier.
+        classes: of the classifier; None for those of the weights, or the published number.
         classifier_activation: "softmax", or None for logits.
         name: of the model; the network's name by default.
         include_preprocessing: see `build`.
@@ -236,16 +239,20 @@ def create(
         raise InputError(
             f"create takes a network's name, build takes an Architecture. Received: {network!r}"
         )
-    head = Classifier(classes, classifier_activation) if include_top else Features(pooling)
-    architecture, stored = find(network), None
+    architecture, stored, class_names = find(network), None, None
     if weights is not None:
-        stored = read_weights(weights, architecture)
+        stored = read_weights(weights, network, architecture)
         architecture = stored.architecture
+        classes = stored.classes if classes is None else classes
+        class_names = stored.class_names if classes == stored.classes else None
+    head = Features(pooling)
+    if include_top:
+        head = Classifier(classes, classifier_activation, class_names)
     model = build(
         architecture, input_shape, head, name or model_name(network), include_preprocessing
     )
     if stored:
-        fit_weights(model, stored.weights, stored.path)
+        fit_weights(model, stored.weights, stored.source)
     return model
 
 
@@ -327,7 +334,7 @@ def of_any_size(model: keras.Model, architecture: Architecture) -> keras.Model:
     head = Classifier(classes, classifier.activation.__name__)
     policy = next(layer.dtype_policy.name for layer in model.layers if layer.weights)
     with dtype_policy(policy):
-        twin = build(architecture, (None, None, 3), head, model.name)
+        twin = build(adapted_to(model, architecture), (None, None, 3), head, model.name)
     for layer in model.layers:
         if layer.weights:
             twin.get_layer(layer.name).set_weights(layer.get_weights())

@@ -39,11 +39,14 @@ def from_torch(
 
 
 def to_torch(weights: Weights, naming: Naming, places: Iterable[Place]) -> dict[str, np.ndarray]:
-    """The inverse of `from_torch`."""
+    """The inverse of `from_torch`, with the biases of convolutions in the moving means."""
+    places = list(places)
+    folded = _folded(lambda place: weights[place.layer], places)
     return {
         f"{naming.name(place)}.{tensor}": _to_torch(value)
         for place in places
-        for tensor, value in zip(_TENSORS[place.kind], weights[place.layer], strict=False)
+        # Convolutions have a kernel only.
+        for tensor, value in zip(_TENSORS[place.kind], folded[place.layer], strict=False)
     }
 
 

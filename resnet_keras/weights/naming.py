@@ -19,6 +19,8 @@ class Naming:
         title: of the source, for messages.
         name: of a place.
         stem: name of the first convolution, by which the source is known.
+        classifier: name of the last layer; of the Caffe release's it depends on the classes, see
+            `places.is_classifier`.
     """
 
     title: str
@@ -27,6 +29,10 @@ class Naming:
     @property
     def stem(self) -> str:
         return self.name(Place("conv1", "convolution"))
+
+    @property
+    def classifier(self) -> str:
+        return self.name(Place("", "classifier"))
 
 
 def _torchvision(place: Place) -> str:

@@ -8,8 +8,11 @@ from typing import Any
 
 import h5py
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from resnet_keras.errors import InputError
+from resnet_keras.weights import cards
+from resnet_keras.weights.cards import UNKNOWN, Card
 
 # What the readers raise on files that they cannot read, RuntimeError for damaged HDF5.
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OSError, RuntimeError, EOFError)
@@ -18,6 +21,8 @@ ACCEPTED = (
     "release, .keras and .weights.h5 of this package"
 )
 
+IN_FOLDERS = ("best.keras", "model.safetensors", "pytorch_model.bin")
+
 # Beneath these a training script keeps what it saves, and the wrapper that a network was in.
 _NESTS = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.")
@@ -25,9 +30,10 @@ _WRAPPERS = ("module.", "_orig_mod.")
 
 @dataclass(frozen=True)
 class Tensors:
-    """A torch network's, by name."""
+    """A torch network's, by name, and what the file itself tells about them."""
 
     values: Mapping[str, np.ndarray]
+    card: Card = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -35,9 +41,13 @@ class Layers:
     """A Keras network's, by layer, in the order of get_weights."""
 
     values: Mapping[str, list[np.ndarray]]
+    card: Card = UNKNOWN
 
 
-def read(path: Path) -> Tensors | Layers:
+Content = Tensors | Layers
+
+
+def read(path: Path) -> Content:
     """The arrays in a file.
 
     Raises:
@@ -64,14 +74,31 @@ def read(path: Path) -> Tensors | Layers:
         ) from error
 
 
-def _safetensors(path: Path) -> Tensors:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+def find_in(folder: Path) -> Path:
+    """The file of weights in a folder, a run's or one as the Hugging Face hub has it.
 
+    Raises:
+        InputError: there is none.
+    """
+    for name in IN_FOLDERS:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(
+        f"no weights in this folder. Received: {folder}; accepted: one with {', '.join(IN_FOLDERS)}"
+    )
+
+
+def _safetensors(path: Path) -> Tensors:
     try:
-        return Tensors(load_file(path))
+        with safe_open(path, "np") as file:
+            values = {name: _as_float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+            return Tensors(values, cards.inside(file.metadata() or {}))
     except SafetensorError as error:
         raise ValueError(str(error)) from error
+
+
+def _as_float32(array: np.ndarray) -> np.ndarray:
+    return array.astype("float32", copy=False)
 
 
 def _torch(path: Path) -> Tensors:
