@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from resnet_keras.recipes import RECIPES, Recipe
     from resnet_keras.recomputation import recompute
     from resnet_keras.runs import Run
-    from resnet_keras.training import train
+    from resnet_keras.training import fine_tune, train
 
 __version__ = version("resnet-keras")
 
@@ -59,7 +59,7 @@ _HOMES = {
     "recipes": ("RECIPES", "Recipe"),
     "recomputation": ("recompute",),
     "runs": ("Run",),
-    "training": ("train",),
+    "training": ("fine_tune", "train"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -81,6 +81,7 @@ __all__ = [
     "convolutional_block",
     "create",
     "features",
+    "fine_tune",
     "identity_block",
     "list_models",
     "load_model",

@@ -5,7 +5,7 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from resnet_keras.architectures import find
 from resnet_keras.errors import InputError
@@ -73,4 +73,4 @@ def convert(
 
 def _save_tensors(stored: Stored, path: Path) -> None:
     tensors, card = unbridge(stored.weights, stored.architecture, stored.class_names)
-    save_file(tensors, path, to_metadata(card))
+    path.write_bytes(save(tensors, to_metadata(card)))

@@ -245,15 +245,17 @@ at 224 in that paper (table 2). Not run here."""
 FINETUNE = Recipe(
     epochs=15,
     batch_size=32,
-    learning_rate=0.005,
+    learning_rate=0.01,
     warmup_epochs=1,
-    ema=0.99,
     augmentation=Augmentation(RandomResizedCrop((0.35, 1.0)), flip=True, label_smoothing=0.1),
     centre=0.9,
+    head_epochs=3,
+    freeze_bn=True,
+    stage_decay=0.8,
 )
 """For a few hundred photographs, from weights that are already good. `resnet-keras train resnet50
---data photos --recipe finetune --weights runs/…/best.keras`: what it reaches depends on both. Not
-run here on photographs."""
+--data photos --recipe finetune --weights imagenet`: what it reaches depends on both. Not run here
+on photographs; docs/weights.md has figures of digits."""
 
 RECIPES = {
     "quick": QUICK,

@@ -1,5 +1,6 @@
 """Files of weights, whoever wrote them, as arrays by name."""
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -112,7 +113,8 @@ def _torch(path: Path) -> Tensors:
     from pickle import UnpicklingError
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of what is about to be refused
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:  # of anything but arrays
         raise InputError(
             "the file holds code, which is not run, or no weights at all. "
@@ -156,10 +158,10 @@ def _text(name: Any) -> str:
 def _blobs(path: Path) -> Layers:
     """Caffe's blobs, "<layer>/<number>", kernels (out, in, height, width)."""
     blobs: dict[str, dict[int, np.ndarray]] = {}
-    with np.load(path, allow_pickle=False) as file:
-        for key in file.files:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+        for key in content.files:
             layer, _, number = key.rpartition("/")
-            blobs.setdefault(layer, {})[int(number)] = file[key]
+            blobs.setdefault(layer, {})[int(number)] = content[key]
     layers = {}
     for layer, numbered in blobs.items():
         arrays = [numbered[number] for number in sorted(numbered)]
