@@ -13,6 +13,7 @@ import wrapt
 
 if TYPE_CHECKING:
     from resnet_keras.architectures import NETWORKS, Architecture, list_models
+    from resnet_keras.backbones import backbone
     from resnet_keras.blocks import convolutional_block, identity_block
     from resnet_keras.data.arrays import Arrays
     from resnet_keras.errors import InputError
@@ -41,6 +42,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _HOMES = {
     "architectures": ("NETWORKS", "Architecture", "list_models"),
+    "backbones": ("backbone",),
     "blocks": ("convolutional_block", "identity_block"),
     "data.arrays": ("Arrays",),
     "errors": ("InputError",),
@@ -77,6 +79,7 @@ __all__ = [
     "ResNet101",
     "ResNet152",
     "Run",
+    "backbone",
     "build",
     "convolutional_block",
     "create",

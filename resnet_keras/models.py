@@ -136,7 +136,7 @@ def _stem(x: Any, architecture: Architecture) -> Any:
 def _residual_unit(x: Any, place: ResidualUnit, architecture: Architecture) -> Any:
     unit = replace(architecture.unit, ordering=place.ordering)
     arguments = (unit.kernel_size, place.filters, place.stage, place.block)
-    how = {"unit": unit, "style": architecture.style}
+    how = {"unit": unit, "style": architecture.style, "dilations": place.dilations}
     if place.shortcut == "none":
         return plain_block(x, *arguments, s=place.stride, **how)
     if place.shortcut == "identity":
