@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from os import PathLike
 from typing import Any
 
 import keras
 
 from resnet_keras.architectures import find
 from resnet_keras.errors import InputError
-from resnet_keras.loading import fit_weights, read_weights
+from resnet_keras.loading import Source, fit_weights, read_weights
 from resnet_keras.models import Features, InputShape, build, features, model_name
 from resnet_keras.recursion import recursion_for
 
@@ -19,7 +18,7 @@ def backbone(
     /,
     outputs: Sequence[str] | None = None,
     output_stride: int | None = None,
-    weights: str | PathLike[str] | None = None,
+    weights: Source | None = None,
     input_shape: InputShape = (None, None, 3),
     freeze_bn: bool = False,
     name: str | None = None,
@@ -34,9 +33,9 @@ def backbone(
         output_stride: pixels of the image from one place of the last stage's map to the next, at
             most: 4, 8, 16 or 32 of an ImageNet network, 1, 2 or 4 of a CIFAR one. Later stages are
             dilated instead of strided, see `Architecture`. None for the network's own.
-        weights: a file of the same network's, with or without dilation and classifier, of this
-            package or of another project (see `loading.read_weights`), whose preprocessing the
-            model then has; or None for He initialisation.
+        weights: of the same network, with or without dilation and classifier, of this package or
+            of another project, whose preprocessing the model then has: see `loading.read_weights`;
+            None for He initialisation.
         input_shape: (height, width, 3), height and width in pixels or None for any.
         freeze_bn: whether batch normalisations keep gammas, betas and statistics in training, see
             `freeze_normalizations`.
@@ -54,7 +53,7 @@ def backbone(
     """
     architecture, stored = find(network), None
     if weights is not None:
-        stored = read_weights(weights, architecture)
+        stored = read_weights(weights, network, architecture)
         architecture = stored.architecture
     architecture = replace(architecture, output_stride=output_stride)
     trunk = build(
@@ -65,7 +64,7 @@ def backbone(
         include_preprocessing,
     )
     if stored:
-        fit_weights(trunk, stored.weights, stored.path)
+        fit_weights(trunk, stored.weights, stored.source)
     if freeze_bn:
         freeze_normalizations(trunk)
     with recursion_for(len(trunk.layers)):

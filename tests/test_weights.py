@@ -304,6 +304,17 @@ def test_a_whole_model_in_the_old_format(application, tmp_path):
     )
 
 
+def test_a_backbone_of_the_same_weights(application):
+    import resnet_keras
+
+    maps = resnet_keras.backbone("application", weights=application, output_stride=4)
+    whole = keras.Model(application.input, application.get_layer("conv3_block1_out").output)
+    expected = of_application(whole)
+    found = maps.predict(pixels(64), verbose=0)["C3"][:, ::2, ::2]  # its stride is cut
+    assert expected.shape == found.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+
+
 def test_v2_of_keras_applications_is_refused():
     peer = keras.applications.ResNet50V2(weights=None, input_shape=(64, 64, 3))
     assert "another architecture" in refused(peer, "resnet50")
