@@ -6,11 +6,13 @@ import keras
 import numpy as np
 import pytest
 from conftest import TINY
+from PIL import Image
 
 from resnet_keras import InputError, fine_tune, load_model, training
 from resnet_keras.data import sources
 from resnet_keras.data.arrays import Arrays
 from resnet_keras.errors import Interrupted
+from resnet_keras.evaluation import evaluate_run
 from resnet_keras.models import Classifier, build
 from resnet_keras.phases import Phase, begin, parts_of, phases
 from resnet_keras.recipes import FINETUNE, QUICK, Recipe
@@ -111,6 +113,7 @@ def test_what_is_frozen_stays_to_the_bit(freeze, frozen, others, learnt, tmp_pat
     assert len(trained) == parts[freeze]
 
 
+@pytest.mark.slow
 def test_a_pause_changes_nothing_wherever_it_comes(others, learnt, tmp_path, monkeypatch):
     recipe = replace(IN_PHASES, ema=0.9, accumulate=2)
 
@@ -266,3 +269,67 @@ def test_nothing_is_touched_where_weights_do_not_fit(others, learnt, tmp_path):
             "resnet20", others, PLAIN, tmp_path / "run", weights=learnt.folder, verbose=0
         )
     assert not (tmp_path / "run").exists()
+
+
+# The whole way, as a user would go it.
+
+LOW, HIGH = range(5), range(5, 10)
+
+
+@pytest.fixture(scope="module")
+def low_digits(digits, tmp_path_factory):
+    """ResNet-20 that has learnt the digits 0 to 4."""
+    run = Run(tmp_path_factory.mktemp("low") / "run")
+    recipe = replace(QUICK, epochs=8, image_size=16)
+    training.train("resnet20", of_classes(digits, LOW), recipe, run, verbose=0)
+    return run
+
+
+def of_classes(digits, classes):
+    def chosen(split):
+        kept = np.flatnonzero(np.isin(split.labels, classes))
+        return split.images[kept], split.labels[kept] - classes[0]
+
+    return Arrays(
+        chosen(digits.load("train")), class_names=tuple(f"digit {number}" for number in classes)
+    )
+
+
+@pytest.fixture(scope="module")
+def high_digits(digits, tmp_path_factory):
+    """A folder of the digits 5 to 9: 20 images of each to learn from, the others to test on."""
+    folder = tmp_path_factory.mktemp("high") / "photos"
+    for name, split in (("train", "train"), ("val", "validation"), ("test", "test")):
+        images = digits.load(split)
+        for number in HIGH:
+            place = folder / name / f"digit {number}"
+            place.mkdir(parents=True)
+            for index in np.flatnonzero(images.labels == number)[: 20 if name == "train" else None]:
+                Image.fromarray(images.image(index)).save(place / f"{index}.png")
+    return folder
+
+
+@pytest.mark.slow
+def test_what_was_learnt_helps_with_other_digits(low_digits, high_digits, tmp_path):
+    budget = {"epochs": 10, "batch_size": 10, "image_size": 16, "learning_rate": 0.05}
+    scratch = replace(QUICK, **budget)
+    tuned = replace(
+        FINETUNE,
+        **budget,
+        head_epochs=2,
+        freeze_bn=False,
+        augmentation=QUICK.augmentation,
+        centre=1.0,
+    )
+    for seed in range(3):
+        errors = {}
+        for name, recipe, weights in (
+            ("from scratch", scratch, None),
+            ("fine-tuned", tuned, low_digits.folder),
+        ):
+            run = Run(tmp_path / f"{name}-{seed}")
+            seeded = replace(recipe, seed=seed)
+            training.train("resnet20", str(high_digits), seeded, run, weights=weights, verbose=0)
+            errors[name] = evaluate_run(run, verbose=0).top1_error
+        print(f"seed {seed}: " + ", ".join(f"{name} {error:.1%}" for name, error in errors.items()))
+        assert errors["fine-tuned"] < errors["from scratch"] - 0.05

@@ -84,6 +84,15 @@ def ours(network):
     return model, to_torch(weights, TORCHVISION, places(architecture, 7))
 
 
+def assert_alike(found, expected, network, size):
+    """Logits of a network and of its source; docs/weights.md has what is printed."""
+    difference, largest = np.abs(found - expected).max(), np.abs(expected).max()
+    assert np.ptp(expected, axis=0).max() > 0.1  # it heeds the images
+    print(f"{network} at {size}: largest difference {difference:.1e}, largest logit {largest:.2f}")
+    assert largest < 100  # as a trained network's: rounding errors grow with it
+    assert difference <= TOLERANCE
+
+
 def refused(source, network):
     with pytest.raises(InputError) as error:
         create(network, weights=source)
@@ -136,7 +145,6 @@ def test_torchvision_names_from_pth_and_safetensors(network, size, tmp_path):
         tmp_path / "model.safetensors",
     )
     expected = of_torch(peer, size)
-    assert np.abs(expected).max() > 0.1
     for source in (tmp_path / "checkpoint.pth", tmp_path):
         np.testing.assert_allclose(
             logits_of(network, source, size), expected, rtol=0, atol=TOLERANCE
@@ -196,10 +204,7 @@ def test_transformers_networks_answer_alike(network, tmp_path):
     peer.save_pretrained(tmp_path)  # a folder as on the hub: config.json, model.safetensors
     for size in SIZES:
         expected = of_torch(peer, size)
-        assert np.abs(expected).max() > 0.1
-        np.testing.assert_allclose(
-            logits_of(network, tmp_path, size), expected, rtol=0, atol=TOLERANCE
-        )
+        assert_alike(logits_of(network, tmp_path, size), expected, network, size)
 
 
 @pytest.mark.slow
@@ -208,31 +213,40 @@ def test_networks_of_keras_applications_answer_alike(network):
     applications = {name.lower(): name for name in ("ResNet50", "ResNet101", "ResNet152")}
     maker = getattr(keras.applications, applications[network])
     for size in SIZES:
-        peer = with_biases(
-            maker(weights=None, input_shape=(size, size, 3), classifier_activation=None)
+        peer = as_after_training(
+            maker(weights=None, input_shape=(size, size, 3), classifier_activation=None),
+            for_caffe(pixels(size, 16)),
         )
-        images = keras.applications.resnet.preprocess_input(pixels(size).astype("float32"))
-        expected = peer.predict(images, verbose=0)
-        assert np.abs(expected).max() > 0.1
-        np.testing.assert_allclose(logits_of(network, peer, size), expected, rtol=0, atol=TOLERANCE)
+        expected = peer.predict(for_caffe(pixels(size)), verbose=0)
+        assert_alike(logits_of(network, peer, size), expected, network, size)
 
 
-def with_biases(model, seed=0):
-    """As after training; stock Keras starts biases, betas and means from 0."""
+def as_after_training(model, images, seed=0):
+    """With random biases, gammas, betas, and statistics about those of some images."""
     random = np.random.default_rng(seed)
-    for layer in randomize(model).layers:
-        if isinstance(layer, keras.layers.Conv2D) and layer.use_bias:
-            kernel, bias = layer.get_weights()
-            layer.set_weights([kernel, random.normal(0, 0.1, bias.shape)])
-    return for_large_pixels(model)
-
-
-def for_large_pixels(model):
-    """With a stem for pixels that are no deviations, but 0..255 without their mean."""
-    stem = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
-    kernel, *bias = stem.get_weights()
-    stem.set_weights([kernel / 60, *bias])
+    normalizations = []
+    for layer in model.layers:
+        values = layer.get_weights()
+        if isinstance(layer, keras.layers.BatchNormalization):
+            normalizations.append(layer)
+            gamma, beta = (
+                random.uniform(0.5, 1.5, len(values[0])),
+                random.normal(0, 0.3, len(values[0])),
+            )
+            layer.set_weights([gamma, beta, *values[2:]])
+            layer.momentum = 0.0
+        elif len(values) == 2:
+            layer.set_weights([values[0], random.normal(0, 0.3, values[1].shape)])
+    model(images, training=True)
+    for layer in normalizations:
+        gamma, beta, mean, variance = layer.get_weights()
+        mean = mean + np.sqrt(variance) * random.uniform(-0.3, 0.3, mean.shape)
+        layer.set_weights([gamma, beta, mean, variance * random.uniform(0.7, 1.5, mean.shape)])
     return model
+
+
+def for_caffe(images):
+    return keras.applications.resnet.preprocess_input(images.astype("float32"))
 
 
 # The same, small and at once: files of every kind.
@@ -246,18 +260,17 @@ def small_application():
         x = resnet.stack_residual_blocks_v1(x, 8, 2, stride1=1, name="conv2")
         return resnet.stack_residual_blocks_v1(x, 12, 1, name="conv3")
 
-    return with_biases(
-        resnet.ResNet(
-            stages,
-            preact=False,
-            use_bias=True,
-            weights=None,
-            input_shape=(64, 64, 3),
-            classes=7,
-            classifier_activation=None,
-            weights_name="small",
-        )
+    model = resnet.ResNet(
+        stages,
+        preact=False,
+        use_bias=True,
+        weights=None,
+        input_shape=(64, 64, 3),
+        classes=7,
+        classifier_activation=None,
+        weights_name="small",
     )
+    return as_after_training(model, for_caffe(pixels(64, 8)))
 
 
 @pytest.fixture
@@ -271,9 +284,7 @@ def application(monkeypatch):
 
 
 def of_application(model):
-    return model.predict(
-        keras.applications.resnet.preprocess_input(pixels(64).astype("float32")), verbose=0
-    )
+    return model.predict(for_caffe(pixels(64)), verbose=0)
 
 
 def test_files_of_keras_applications(application, tmp_path):
@@ -312,7 +323,7 @@ def test_a_backbone_of_the_same_weights(application):
     expected = of_application(whole)
     found = maps.predict(pixels(64), verbose=0)["C3"][:, ::2, ::2]  # its stride is cut
     assert expected.shape == found.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * expected.max())
 
 
 def test_v2_of_keras_applications_is_refused():
@@ -323,7 +334,8 @@ def test_v2_of_keras_applications_is_refused():
 def caffe_network():
     """A network of ours, with the preprocessing of the Caffe release."""
     architecture = replace(NETWORKS["small50"], preprocessing=CAFFE_PREPROCESSING)
-    return for_large_pixels(randomize(build(architecture, head=Classifier(activation=None))))
+    model = build(architecture, head=Classifier(activation=None))
+    return as_after_training(model, pixels(64, 8))
 
 
 def test_blobs_of_the_caffe_release(tmp_path):
@@ -395,7 +407,8 @@ def umask():
 
 
 def test_biases_are_folded_on_the_way_out(tmp_path):
-    model = with_biases(build(NETWORKS["smallcourse"], head=Classifier(activation=None)), seed=3)
+    model = build(NETWORKS["smallcourse"], head=Classifier(activation=None))
+    as_after_training(model, pixels(64, 8))
     convert(model, "smallcourse", tmp_path / "course.safetensors")
     found = logits_of("smallcourse", tmp_path / "course.safetensors", 64)
     np.testing.assert_allclose(found, answers(model, 64), rtol=0, atol=TOLERANCE)
