@@ -13,6 +13,7 @@ from PIL import Image
 TRAINING, VALIDATION = "#0072b2", "#d55e00"  # told apart by colour-blind readers too
 NAMED_LAYERS = 60  # at most, below an axis
 PITCH = 1.04  # from image to image, where the unit is the side of one
+CAPTION = {"ha": "center", "parse_math": False}  # a class may be called $1, which is no formula
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> bytes:
@@ -125,7 +126,7 @@ def heat_maps(image: np.ndarray, heats: Mapping[str, np.ndarray], title: str) ->
     width = PITCH * (len(heats) + 1)
     figure, axes = _board(width, 1.3, inch=2.4)
     _draw_heat(axes, (0, 0.25), image, heats.values(), ("image", *heats))
-    axes.text(width / 2, 0.02, title, ha="center", va="top", fontsize=12)
+    axes.text(width / 2, 0.02, title, **CAPTION, va="top", fontsize=12)
     return _png(figure)
 
 
@@ -179,7 +180,7 @@ def _draw_heat(
     for place, (heat, caption) in enumerate(zip((None, *heats), captions, strict=True)):
         x = left + PITCH * place
         square = (x, x + 1, top + 1, top)
-        axes.text(x + 0.5, top - 0.03, caption, ha="center", va="bottom", fontsize=9)
+        axes.text(x + 0.5, top - 0.03, caption, **CAPTION, va="bottom", fontsize=9)
         if heat is None:
             axes.imshow(image, extent=square)
             continue

@@ -123,7 +123,7 @@ def test_mistakes_are_drawn_with_both_classes():
     model, images = trained(TINY_FAMILY["resnet18"]), draw_images(12)
     split = ArraySplit(images, np.zeros(12, int))
     mistakes = [Mistake(image, 0, 1 + image % 4, 0.5) for image in range(12)]
-    long = [f"a class with a very long name, {name}" for name in NAMES]
+    long = [rf"$\{name}$ is a class with a very long name" for name in NAMES]  # no formulas
     sizes = [
         pictures.pixels(explanation.explain_mistakes(model, split, mistakes[:count], long)).shape
         for count in (1, 2, 3, 8, 12)
