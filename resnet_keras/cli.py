@@ -374,13 +374,28 @@ def predict(
     images: tyro.conf.Positional[tuple[Path, ...]],
     run: Path,
     top: int = 5,
+    explain: bool = False,
+    class_name: Annotated[
+        str | None,
+        tyro.conf.arg(
+            name="class", metavar="NAME", help_behavior_hint="(default: the most probable)"
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: beside the image)"),
+    ] = None,
 ) -> None:
-    """Print the most probable classes of image files.
+    """Print the most probable classes of image files, and show why.
 
     Args:
         images: JPEG, PNG, WebP or other image files, of any size.
         run: the run folder whose best model answers.
         top: how many classes to print.
+        explain: write pictures too: IMAGE-grad-cam.png of where the class is seen,
+            IMAGE-features.png of the stages' maps, IMAGE-responses.png of the layers.
+        class_name: the class to look for.
+        output: where the pictures go.
     """
     from resnet_keras.data.images import read_image
 
@@ -388,17 +403,39 @@ def predict(
         raise InputError("predict needs at least one image file. Received: none")
     if top < 1:
         raise InputError(f"top must be at least 1. Received: {top}")
+    for option, value in (("--class", class_name), ("--output", output)):
+        if value is not None and not explain:
+            raise InputError(
+                f"{option} is for explanations. Received: {option} {value}; "
+                f"accepted: {option} with --explain"
+            )
     folder = Run(run)
     class_names = folder.read_details().class_names
+    label = _label_of(class_name, class_names)
     pixels = [read_image(path) for path in images]
     with _quiet_tensorflow():
-        from resnet_keras import evaluation
+        from resnet_keras import evaluation, explanation
 
     model = evaluation.load_run_model(folder)
-    for path, image in zip(images, pixels, strict=True):
+    places = explanation.places(images, output) if explain else [{} for _ in images]
+    for path, image, pictures in zip(images, pixels, places, strict=True):
         print(path)
-        for class_name, probability in evaluation.classify(model, image, class_names, top):
-            print(f"  {probability:7.2%}  {class_name}")
+        for name, probability in evaluation.classify(model, image, class_names, top):
+            print(f"  {probability:7.2%}  {name}")
+        if pictures:
+            explanation.write(explanation.explain(model, image, class_names, label), pictures)
+            print(f"  why: {', '.join(map(str, pictures.values()))}")
+
+
+def _label_of(class_name: str | None, class_names: Sequence[str]) -> int | None:
+    if class_name is None:
+        return None
+    if class_name not in class_names:
+        raise InputError(
+            f"unknown class. Received: {class_name!r}; "
+            f"{architectures.nearest(class_name, list(class_names))}"
+        )
+    return class_names.index(class_name)
 
 
 def reproduce(

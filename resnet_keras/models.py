@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from resnet_keras.architectures import Architecture, Preprocessing, ResidualUnit, find
 from resnet_keras.blocks import (
@@ -340,6 +341,24 @@ def of_any_size(model: keras.Model, architecture: Architecture) -> keras.Model:
             twin.get_layer(layer.name).set_weights(layer.get_weights())
     twin.compile(jit_compile=False)
     return twin
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The same layers and weights under the policy float32; the model itself where that is its own.
+
+    Args:
+        model: functional, under any dtype policy; it stays as it is.
+    """
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return model
+
+    def full(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    with recursion_for(len(model.layers)):
+        clone = keras.models.clone_model(model, clone_function=full)
+    clone.set_weights([np.asarray(weight, "float32") for weight in model.get_weights()])
+    return clone
 
 
 def pieces(model: keras.Model) -> list[tuple[str, keras.Model]]:

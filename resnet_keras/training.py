@@ -34,6 +34,7 @@ from resnet_keras.distribution import Placement, place
 from resnet_keras.errors import InputError, TrainingError
 from resnet_keras.evaluation import evaluate, evaluation_data
 from resnet_keras.events import EventLog, image_grid
+from resnet_keras.explanation import explain_mistakes
 from resnet_keras.files import write_file
 from resnet_keras.loading import Source as Weights
 from resnet_keras.loading import Stored, fit_weights, load_model, read_weights
@@ -44,7 +45,7 @@ from resnet_keras.recorder import Logs, Recorder
 from resnet_keras.runs import Run, RunDetails, best_row, versions
 
 GRID_IMAGES = 32
-CONFUSION_MATRIX = "confusion_matrix"
+CONFUSION_MATRIX, WORST_MISTAKES = AT_THE_END = ("confusion_matrix", "worst_mistakes")  # tags
 
 
 def train(
@@ -459,19 +460,26 @@ def _logs(run: Run, start: Checkpoint | None) -> Iterator[Logs]:
     logged = len(start.notes["history"]) if start else -1
     with (
         EventLog(run.events / "training", logged) as training,
-        EventLog(run.events / "validation", logged, without=(CONFUSION_MATRIX,)) as validation,
+        EventLog(run.events / "validation", logged, without=AT_THE_END) as validation,
     ):
         yield Logs(training, validation)
 
 
 def _finish(run: Run, model: keras.Model, validation: Split, details: RunDetails) -> None:
-    """Keeps the model as it is at the end, and shows what the best one confuses."""
+    """Keeps the model as it is at the end, and shows what the best one confuses and why."""
     write_file(run.last_model, model.save)
     recipe = details.recipe
-    best = evaluate(load_model(run.best_model), validation, recipe.centre, verbose=0)
-    picture = pictures.confusion_matrix(np.array(best.confusion_matrix), details.class_names)
+    best = load_model(run.best_model)
+    found = evaluate(best, validation, recipe.centre, verbose=0)
+    names = details.class_names
+    drawn = {
+        CONFUSION_MATRIX: pictures.confusion_matrix(np.array(found.confusion_matrix), names),
+        WORST_MISTAKES: explain_mistakes(best, validation, found.mistakes, names, recipe.centre),
+    }
     with EventLog(run.events / "validation") as log:
-        log.image(recipe.epochs, CONFUSION_MATRIX, pictures.pixels(picture))
+        for tag, picture in drawn.items():
+            if picture:
+                log.image(recipe.epochs, tag, pictures.pixels(picture))
 
 
 def _make_variables(model: keras.Model) -> None:

@@ -198,7 +198,7 @@ def test_evaluate_by_other_protocols_keeps_what_was_there(trained, tmp_path, mon
     page = (run / "report.html").read_text()
     for title in ("single", "ten-crop", "multi-scale 8 10"):
         assert f"Confusion matrix, {title}" in page and f'<td class="name">{title}</td>' in page
-    assert page.count('src="data:image/png;base64,') == 1 + 3 * 3
+    assert page.count('src="data:image/png;base64,') == 1 + 3 * 3 + 1
 
 
 def test_evaluate_compares_runs_and_averages_them(trained, tmp_path, monkeypatch, capsys):
