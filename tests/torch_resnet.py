@@ -7,6 +7,10 @@ import torch
 from torch import nn
 
 
+# Of bottlenecks: torchvision's and transformers'.
+BRANCH_ENDS = ("bn3", "layer.2.normalization")
+
+
 class Unit(nn.Module):
     """A basic unit of two convolutions, or a bottleneck of three, the stride on its 3x3."""
 
@@ -80,9 +84,14 @@ class ResNet(nn.Module):
 def as_after_training(network: nn.Module, seed: int = 0) -> nn.Module:
     """Ready to answer, with random gammas, betas and statistics about those of random images."""
     random = torch.Generator().manual_seed(seed)
-    normalizations = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
-    for layer in normalizations:
-        layer.weight.data.uniform_(0.1, 0.4, generator=random)
+    normalizations = []
+    for name, layer in network.named_modules():
+        if not isinstance(layer, nn.BatchNorm2d):
+            continue
+        normalizations.append(layer)
+        layer.weight.data.uniform_(0.1, 0.5, generator=random)
+        if name.endswith(BRANCH_ENDS):  # small, once trained
+            layer.weight.data *= 0.3
         layer.bias.data.uniform_(-0.1, 0.1, generator=random)
         layer.momentum = 1.0
     with torch.no_grad():
