@@ -372,7 +372,7 @@ def _interval(pair: tuple[float, float]) -> str:
 
 def predict(
     images: tyro.conf.Positional[tuple[Path, ...]],
-    run: Path,
+    model: Annotated[Path, tyro.conf.arg(metavar="RUN|MODEL.keras", aliases=("--run",))],
     top: int = 5,
     explain: bool = False,
     class_name: Annotated[
@@ -390,7 +390,8 @@ def predict(
 
     Args:
         images: JPEG, PNG, WebP or other image files, of any size.
-        run: the run folder whose best model answers.
+        model: that answers: a run folder, for its best one, or a file that knows its classes, such
+            as convert writes.
         top: how many classes to print.
         explain: write pictures too: IMAGE-grad-cam.png of where the class is seen,
             IMAGE-features.png of the stages' maps, IMAGE-responses.png of the layers.
@@ -409,21 +410,21 @@ def predict(
                 f"{option} is for explanations. Received: {option} {value}; "
                 f"accepted: {option} with --explain"
             )
-    folder = Run(run)
-    class_names = folder.read_details().class_names
-    label = _label_of(class_name, class_names)
+    if model.suffix != ".keras":
+        _label_of(class_name, Run(model).read_details().class_names)
     pixels = [read_image(path) for path in images]
     with _quiet_tensorflow():
-        from resnet_keras import evaluation, explanation
+        from resnet_keras import evaluation, explanation, subjects
 
-    model = evaluation.load_run_model(folder)
+    network, class_names = subjects.classifier(model)
+    label = _label_of(class_name, class_names)
     places = explanation.places(images, output) if explain else [{} for _ in images]
     for path, image, pictures in zip(images, pixels, places, strict=True):
         print(path)
-        for name, probability in evaluation.classify(model, image, class_names, top):
+        for name, probability in evaluation.classify(network, image, class_names, top):
             print(f"  {probability:7.2%}  {name}")
         if pictures:
-            explanation.write(explanation.explain(model, image, class_names, label), pictures)
+            explanation.write(explanation.explain(network, image, class_names, label), pictures)
             print(f"  why: {', '.join(map(str, pictures.values()))}")
 
 

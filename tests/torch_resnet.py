@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import nn
 
-
 # Of bottlenecks: torchvision's and transformers'.
 BRANCH_ENDS = ("bn3", "layer.2.normalization")
 
