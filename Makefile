@@ -56,6 +56,7 @@ evaluate: need-RUN $(RUNTIME) ## measure a run's best model again: RUN=runs/resn
 .PHONY: predict
 predict: need-IMAGE need-RUN $(RUNTIME) ## name what an image shows
 #: IMAGE=photo.jpg  RUN=runs/resnet50-digits-quick
+#: ARGS="--explain" draws why, beside the image
 	$(BIN)/resnet-keras predict $(IMAGE) --run "$(RUN)" $(ARGS)
 
 reproduce-%: always $(RUNTIME) ## repeat a table or figure of the papers, as in make reproduce-degradation

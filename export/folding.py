@@ -75,18 +75,6 @@ def inference_model(model: keras.Model) -> keras.Model:
     return folded
 
 
-def in_float32(model: keras.Model) -> keras.Model:
-    """The same layers and weights under the policy float32: what a folded model has to equal."""
-
-    def full(layer: keras.layers.Layer) -> keras.layers.Layer:
-        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
-
-    with recursion_for(len(model.layers)):
-        clone = keras.models.clone_model(model, clone_function=full)
-    clone.set_weights([np.asarray(weight, "float32") for weight in model.get_weights()])
-    return clone
-
-
 def _layers(model: keras.Model) -> list[keras.layers.Layer]:
     """The layers in an order in which they can be called."""
     operations = getattr(model, "operations", ())

@@ -17,11 +17,12 @@ import keras
 import numpy as np
 
 from export import parity
-from export.folding import in_float32, inference_model
+from export.folding import inference_model
 from export.formats import FORMATS
 from export.job import PREPARE, REFUSED, Job
 from resnet_keras.errors import InputError
-from resnet_keras.models import load_model
+from resnet_keras.loading import load_model
+from resnet_keras.models import in_float32
 
 
 def prepare(job: Job) -> dict[str, object]:

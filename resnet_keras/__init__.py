@@ -13,10 +13,12 @@ import wrapt
 
 if TYPE_CHECKING:
     from resnet_keras.architectures import NETWORKS, Architecture, list_models
+    from resnet_keras.backbones import backbone
     from resnet_keras.blocks import convolutional_block, identity_block
     from resnet_keras.data.arrays import Arrays
     from resnet_keras.errors import InputError
     from resnet_keras.layers import BatchNormalization
+    from resnet_keras.loading import load_model
     from resnet_keras.models import (
         ResNet18,
         ResNet34,
@@ -26,12 +28,11 @@ if TYPE_CHECKING:
         build,
         create,
         features,
-        load_model,
     )
     from resnet_keras.recipes import RECIPES, Recipe
     from resnet_keras.recomputation import recompute
     from resnet_keras.runs import Run
-    from resnet_keras.training import train
+    from resnet_keras.training import fine_tune, train
 
 __version__ = version("resnet-keras")
 
@@ -41,10 +42,12 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _HOMES = {
     "architectures": ("NETWORKS", "Architecture", "list_models"),
+    "backbones": ("backbone",),
     "blocks": ("convolutional_block", "identity_block"),
     "data.arrays": ("Arrays",),
     "errors": ("InputError",),
     "layers": ("BatchNormalization",),
+    "loading": ("load_model",),
     "models": (
         "ResNet18",
         "ResNet34",
@@ -54,12 +57,11 @@ _HOMES = {
         "build",
         "create",
         "features",
-        "load_model",
     ),
     "recipes": ("RECIPES", "Recipe"),
     "recomputation": ("recompute",),
     "runs": ("Run",),
-    "training": ("train",),
+    "training": ("fine_tune", "train"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -77,10 +79,12 @@ __all__ = [
     "ResNet101",
     "ResNet152",
     "Run",
+    "backbone",
     "build",
     "convolutional_block",
     "create",
     "features",
+    "fine_tune",
     "identity_block",
     "list_models",
     "load_model",

@@ -14,6 +14,7 @@ import difflib
 import fnmatch
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from string import ascii_lowercase
 from typing import Literal
 
@@ -108,6 +109,12 @@ class Unit:
 
     def filters(self, stage_filters: int) -> tuple[int, ...]:
         return tuple(width * stage_filters for width in self.widths)
+
+    def dilations(self, before: int, after: int) -> tuple[int, ...]:
+        """Of every convolution: `before` up to the one that may carry a stride, then `after`."""
+        return tuple(
+            before if index <= self.stride_at else after for index in range(len(self.widths))
+        )
 
 
 @dataclass(frozen=True)
@@ -210,6 +217,7 @@ class ResidualUnit:
         in_filters: channels of its input.
         filters: channels that each of its convolutions gives.
         stride: of the whole unit.
+        dilations: pixels from one tap of each of its convolutions to the next.
         shortcut: what carries the input to the addition.
         ordering: of this unit; the network's first has no pre-activation of its own.
         junction: of branch and shortcut.
@@ -220,6 +228,7 @@ class ResidualUnit:
     in_filters: int
     filters: tuple[int, ...]
     stride: int
+    dilations: tuple[int, ...]
     shortcut: ShortcutKind
     ordering: Ordering
     junction: Junction
@@ -272,6 +281,12 @@ class Architecture:
             the units before it fall linearly from 1 (Huang et al. 2016, equation 4).
         head_window: side of the window that is averaged before the classifier; None averages the
             whole map. The course averages 2x2 and flattens.
+        output_stride: pixels of the image from one place of the last map to the next, if fewer than
+            the stages would come to: one of `undilated_strides`. Stages that would go beyond have
+            no stride, and what comes after their stride is dilated in its place (Chen et al. 2018,
+            "DeepLab", section 3.1; Yu et al. 2017, "Dilated Residual Networks", section 2). The
+            weights are the same, and every second place (or fourth, …) of a map is what the network
+            without dilation gives.
     """
 
     stem: Stem
@@ -289,6 +304,7 @@ class Architecture:
     manipulation: Scaling | Gating | ShortcutDropout | None = None
     final_survival: float = 1.0
     head_window: int | None = None
+    output_stride: int | None = None
 
     def __post_init__(self) -> None:
         if not self.blocks or len(self.blocks) != len(self.filters) or min(self.blocks) < 1:
@@ -318,19 +334,40 @@ class Architecture:
                 "zero_init_last_gamma would make every unit of a network without shortcuts give "
                 "zeros. Received: a plain network; accepted: networks with shortcuts"
             )
+        if self.output_stride not in (None, *self.undilated_strides):
+            raise InputError(
+                "output_stride is one that a stage of the network has. "
+                f"Received: {self.output_stride}; "
+                f"accepted: {', '.join(map(str, self.undilated_strides))}"
+            )
 
     @property
     def is_residual(self) -> bool:
         return self.shortcut != NO_SHORTCUT
 
     @property
+    def undilated_strides(self) -> tuple[int, ...]:
+        """What `strides` are where `output_stride` cuts none."""
+        return tuple(self.stem.total_stride * 2**index for index in range(len(self.blocks)))
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image from one place of a map to the next, at the end of every stage."""
+        return tuple(min(stride, self.output_stride or stride) for stride in self.undilated_strides)
+
+    @property
     def total_stride(self) -> int:
-        return self.stem.total_stride * 2 ** (len(self.blocks) - 1)
+        return self.strides[-1]
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the map at the end of every stage."""
+        return tuple(self.unit.filters(filters)[-1] for filters in self.filters)
 
     @property
     def out_filters(self) -> int:
         """Channels of the last stage's output."""
-        return self.unit.filters(self.filters[-1])[-1]
+        return self.channels[-1]
 
     @property
     def depth(self) -> int:
@@ -348,16 +385,19 @@ class Architecture:
     def units(self) -> Iterator[ResidualUnit]:
         """Walks the residual units from the stem to the head."""
         in_filters = self.stem.filters
+        in_stride, in_dilation = self.stem.total_stride, 1
         ordering = replace(self.unit.ordering, first=())
         walked = 0
-        for stage, (count, stage_filters) in enumerate(
-            zip(self.blocks, self.filters, strict=True), start=2
+        for stage, (count, stage_filters, stride, undilated) in enumerate(
+            zip(self.blocks, self.filters, self.strides, self.undilated_strides, strict=True),
+            start=2,
         ):
             filters = self.unit.filters(stage_filters)
-            for index, block in enumerate(self._labels(stage, count)):
-                stride = 2 if index == 0 and stage > 2 else 1
-                shape_changes = stride > 1 or in_filters != filters[-1]
-                kind = self.shortcut.kind(shape_changes)
+            dilation = undilated // stride
+            for block in self._labels(stage, count):
+                # By the network without dilation, whose weights, projections' too, this one takes.
+                coarsens = undilated > in_stride * in_dilation
+                kind = self.shortcut.kind(coarsens or in_filters != filters[-1])
                 walked += 1
                 drop_rate = walked / sum(self.blocks) * (1 - self.final_survival)
                 yield ResidualUnit(
@@ -365,12 +405,13 @@ class Architecture:
                     block,
                     in_filters,
                     filters,
-                    stride,
+                    stride // in_stride,
+                    self.unit.dilations(in_dilation, dilation),
                     kind,
                     ordering,
                     Junction(self.manipulation, drop_rate),
                 )
-                in_filters = filters[-1]
+                in_filters, in_stride, in_dilation = filters[-1], stride, dilation
                 ordering = self.unit.ordering
 
     def _labels(self, stage: int, count: int) -> list[str]:
@@ -388,8 +429,8 @@ class Architecture:
     def map_size(self, size: int) -> int:
         """Side of the last stage's map for an image's side, in pixels."""
         size = self.stem_map_sizes(size)[1]
-        for _ in self.blocks[1:]:
-            size = strided_size(size, 2)
+        for before, stride in pairwise(self.strides):
+            size = strided_size(size, stride // before)
         return size
 
     def head_features(self, input_size: int) -> int:

@@ -38,6 +38,7 @@ def identity_block(
     unit: Unit = BOTTLENECK,
     style: Style = COURSE_STYLE,
     junction: Junction = ADDITION,
+    dilations: Sequence[int] = (),
 ) -> Any:
     """A unit whose input has the shape of its output, and is added to it unchanged.
 
@@ -51,13 +52,14 @@ def identity_block(
             of its kernel size and widths.
         style: what all convolutions of the network have in common; the course's by default.
         junction: of branch and shortcut.
+        dilations: pixels from one tap of each convolution to the next; 1 if empty.
 
     Returns:
         A map of the same shape.
 
     Raises:
-        InputError: x has another number of channels than the unit's output, or `filters` are more
-            than three.
+        InputError: x has another number of channels than the unit's output, `filters` are more than
+            three, or `dilations` not as many.
     """
     if x.shape[-1] != filters[-1]:
         raise InputError(
@@ -67,7 +69,9 @@ def identity_block(
         )
     name = f"{stage}{block}"
     activated = preactivation(x, name, unit, style)
-    branch = residual_branch(activated, f, filters, name, unit=unit, style=style)
+    branch = residual_branch(
+        activated, f, filters, name, unit=unit, style=style, dilations=dilations
+    )
     branch, shortcut = shortcuts.manipulate(x, branch, x, 1, name, junction)
     x = shortcuts.join(branch, shortcut, name, junction)
     return activation(x, unit.ordering.joined, name, style)
@@ -84,6 +88,7 @@ def convolutional_block(
     unit: Unit = BOTTLENECK,
     style: Style = COURSE_STYLE,
     junction: Junction = ADDITION,
+    dilations: Sequence[int] = (),
 ) -> Any:
     """A unit with a projection shortcut: a 1x1 convolution and batch normalisation.
 
@@ -96,7 +101,9 @@ def convolutional_block(
     """
     name = f"{stage}{block}"
     activated = preactivation(x, name, unit, style)
-    branch = residual_branch(activated, f, filters, name, s, unit=unit, style=style)
+    branch = residual_branch(
+        activated, f, filters, name, s, unit=unit, style=style, dilations=dilations
+    )
     if unit.ordering.is_preactivated:
         shortcut = shortcuts.projection(activated, filters[-1], s, name, style, normalized=False)
     else:
@@ -116,6 +123,7 @@ def zero_padded_block(
     unit: Unit = BOTTLENECK,
     style: Style = COURSE_STYLE,
     junction: Junction = ADDITION,
+    dilations: Sequence[int] = (),
 ) -> Any:
     """A unit whose shape changes, with option A's parameter-free shortcut.
 
@@ -123,7 +131,9 @@ def zero_padded_block(
     """
     name = f"{stage}{block}"
     activated = preactivation(x, name, unit, style)
-    branch = residual_branch(activated, f, filters, name, s, unit=unit, style=style)
+    branch = residual_branch(
+        activated, f, filters, name, s, unit=unit, style=style, dilations=dilations
+    )
     shortcut = shortcuts.zero_padded(x, filters[-1], s, name)
     branch, shortcut = shortcuts.manipulate(x, branch, shortcut, s, name, junction)
     x = shortcuts.join(branch, shortcut, name, junction)
@@ -140,6 +150,7 @@ def plain_block(
     *,
     unit: Unit = BOTTLENECK,
     style: Style = COURSE_STYLE,
+    dilations: Sequence[int] = (),
 ) -> Any:
     """The same convolutions with no shortcut, as the paper's plain networks stack them.
 
@@ -147,7 +158,7 @@ def plain_block(
     """
     name = f"{stage}{block}"
     x = preactivation(x, name, unit, style)
-    x = residual_branch(x, f, filters, name, s, unit=unit, style=style)
+    x = residual_branch(x, f, filters, name, s, unit=unit, style=style, dilations=dilations)
     return activation(x, unit.ordering.joined, name, style)
 
 
@@ -166,10 +177,17 @@ def residual_branch(
     *,
     unit: Unit,
     style: Style,
+    dilations: Sequence[int] = (),
 ) -> Any:
     """F(x), from the first convolution to the addition; `name` is the unit's, such as "2a"."""
     ordering = unit.ordering
     branches = [f"{name}_branch2{letter}" for letter in ascii_lowercase[: len(filters)]]
+    dilations = dilations or len(filters) * (1,)
+    if len(dilations) != len(filters):
+        raise InputError(
+            "a unit needs one dilation for each of its convolutions. "
+            f"Received: {list(dilations)} for filters={list(filters)}"
+        )
     for index, kernel_size in enumerate(kernel_sizes(f, len(filters))):
         if index > 0:
             named_after = branches[index if ordering.is_preactivated else index - 1]
@@ -182,6 +200,7 @@ def residual_branch(
             name=f"res{branches[index]}",
             style=style,
             groups=unit.groups if is_grouped(index, len(filters)) else 1,
+            dilation=dilations[index],
         )
     gamma = "zeros" if style.zero_init_last_gamma else "ones"
     return activation(x, ordering.last, branches[-1], style, gamma_initializer=gamma)

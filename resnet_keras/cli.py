@@ -106,8 +106,12 @@ def train(
         tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/NETWORK-DATA-RECIPE)"),
     ] = None,
     weights: Annotated[
-        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")
+        str | None, tyro.conf.arg(metavar="FILE|imagenet", help_behavior_hint="(default: none)")
     ] = None,
+    head_epochs: Count = None,
+    freeze: Word = None,
+    freeze_bn: Annotated[bool | None, tyro.conf.arg(help_behavior_hint=_of_recipe)] = None,
+    stage_decay: Number = None,
     start_over: bool = False,
     skip_bad_images: bool = False,
     recompute: bool = False,
@@ -145,7 +149,12 @@ def train(
         seed: of weights, order and augmentation.
         shortcut: option A, B or C in place of the network's own.
         run: the run folder.
-        weights: a .keras or .weights.h5 file of the same network to start from.
+        weights: to start from, of the same network: a model or weights file of this package or of
+            another project, a run's folder, or imagenet to fetch published ones; docs/weights.md.
+        head_epochs: first epochs, in which the new head alone is trained.
+        freeze: nothing; stem, stage2 and on, each with all parts below it; or backbone.
+        freeze_bn: keep the statistics of the other batch normalisations, too.
+        stage_decay: learning rate of each stage over that of the one above it.
         start_over: move the run folder aside if there is one, and begin again.
         skip_bad_images: go on without images that cannot be used, and list them in skipped.csv.
         recompute: save memory, for a second forward pass a step; deep nets then fit.
@@ -168,6 +177,10 @@ def train(
         "learning_rate": learning_rate,
         "l2": l2,
         "image_size": image_size,
+        "head_epochs": head_epochs,
+        "freeze": freeze,
+        "freeze_bn": freeze_bn,
+        "stage_decay": stage_decay,
         "precision": precision,
         "seed": seed,
     }
@@ -359,15 +372,31 @@ def _interval(pair: tuple[float, float]) -> str:
 
 def predict(
     images: tyro.conf.Positional[tuple[Path, ...]],
-    run: Path,
+    model: Annotated[Path, tyro.conf.arg(metavar="RUN|MODEL.keras", aliases=("--run",))],
     top: int = 5,
+    explain: bool = False,
+    class_name: Annotated[
+        str | None,
+        tyro.conf.arg(
+            name="class", metavar="NAME", help_behavior_hint="(default: the most probable)"
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: beside the image)"),
+    ] = None,
 ) -> None:
-    """Print the most probable classes of image files.
+    """Print the most probable classes of image files, and show why.
 
     Args:
         images: JPEG, PNG, WebP or other image files, of any size.
-        run: the run folder whose best model answers.
+        model: that answers: a run folder, for its best one, or a file that knows its classes, such
+            as convert writes.
         top: how many classes to print.
+        explain: write pictures too: IMAGE-grad-cam.png of where the class is seen,
+            IMAGE-features.png of the stages' maps, IMAGE-responses.png of the layers.
+        class_name: the class to look for.
+        output: where the pictures go.
     """
     from resnet_keras.data.images import read_image
 
@@ -375,17 +404,39 @@ def predict(
         raise InputError("predict needs at least one image file. Received: none")
     if top < 1:
         raise InputError(f"top must be at least 1. Received: {top}")
-    folder = Run(run)
-    class_names = folder.read_details().class_names
+    for option, value in (("--class", class_name), ("--output", output)):
+        if value is not None and not explain:
+            raise InputError(
+                f"{option} is for explanations. Received: {option} {value}; "
+                f"accepted: {option} with --explain"
+            )
+    if model.suffix != ".keras":
+        _label_of(class_name, Run(model).read_details().class_names)
     pixels = [read_image(path) for path in images]
     with _quiet_tensorflow():
-        from resnet_keras import evaluation
+        from resnet_keras import evaluation, explanation, subjects
 
-    model = evaluation.load_run_model(folder)
-    for path, image in zip(images, pixels, strict=True):
+    network, class_names = subjects.classifier(model)
+    label = _label_of(class_name, class_names)
+    places = explanation.places(images, output) if explain else [{} for _ in images]
+    for path, image, pictures in zip(images, pixels, places, strict=True):
         print(path)
-        for class_name, probability in evaluation.classify(model, image, class_names, top):
-            print(f"  {probability:7.2%}  {class_name}")
+        for name, probability in evaluation.classify(network, image, class_names, top):
+            print(f"  {probability:7.2%}  {name}")
+        if pictures:
+            explanation.write(explanation.explain(network, image, class_names, label), pictures)
+            print(f"  why: {', '.join(map(str, pictures.values()))}")
+
+
+def _label_of(class_name: str | None, class_names: Sequence[str]) -> int | None:
+    if class_name is None:
+        return None
+    if class_name not in class_names:
+        raise InputError(
+            f"unknown class. Received: {class_name!r}; "
+            f"{architectures.nearest(class_name, list(class_names))}"
+        )
+    return class_names.index(class_name)
 
 
 def reproduce(
@@ -522,6 +573,58 @@ def _latest_run() -> Path:
     return models[-1].parent
 
 
+def convert(
+    source: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="SOURCE")]],
+    network: Annotated[str, tyro.conf.arg(metavar="NETWORK")],
+    output: Annotated[Path, tyro.conf.arg(metavar="FILE", aliases=("-o",))],
+    image_size: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the network's)")
+    ] = None,
+    class_names: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: the source's)")
+    ] = None,
+) -> None:
+    """Turn weights of another project into a model of this one, or back.
+
+    The model takes pixels 0..255, whatever its source took, and knows its classes.
+
+    Args:
+        source: a file of keras.applications (.h5), torch (.safetensors, .pth) or the Caffe release
+            (.h5, .npz), a model of this package, a folder with one, or imagenet to fetch one.
+        network: whose weights they are, such as resnet50v1.5.
+        output: a .keras file, or .safetensors by torchvision's names.
+        image_size: side of the images that the model takes, in pixels.
+        class_names: a text file with a class in each line, in the order of the outputs.
+    """
+    architectures.find(network)
+    names = None if class_names is None else _read_lines(class_names)
+    with _quiet_tensorflow():
+        from resnet_keras import conversion
+
+    stored = conversion.convert(source, network, output, image_size, names)
+    mean, std = stored.architecture.preprocessing.mean, stored.architecture.preprocessing.std
+    known = f"{stored.classes} classes" if stored.classes else "no classifier"
+    if stored.class_names:
+        known += f", {stored.class_names[0]} to {stored.class_names[-1]}"
+    print(
+        f"{network} from {stored.source}"
+        f"\npreprocessing  mean {_triple(mean)}, standard deviation {_triple(std)} of 0..255"
+        f"\nclasses  {known}"
+        f"\nwritten  {output}"
+    )
+
+
+def _triple(values: tuple[float, float, float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
+def _read_lines(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(path.read_text("utf-8").splitlines())
+    except (OSError, ValueError) as error:
+        raise InputError(f"no text file that can be read. Received: {path} ({error})") from error
+
+
 COMMANDS = {
     "list": list_networks,
     "train": train,
@@ -529,6 +632,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "reproduce": reproduce,
+    "convert": convert,
     "export": export,
     "serve": serve,
 }

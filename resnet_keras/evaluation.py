@@ -16,7 +16,8 @@ from resnet_keras.data.images import resize
 from resnet_keras.data.splits import ArraySplit, Source, Split, resized
 from resnet_keras.distribution import ALONE, Placement
 from resnet_keras.errors import InputError
-from resnet_keras.models import load_model, model_name
+from resnet_keras.loading import load_model
+from resnet_keras.models import model_name
 from resnet_keras.protocols import (
     MULTI_SCALE,
     NAMES,
@@ -305,13 +306,18 @@ def shown(split: Split, image_size: int, centre: float, at_most: int) -> ArraySp
         images (n, image_size, image_size, 3) uint8.
     """
     count = min(at_most, len(split))
-    some = split.take(np.linspace(0, len(split) - 1, count).round().astype(int))
-    if isinstance(some, ArraySplit) and centre == 1:
-        return resized(some, image_size)
+    chosen = np.linspace(0, len(split) - 1, count).round().astype(int)
+    return as_measured(split.take(chosen), image_size, centre)
+
+
+def as_measured(split: Split, image_size: int, centre: float) -> ArraySplit:
+    """A few images as a network is measured on them; arguments and result are those of `shown`."""
+    if isinstance(split, ArraySplit) and centre == 1:
+        return resized(split, image_size)
     batches = pipelines.of_backend().evaluation_batches(
-        some, image_size=image_size, batch_size=BATCH_SIZE, centre=centre
+        split, image_size=image_size, batch_size=BATCH_SIZE, centre=centre
     )
-    return ArraySplit(np.concatenate([np.asarray(batch[0]) for batch in batches]), some.labels)
+    return ArraySplit(np.concatenate([np.asarray(batch[0]) for batch in batches]), split.labels)
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:

@@ -1,5 +1,6 @@
 """Keras layers that the family needs and stock Keras lacks or does slowly."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -7,6 +8,7 @@ import keras
 from keras import ops
 
 from resnet_keras.architectures import Style
+from resnet_keras.errors import InputError
 
 FUSED_DTYPES = ("float32", "bfloat16", "float16")
 ONEDNN_BLOCK = 16  # the most channels that oneDNN lays out side by side: with AVX-512
@@ -97,6 +99,32 @@ def _is_traced_for_xla() -> bool:
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
+class Dense(keras.layers.Dense):
+    """keras.layers.Dense that can tell what its outputs are.
+
+    Args:
+        class_names: one for every unit, in their order; None if they are not known.
+
+    Raises:
+        InputError: there are more or fewer names than units.
+    """
+
+    def __init__(
+        self, units: int, *args: Any, class_names: Sequence[str] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(units, *args, **kwargs)
+        if class_names is not None and len(class_names) != units:
+            raise InputError(
+                "a classifier needs a name for every class. "
+                f"Received: {len(class_names)} names; accepted: {units}"
+            )
+        self.class_names = None if class_names is None else tuple(class_names)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "class_names": self.class_names}
+
+
+@keras.saving.register_keras_serializable(package="resnet_keras")
 class Conv2D(keras.layers.Conv2D):
     """keras.layers.Conv2D, faster on TensorFlow where Keras or oneDNN is slow.
 
@@ -106,8 +134,9 @@ class Conv2D(keras.layers.Conv2D):
 
     Grouped convolutions go to tf.nn.conv2d, which reads the groups off the kernel's shape. Keras
     compiles them with XLA: hundreds of times slower in training on a CPU, and a call that ONNX
-    cannot represent. TensorFlow has their gradients on CPUs only with oneDNN, which this
-    package switches on if it is imported first; else they are taken one group after another.
+    cannot represent. TensorFlow has their gradients on CPUs only with oneDNN, which this package
+    switches on if it is imported first, and in half precision only with AVX-512 too; else they are
+    taken one group after another.
 
     A 1x1 convolution with a stride over few channels skips the other pixels by itself: oneDNN
     writes past its memory in the kernel's gradient
@@ -131,13 +160,17 @@ class Conv2D(keras.layers.Conv2D):
         import tensorflow as tf
 
         kernel = tf.convert_to_tensor(kernel)
-        how = {"strides": self.strides, "padding": self.padding.upper()}
+        how = {
+            "strides": self.strides,
+            "padding": self.padding.upper(),
+            "dilations": self.dilation_rate,
+        }
         if skips:
             inputs, how["strides"] = self._skip_pixels(inputs), (1, 1)
-        if self.dilation_rate == (1, 1) and _lacks_gradients_of_groups():
+        if self.groups > 1 and _lacks_gradients_of_groups(inputs.dtype):
             outputs = _convolve_groups(inputs, kernel, self.groups, **how)
         else:
-            outputs = tf.nn.conv2d(inputs, kernel, dilations=self.dilation_rate, **how)
+            outputs = tf.nn.conv2d(inputs, kernel, **how)
         # Else TensorFlow fuses what follows (a bias, a normalisation) into a kernel that without
         # oneDNN refuses groups.
         return tf.ensure_shape(outputs, outputs.shape)
@@ -212,13 +245,13 @@ def _convolve(x: Any, kernel: Any) -> Any:
 
 
 @cache
-def _lacks_gradients_of_groups() -> bool:
+def _lacks_gradients_of_groups(dtype: Any) -> bool:
     if not _computes_on_tensorflow_cpu():
         return False
     import tensorflow as tf
 
     with tf.init_scope(), tf.device("CPU"):
-        one = tf.ones((1, 1, 1, 2))
+        one = tf.ones((1, 1, 1, 2), dtype)
         try:
             tf.raw_ops.Conv2DBackpropFilter(
                 input=one,
@@ -233,11 +266,22 @@ def _lacks_gradients_of_groups() -> bool:
 
 
 def _convolve_groups(
-    x: Any, kernel: Any, groups: int, strides: tuple[int, int], padding: Any
+    x: Any,
+    kernel: Any,
+    groups: int,
+    strides: tuple[int, int],
+    padding: Any,
+    dilations: tuple[int, int],
 ) -> Any:
     """A grouped convolution, its gradients those of one convolution for each group."""
     import tensorflow as tf
 
+    if dilations != (1, 1):
+        # Those of dilations are lacking too, but for what tf.nn.convolution makes of them; strides
+        # are 1 then, or Keras would have refused.
+        pairs = zip(*(tf.split(tensor, groups, axis=-1) for tensor in (x, kernel)), strict=True)
+        how = {"padding": padding, "dilations": dilations}
+        return tf.concat([tf.nn.convolution(*pair, **how) for pair in pairs], axis=-1)
     steps = [1, *strides, 1]
 
     @tf.custom_gradient
@@ -304,23 +348,28 @@ def convolution(
     name: str,
     style: Style,
     groups: int = 1,
+    dilation: int = 1,
 ) -> Any:
-    """A convolution that pads kernel_size // 2 on every side.
+    """A convolution that pads kernel_size // 2 on every side, times its dilation.
 
     An even kernel's padding before the map is one less. With a stride, Keras's "same" would depend
-    on the image's size, so there the padding is a layer of its own.
+    on the image's size, and it would centre an even kernel that is dilated; so there the padding is
+    a layer of its own.
 
     Args:
         x: a map (batch, h, w, channels).
         name: of the layer.
         style: what the network's convolutions have in common.
         groups: into which the channels are divided.
+        dilation: pixels from one of the kernel's taps to the next.
     """
+    if kernel_size == 1:
+        dilation = 1  # Keras would refuse it beside a stride, and take a detour without
     padding = "same"
-    if stride > 1:
+    if stride > 1 or (dilation > 1 and kernel_size % 2 == 0):
         padding = "valid"
         if kernel_size > 1:
-            sides = ((kernel_size - 1) // 2, kernel_size // 2)
+            sides = (dilation * ((kernel_size - 1) // 2), dilation * (kernel_size // 2))
             x = keras.layers.ZeroPadding2D((sides, sides), name=f"{name}_pad")(x)
     return Conv2D(
         filters,
@@ -328,6 +377,7 @@ def convolution(
         strides=stride,
         padding=padding,
         groups=groups,
+        dilation_rate=dilation,
         use_bias=style.use_bias,
         kernel_initializer="he_normal",
         name=name,

@@ -1,18 +1,14 @@
 """Networks from architectures: stem, stages, head; built, named, loaded, and as features."""
 
-import json
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from os import PathLike
-from pathlib import Path
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from resnet_keras.architectures import Architecture, Preprocessing, ResidualUnit, find
 from resnet_keras.blocks import (
@@ -23,16 +19,14 @@ from resnet_keras.blocks import (
     zero_padded_block,
 )
 from resnet_keras.errors import InputError
-from resnet_keras.layers import convolution, normalization
+from resnet_keras.layers import Dense, convolution, normalization
+from resnet_keras.loading import NORMALIZE, Source, adapted_to, fit_weights, read_weights
 from resnet_keras.recursion import recursion_for
 
 LAYERS_PER_CONVOLUTION = 4  # itself, BN, ReLU, and now and then padding or an addition
 FINAL = "_final"  # names what follows the last unit of a pre-activated network
 
 InputShape = tuple[int | None, int | None, int]
-
-# What Keras and h5py raise on files that they cannot read, RuntimeError for damaged HDF5.
-UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OSError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -42,10 +36,12 @@ class Classifier:
     Attributes:
         classes: how many; None for the architecture's.
         activation: of the scores: "softmax", or None for logits.
+        class_names: in the order of the scores, to be kept with the model; None if not known.
     """
 
     classes: int | None = None
     activation: str | None = "softmax"
+    class_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +117,7 @@ def _normalize(x: Any, preprocessing: Preprocessing) -> Any:
             -mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)
         ],
         dtype="float32",
-        name="normalize",
+        name=NORMALIZE,
     )(x)
 
 
@@ -141,7 +137,7 @@ def _stem(x: Any, architecture: Architecture) -> Any:
 def _residual_unit(x: Any, place: ResidualUnit, architecture: Architecture) -> Any:
     unit = replace(architecture.unit, ordering=place.ordering)
     arguments = (unit.kernel_size, place.filters, place.stage, place.block)
-    how = {"unit": unit, "style": architecture.style}
+    how = {"unit": unit, "style": architecture.style, "dilations": place.dilations}
     if place.shortcut == "none":
         return plain_block(x, *arguments, s=place.stride, **how)
     if place.shortcut == "identity":
@@ -155,9 +151,10 @@ def _head(x: Any, architecture: Architecture, head: Classifier | Features) -> An
         classes = architecture.classes if head.classes is None else head.classes
         if classes < 1:
             raise InputError(f"a classifier needs at least one class. Received: classes={classes}")
-        return keras.layers.Dense(
+        return Dense(
             classes,
             activation=head.activation,
+            class_names=head.class_names,
             kernel_initializer="he_normal",
             dtype="float32",
             name=f"fc{classes}",
@@ -208,7 +205,7 @@ def create(
     network: str,
     /,
     include_top: bool = True,
-    weights: str | PathLike[str] | None = None,
+    weights: Source | None = None,
     input_shape: InputShape | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int | None = None,
@@ -219,16 +216,19 @@ def create(
     """Builds a network of the family by its name, with the keywords of keras.applications.
 
     Differences from keras.applications: the model takes RGB pixels 0..255 and normalises them
-    itself (`include_preprocessing`), `weights` is a file of yours, `classes` defaults to the number
-    that the network was published with, and there is no `input_tensor`: call the model on one.
+    itself (`include_preprocessing`), `weights` may be of other projects, `classes` defaults to
+    those of the weights or to the number that the network was published with, and there is no
+    `input_tensor`: call the model on one.
 
     Args:
         network: such as "resnet50"; `list_models()` gives them all.
         include_top: end in a classifier; otherwise as `pooling` says.
-        weights: a .keras or .weights.h5 file of the same network, or None for He initialisation.
+        weights: of the same network, of this package or of another project, whose preprocessing
+            the model then has: a file, a folder, a live model or "imagenet", see
+            `loading.read_weights`; None for He initialisation.
         input_shape: (height, width, 3), height and width may be None.
         pooling: without a classifier: None gives the last map, "avg" and "max" a vector.
-        classes: of the classifier.
+        classes: of the classifier; None for those of the weights, or the published number.
         classifier_activation: "softmax", or None for logits.
         name: of the model; the network's name by default.
         include_preprocessing: see `build`.
@@ -240,12 +240,20 @@ def create(
         raise InputError(
             f"create takes a network's name, build takes an Architecture. Received: {network!r}"
         )
-    head = Classifier(classes, classifier_activation) if include_top else Features(pooling)
-    model = build(
-        find(network), input_shape, head, name or model_name(network), include_preprocessing
-    )
+    architecture, stored, class_names = find(network), None, None
     if weights is not None:
-        load_weights(model, weights)
+        stored = read_weights(weights, network, architecture)
+        architecture = stored.architecture
+        classes = stored.classes if classes is None else classes
+        class_names = stored.class_names if classes == stored.classes else None
+    head = Features(pooling)
+    if include_top:
+        head = Classifier(classes, classifier_activation, class_names)
+    model = build(
+        architecture, input_shape, head, name or model_name(network), include_preprocessing
+    )
+    if stored:
+        fit_weights(model, stored.weights, stored.source)
     return model
 
 
@@ -327,12 +335,30 @@ def of_any_size(model: keras.Model, architecture: Architecture) -> keras.Model:
     head = Classifier(classes, classifier.activation.__name__)
     policy = next(layer.dtype_policy.name for layer in model.layers if layer.weights)
     with dtype_policy(policy):
-        twin = build(architecture, (None, None, 3), head, model.name)
+        twin = build(adapted_to(model, architecture), (None, None, 3), head, model.name)
     for layer in model.layers:
         if layer.weights:
             twin.get_layer(layer.name).set_weights(layer.get_weights())
     twin.compile(jit_compile=False)
     return twin
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The same layers and weights under the policy float32; the model itself where that is its own.
+
+    Args:
+        model: functional, under any dtype policy; it stays as it is.
+    """
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return model
+
+    def full(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    with recursion_for(len(model.layers)):
+        clone = keras.models.clone_model(model, clone_function=full)
+    clone.set_weights([np.asarray(weight, "float32") for weight in model.get_weights()])
+    return clone
 
 
 def pieces(model: keras.Model) -> list[tuple[str, keras.Model]]:
@@ -353,116 +379,3 @@ def pieces(model: keras.Model) -> list[tuple[str, keras.Model]]:
         (name, keras.Model(start, end, name=f"piece_{name}"))
         for name, start, end in zip(names, cuts[:-1], cuts[1:], strict=True)
     ]
-
-
-def load_model(path: str | PathLike[str]) -> keras.Model:
-    """Loads a .keras file of this package, with Keras's safe mode on.
-
-    Raises:
-        InputError: the file is missing, truncated, or no Keras model.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no such model file. Received: {path}")
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"not a .keras file, or a truncated one. Received: {path}")
-    try:
-        with recursion_for(_check_archive(path)):
-            return keras.saving.load_model(path)
-    except (*UNREADABLE, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise InputError(f"this model cannot be loaded. Received: {path} ({reason})") from error
-
-
-def _check_archive(path: Path) -> int:
-    """Compares the checksums, which Keras does not: HDF5 can crash the process on damaged bytes.
-
-    Returns:
-        The number of layers.
-    """
-    with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():
-            raise zipfile.BadZipFile(f"{damaged} is damaged")
-        return len(json.loads(archive.read("config.json"))["config"].get("layers", []))
-
-
-def load_weights(
-    model: keras.Model, path: str | PathLike[str], skip_classifier: bool = False
-) -> list[str]:
-    """Loads the weights of a .keras or .weights.h5 file into a model of the same network.
-
-    Args:
-        model: to give them to.
-        path: the file.
-        skip_classifier: leave the model's own classifier as it is where the file's tells apart
-            another number of classes.
-
-    Returns:
-        The names of the layers that were left as they are.
-
-    Raises:
-        InputError: the file is missing or no such file, or the first layer that does not fit, with
-            the shapes that were expected and found. The model's weights are then unchanged.
-    """
-    path = Path(path)
-    if path.name.endswith(".keras"):
-        stored = {
-            layer.name: [weight.numpy() for weight in layer.weights]
-            for layer in load_model(path).layers
-        }
-    elif path.name.endswith(".weights.h5"):
-        stored = dict(_read_weights_file(path))
-    else:
-        raise InputError(f"weights are a .keras or a .weights.h5 file. Received: {path}")
-
-    layers = [layer for layer in model.layers if layer.weights]
-    if skip_classifier:
-        layers = [
-            layer for layer in layers if layer.name in stored or not _is_classifier(layer.name)
-        ]
-    for layer in layers:
-        expected = [tuple(weight.shape) for weight in layer.weights]
-        found = [value.shape for value in stored.get(layer.name, [])]
-        if expected != found:
-            raise InputError(
-                f"the weights in {path} do not fit layer {layer.name!r}. "
-                f"Expected shapes: {expected}; found: {found or 'no such layer'}"
-            )
-    # A deeper network's file has every layer of a shallower one, with the same shapes. A classifier
-    # alone may be left over: it is, where the model ends in features.
-    known = {layer.name for layer in layers}
-    for name, values in stored.items():
-        if values and name not in known and not _is_classifier(name):
-            raise InputError(
-                f"the weights in {path} are of another network. Received: layer {name!r}; "
-                f"accepted: the layers of {model.name!r}"
-            )
-    for layer in layers:
-        layer.set_weights(stored[layer.name])
-    return [layer.name for layer in model.layers if layer.weights and layer.name not in known]
-
-
-def _is_classifier(layer: str) -> bool:
-    return re.fullmatch(r"fc\d+", layer) is not None
-
-
-def _read_weights_file(path: Path) -> Iterator[tuple[str, list[Any]]]:
-    import h5py
-
-    if not path.is_file():
-        raise InputError(f"no such weights file. Received: {path}")
-    try:
-        with h5py.File(path) as file:
-            for layer in file["layers"].values():
-                variables = layer["vars"]
-                values = [_read_array(variables[str(index)]) for index in range(len(variables))]
-                yield variables.attrs["name"], values
-    except UNREADABLE as error:
-        raise InputError(
-            f"not a Keras weights file, or a truncated one. Received: {path}"
-        ) from error
-
-
-def _read_array(dataset: Any) -> Any:
-    # HDF5 has no bfloat16: Keras stores its bytes, and the type's name beside them.
-    return dataset[()].view(dataset.attrs.get("dtype", dataset.dtype))

@@ -1,5 +1,6 @@
 """SGD as the papers mean it, LAMB, and their learning rate over time."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,12 +9,23 @@ from keras import ops
 from resnet_keras.recipes import Recipe
 
 
-class _Averaging:
-    """What both optimizers share: the moving average of the weights stays beside the weights.
+class _Shared:
+    """What both optimizers share.
 
-    Keras would put the average into the model at the end of every `fit`, and so also where a run
-    that was interrupted in mid-epoch has come to that epoch's end.
+    The moving average of the weights stays beside the weights: Keras would put it into the model at
+    the end of every `fit`, and so also where a run that was interrupted in mid-epoch has come to
+    that epoch's end. And each variable may have a learning rate of its own: `rate_factors` are of
+    the trainable variables in their order, none if all have the same.
     """
+
+    rate_factors: tuple[float, ...] = ()
+
+    def _rate(self, learning_rate: Any, variable: Any) -> Any:
+        rate = ops.cast(learning_rate, variable.dtype)
+        if not self.rate_factors:
+            return rate
+        index = self._get_variable_index(variable)  # pyright: ignore[reportAttributeAccessIssue]
+        return rate * self.rate_factors[index]
 
     def finalize_variable_values(self, var_list: Any) -> None:
         pass
@@ -37,7 +49,7 @@ def _norm(x: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
-class SGD(_Averaging, keras.optimizers.SGD):
+class SGD(_Shared, keras.optimizers.SGD):
     """keras.optimizers.SGD with an L2 term added to the gradient before momentum.
 
     Both papers' "weight decay" is this term, on every parameter. Keras's own `weight_decay` shrinks
@@ -50,6 +62,7 @@ class SGD(_Averaging, keras.optimizers.SGD):
             normalisation have one dimension).
         momentum_correction: whether the momentum follows changes of the learning rate (Goyal et al.
             2017, remark 2).
+        rate_factors: by which each variable's learning rate is multiplied.
     """
 
     def __init__(
@@ -58,15 +71,17 @@ class SGD(_Averaging, keras.optimizers.SGD):
         l2: float = 0.0,
         kernel_decay: float = 0.0,
         momentum_correction: bool = False,
+        rate_factors: Sequence[float] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.l2 = l2
         self.kernel_decay = kernel_decay
         self.momentum_correction = momentum_correction
+        self.rate_factors = tuple(rate_factors)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        rate = ops.cast(learning_rate, variable.dtype)
+        rate = self._rate(learning_rate, variable)
         gradient = ops.cast(gradient, variable.dtype)
         if self.l2:
             gradient = ops.add(gradient, ops.multiply(self.l2, variable))
@@ -117,11 +132,12 @@ class SGD(_Averaging, keras.optimizers.SGD):
             "l2": self.l2,
             "kernel_decay": self.kernel_decay,
             "momentum_correction": self.momentum_correction,
+            "rate_factors": self.rate_factors,
         }
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
-class LAMB(_Averaging, keras.optimizers.Lamb):
+class LAMB(_Shared, keras.optimizers.Lamb):
     """keras.optimizers.Lamb with the weight decay inside the trust ratio (You et al. 2020).
 
     The paper's algorithm 2 adds the decay to the update before the ratio of the norms is taken;
@@ -131,17 +147,24 @@ class LAMB(_Averaging, keras.optimizers.Lamb):
     Args:
         l2: factor of a term that is added to the gradient of every parameter.
         kernel_decay: factor of the decay, of kernels alone.
+        rate_factors: by which each variable's learning rate is multiplied.
     """
 
     def __init__(
-        self, *args: Any, l2: float = 0.0, kernel_decay: float = 0.0, **kwargs: Any
+        self,
+        *args: Any,
+        l2: float = 0.0,
+        kernel_decay: float = 0.0,
+        rate_factors: Sequence[float] = (),
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.l2 = l2
         self.kernel_decay = kernel_decay
+        self.rate_factors = tuple(rate_factors)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        rate = ops.cast(learning_rate, variable.dtype)
+        rate = self._rate(learning_rate, variable)
         gradient = ops.cast(gradient, variable.dtype)
         if self.l2:
             gradient = ops.add(gradient, ops.multiply(self.l2, variable))
@@ -168,7 +191,12 @@ class LAMB(_Averaging, keras.optimizers.Lamb):
         return ops.divide(mean, ops.add(ops.sqrt(square), self.epsilon))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "l2": self.l2, "kernel_decay": self.kernel_decay}
+        return {
+            **super().get_config(),
+            "l2": self.l2,
+            "kernel_decay": self.kernel_decay,
+            "rate_factors": self.rate_factors,
+        }
 
 
 def _is_one_tensorflow_replica() -> bool:
@@ -184,7 +212,8 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """Grows the learning rate linearly to `peak` over `steps`, then follows `after` from its start.
 
     The first step already takes peak / steps. (Goyal et al. 2017, section 2.2.) With `held`, the
-    warm-up stays at that rate instead (He et al. 2016, section 4.2, of ResNet-110).
+    warm-up stays at that rate instead (He et al. 2016, section 4.2, of ResNet-110). Of a training
+    in phases, with an optimizer each, `first` is the step that is the optimizer's first one.
     """
 
     def __init__(
@@ -193,14 +222,16 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         steps: int,
         after: keras.optimizers.schedules.LearningRateSchedule,
         held: float | None = None,
+        first: int = 0,
     ) -> None:
         self.peak = peak
         self.steps = steps
         self.after = after
         self.held = held
+        self.first = first
 
     def __call__(self, step: Any) -> Any:
-        step = ops.cast(step, "float32")
+        step = ops.cast(step, "float32") + self.first
         rising = self.peak * (step + 1.0) / max(self.steps, 1)
         if self.held is not None:
             rising = ops.full_like(step, self.held)
@@ -209,20 +240,33 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict[str, Any]:
         after = keras.saving.serialize_keras_object(self.after)
-        return {"peak": self.peak, "steps": self.steps, "after": after, "held": self.held}
+        return {
+            "peak": self.peak,
+            "steps": self.steps,
+            "after": after,
+            "held": self.held,
+            "first": self.first,
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "WarmUp":
         after = keras.saving.deserialize_keras_object(config["after"])
-        return cls(config["peak"], config["steps"], after, config.get("held"))
+        return cls(
+            config["peak"], config["steps"], after, config.get("held"), config.get("first", 0)
+        )
 
 
 def schedule(
-    recipe: Recipe, steps_per_epoch: int
+    recipe: Recipe, steps_per_epoch: int, first_epoch: int = 0
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """The recipe's learning rate as a function of the updates of the weights.
 
     With `accumulate`, these are fewer than the steps.
+
+    Args:
+        recipe: whose.
+        steps_per_epoch: of the training.
+        first_epoch: that the optimizer comes to do, counted from 0; its own count starts there.
     """
     per_epoch = steps_per_epoch / recipe.accumulate
     total = max(round(recipe.epochs * per_epoch), 1)
@@ -238,20 +282,30 @@ def schedule(
         values = [recipe.learning_rate * recipe.decay_factor**i for i in range(len(boundaries) + 1)]
         after = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
     held = recipe.warmup_rate if recipe.warmup == "constant" else None
-    return WarmUp(recipe.learning_rate, warmup, after, held)
+    return WarmUp(recipe.learning_rate, warmup, after, held, round(first_epoch * per_epoch))
 
 
 def optimizer(
-    recipe: Recipe, steps_per_epoch: int, loss_scaling: bool = False
+    recipe: Recipe,
+    steps_per_epoch: int,
+    loss_scaling: bool = False,
+    *,
+    first_epoch: int = 0,
+    rate_factors: Sequence[float] = (),
 ) -> keras.optimizers.Optimizer:
     """The recipe's optimizer, its learning rate a schedule.
 
     Args:
+        recipe: whose.
+        steps_per_epoch: of the training.
         loss_scaling: whether to scale the loss, as float16 needs. Keras's `compile` would do it
             too, but a model that is loaded again under another global policy would lose it.
+        first_epoch: see `schedule`.
+        rate_factors: by which each trainable variable's learning rate is multiplied.
     """
     shared = {
-        "learning_rate": schedule(recipe, steps_per_epoch),
+        "learning_rate": schedule(recipe, steps_per_epoch, first_epoch),
+        "rate_factors": rate_factors,
         "l2": recipe.l2,
         "kernel_decay": recipe.weight_decay,
         "global_clipnorm": recipe.clip_norm,

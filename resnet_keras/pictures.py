@@ -1,15 +1,19 @@
 """Pictures of a training run, drawn with matplotlib; each is given as PNG bytes."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from PIL import Image
 
 TRAINING, VALIDATION = "#0072b2", "#d55e00"  # told apart by colour-blind readers too
+NAMED_LAYERS = 60  # at most, below an axis
+PITCH = 1.04  # from image to image, where the unit is the side of one
+CAPTION = {"ha": "center", "parse_math": False}  # a class may be called $1, which is no formula
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> bytes:
@@ -108,6 +112,127 @@ def gallery(images: np.ndarray, captions: Sequence[str], columns: int = 6) -> by
     for axes, image, caption in zip(figure.axes, images, captions, strict=False):
         axes.imshow(image)
         axes.set_title(caption, fontsize=10)
+    return _png(figure)
+
+
+def heat_maps(image: np.ndarray, heats: Mapping[str, np.ndarray], title: str) -> bytes:
+    """A square image, and beside it the same in grey with heat on it, once for each map.
+
+    Args:
+        image: (size, size, 3) uint8.
+        heats: maps (h, w) 0..1 of any resolution, by what stands above each.
+        title: of all.
+    """
+    width = PITCH * (len(heats) + 1)
+    figure, axes = _board(width, 1.3, inch=2.4)
+    _draw_heat(axes, (0, 0.25), image, heats.values(), ("image", *heats))
+    axes.text(width / 2, 0.02, title, **CAPTION, va="top", fontsize=12)
+    return _png(figure)
+
+
+def explained_mistakes(
+    images: np.ndarray,
+    heats: Sequence[tuple[np.ndarray, np.ndarray]],
+    captions: Sequence[tuple[str, str, str]],
+) -> bytes:
+    """Square images in two columns, beside each the heat of two classes as in `heat_maps`.
+
+    Args:
+        images: (n, size, size, 3) uint8.
+        heats: for each image two maps (h, w) 0..1.
+        captions: for each image its own, and one for each map; two lines at most.
+    """
+    rows = -(-len(images) // 2)
+    gap = 0.15
+    column_width, row_height = 3 * PITCH + gap, 1.27
+    figure, axes = _board(2 * column_width - gap, rows * row_height, inch=1.7)
+    for index, (image, pair, texts) in enumerate(zip(images, heats, captions, strict=True)):
+        row, column = divmod(index, 2)
+        corner = (column * column_width, (row + 1) * row_height - 1)
+        _draw_heat(axes, corner, image, pair, texts)
+    return _png(figure)
+
+
+def _board(width: float, height: float, inch: float) -> tuple[Figure, Axes]:
+    """Axes without a frame; their unit, so many inches long, is the side of an image.
+
+    A grid of axes would take seconds to lay out.
+    """
+    margin = PITCH - 1
+    figure = Figure(figsize=(inch * (width + margin), inch * (height + margin)))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(-margin, width), ylim=(height + margin, 0), autoscale_on=False)
+    axes.set_axis_off()
+    return figure, axes
+
+
+def _draw_heat(
+    axes: Axes,
+    corner: tuple[float, float],
+    image: np.ndarray,
+    heats: Iterable[np.ndarray],
+    captions: Iterable[str],
+) -> None:
+    """Draws an image, and to its right the same in grey under each map, all with a caption."""
+    # Faded, so that all that is coloured and all that shines is heat.
+    grey = 0.2 + 0.6 / 255 * np.asarray(Image.fromarray(image).convert("L"), "float32")
+    left, top = corner
+    for place, (heat, caption) in enumerate(zip((None, *heats), captions, strict=True)):
+        x = left + PITCH * place
+        square = (x, x + 1, top + 1, top)
+        axes.text(x + 0.5, top - 0.03, caption, **CAPTION, va="bottom", fontsize=9)
+        if heat is None:
+            axes.imshow(image, extent=square)
+            continue
+        axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=square)
+        alpha = 0.8 * np.sqrt(heat)  # what is cold stays as it is
+        shades = {"cmap": "inferno", "vmin": 0, "vmax": 1, "alpha": alpha}
+        axes.imshow(heat, **shades, interpolation="bilinear", extent=square)
+
+
+def maps(rows: Mapping[str, Mapping[str, np.ndarray]]) -> bytes:
+    """Maps (h, w) in rows, each shaded from its own lowest to its own highest value.
+
+    Args:
+        rows: by what stands beside them the maps, these by what stands above each.
+    """
+    columns = max(map(len, rows.values()))
+    figure = Figure(figsize=(1.6 * columns, 1.85 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), columns, squeeze=False)
+    for axes in panels.flat:
+        axes.set(xticks=[], yticks=[], frame_on=False)
+    for line, (name, shown) in zip(panels, rows.items(), strict=True):
+        line[0].set_ylabel(name, fontsize=10)
+        for axes, (caption, values) in zip(line, shown.items(), strict=False):
+            axes.imshow(values, cmap="viridis")
+            axes.set_title(caption, fontsize=9)
+    return _png(figure)
+
+
+def layer_responses(strengths: Mapping[str, float], parts: Sequence[str]) -> bytes:
+    """A bar for every layer's response, coloured by the part of the network it is in.
+
+    Args:
+        strengths: standard deviations by layer, in the layers' order.
+        parts: of the network, one for each layer.
+    """
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    axes = figure.subplots()
+    kinds = list(dict.fromkeys(parts))
+    colors = colormaps["viridis"](np.linspace(0, 0.85, len(kinds)))
+    for kind, color in zip(kinds, colors, strict=True):
+        places = [place for place, part in enumerate(parts, 1) if part == kind]
+        heights = [list(strengths.values())[place - 1] for place in places]
+        axes.bar(places, heights, color=color, label=kind)
+    axes.legend(frameon=False, ncols=len(kinds), loc="lower right", bbox_to_anchor=(1, 1))
+    if len(strengths) <= NAMED_LAYERS:
+        axes.set_xticks(range(1, len(strengths) + 1), strengths, rotation=90, fontsize=8)
+    else:
+        axes.set_xlabel("layer")
+    axes.set(ylabel="standard deviation", xlim=(0, len(strengths) + 1))
+    axes.grid(axis="y", alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
     return _png(figure)
 
 

@@ -27,6 +27,9 @@ WarmUpShape = Literal["linear", "constant"]
 
 NO_AUGMENTATION = Augmentation()
 
+HEAD = "head"
+NOTHING, BACKBONE = "nothing", "backbone"  # to be frozen
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -63,6 +66,13 @@ class Recipe:
         image_size: side in pixels; None takes the smaller of the network's and the data's own.
         centre: side of the centre square that is shown in validation, as a share of the shorter
             side: 224 / 256 shows what resizing the shorter side to 256 and cropping 224 does.
+        head_epochs: first epochs, in which the head alone is trained.
+        freeze: what keeps its weights and statistics afterwards, too: "nothing"; "stem", "stage2"
+            and on, each with all parts below it; or "backbone", everything but the head.
+        freeze_bn: keep the batch normalisations of the other parts as they are, too: a few small
+            batches of other images are no measure for them.
+        stage_decay: learning rate of each part (head, last stage, …, stem) over that of the part
+            above it. Howard & Ruder 2018 call this discriminative fine-tuning.
         precision: "auto", or a Keras policy: float32, mixed_bfloat16, mixed_float16.
         seed: of the initial weights, the order of the images and the augmentation.
     """
@@ -89,6 +99,10 @@ class Recipe:
     augmentation: Augmentation = NO_AUGMENTATION
     image_size: int | None = None
     centre: float = 1.0
+    head_epochs: int = 0
+    freeze: str = NOTHING
+    freeze_bn: bool = False
+    stage_decay: float = 1.0
     precision: str = "auto"
     seed: int = 0
 
@@ -97,11 +111,11 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1. Received: {value}")
-        for name in ("learning_rate", "decay_factor", "clip_norm", "warmup_rate"):
+        for name in ("learning_rate", "decay_factor", "clip_norm", "warmup_rate", "stage_decay"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} must be positive. Received: {value}")
-        for name in ("l2", "weight_decay", "warmup_epochs", "seed"):
+        for name in ("l2", "weight_decay", "warmup_epochs", "head_epochs", "seed"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must not be negative. Received: {getattr(self, name)}")
         for name in ("momentum", "ema"):
@@ -123,9 +137,19 @@ class Recipe:
             raise InputError("momentum_correction is SGD's. Received: it, with LAMB")
 
     def in_epochs(self, epochs: int) -> "Recipe":
-        """The same course in another number of epochs: the warm-up keeps its share of them."""
-        warmup = self.warmup_epochs * epochs / self.epochs
-        return replace(self, epochs=epochs, warmup_epochs=warmup)
+        """The same course in another number of epochs: its parts keep their shares of them."""
+        share = epochs / self.epochs
+        return replace(
+            self,
+            epochs=epochs,
+            warmup_epochs=self.warmup_epochs * share,
+            head_epochs=round(self.head_epochs * share),
+        )
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether it keeps some of the weights that a training starts from as they are."""
+        return self.head_epochs > 0 or self.freeze != NOTHING or self.freeze_bn
 
 
 CHOICES = {"optimizer": Optimizer, "warmup": WarmUpShape, "decay": Decay, "loss": Loss}
@@ -221,15 +245,17 @@ at 224 in that paper (table 2). Not run here."""
 FINETUNE = Recipe(
     epochs=15,
     batch_size=32,
-    learning_rate=0.005,
+    learning_rate=0.01,
     warmup_epochs=1,
-    ema=0.99,
     augmentation=Augmentation(RandomResizedCrop((0.35, 1.0)), flip=True, label_smoothing=0.1),
     centre=0.9,
+    head_epochs=3,
+    freeze_bn=True,
+    stage_decay=0.8,
 )
 """For a few hundred photographs, from weights that are already good. `resnet-keras train resnet50
---data photos --recipe finetune --weights runs/…/best.keras`: what it reaches depends on both. Not
-run here on photographs."""
+--data photos --recipe finetune --weights imagenet`: what it reaches depends on both. Not run here
+on photographs; docs/weights.md has figures of digits."""
 
 RECIPES = {
     "quick": QUICK,

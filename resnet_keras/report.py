@@ -14,9 +14,17 @@ from resnet_keras.data.images import resize
 from resnet_keras.data.splits import Source, Split
 from resnet_keras.ensembles import read_ensemble
 from resnet_keras.errors import InputError
-from resnet_keras.evaluation import ErrorRates, Evaluation, data_of, read_evaluations
+from resnet_keras.evaluation import (
+    ErrorRates,
+    Evaluation,
+    data_of,
+    load_run_model,
+    read_evaluations,
+)
+from resnet_keras.explanation import explain_mistakes
 from resnet_keras.files import write_text
-from resnet_keras.runs import Run, best_row
+from resnet_keras.protocols import SINGLE
+from resnet_keras.runs import Run, RunDetails, best_row
 
 SHOWN_MISTAKES = 24
 SHOWN_CLASSES = 40  # by their errors; a bar each
@@ -38,6 +46,7 @@ class _Measured:
         title: the protocol.
         bars, left_out: classes whose errors the picture shows, and others.
         mistakes: None if there are none.
+        heat: where the network saw the classes of the worst ones; None where nobody looked.
     """
 
     title: str
@@ -47,6 +56,7 @@ class _Measured:
     class_errors: str
     matrix: str
     mistakes: str | None
+    heat: str | None = None
 
 
 def write_report(run: Run) -> None:
@@ -59,6 +69,12 @@ def write_report(run: Run) -> None:
     test = None
     if any(evaluation.mistakes for _, evaluation in found):
         test = data_of(run).load("test")
+    measured = []
+    for protocol, evaluation in found:
+        drawn = _measured(str(protocol), evaluation, details.class_names, test, details.image_size)
+        if protocol.name == SINGLE and test is not None:
+            drawn = dataclasses.replace(drawn, heat=_heat(run, details, evaluation, test))
+        measured.append(drawn)
     _write_page(
         run.report,
         "report.html.j2",
@@ -71,10 +87,7 @@ def write_report(run: Run) -> None:
         speeds={row["epoch"]: row["images_per_second"] for row in run.read_speeds()},
         best=best_row(history) if history else None,
         curves=_data_url(pictures.curves(history)) if history else None,
-        measured=[
-            _measured(str(protocol), evaluation, details.class_names, test, details.image_size)
-            for protocol, evaluation in found
-        ],
+        measured=measured,
     )
 
 
@@ -165,6 +178,20 @@ def _measured(
         _data_url(pictures.confusion_matrix(np.array(evaluation.confusion_matrix), class_names)),
         mistakes,
     )
+
+
+def _heat(run: Run, details: RunDetails, evaluation: Evaluation, test: Split) -> str | None:
+    """The worst mistakes explained, if the model is still there and its layers have our names."""
+    if not run.best_model.exists():
+        return None
+    drawn = explain_mistakes(
+        load_run_model(run),
+        test,
+        evaluation.mistakes,
+        details.class_names,
+        details.recipe.centre,
+    )
+    return _data_url(drawn) if drawn else None
 
 
 def _data_url(png: bytes) -> str:

@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from resnet_keras.architectures import Preprocessing
 from resnet_keras.data import augmentation
 from resnet_keras.data.splits import BadImage
 from resnet_keras.errors import InputError
@@ -86,7 +87,9 @@ class RunDetails:
         versions: of Python and the packages that matter.
         started: date and time, ISO 8601 with the zone.
         fingerprint: of the data, see `checks.CheckedSource`; None in runs of format 1.
-        weights: the file that training started from; None for random ones.
+        weights: that training started from; None for random ones.
+        preprocessing, bn_epsilon: of the network: those of the weights that it started from, or
+            its own; None in runs of earlier versions, which had the latter only.
         skip_bad_images: whether bad images were left out; skipped.csv tells which.
         finished: whether all epochs are done.
     """
@@ -102,6 +105,8 @@ class RunDetails:
     started: str
     fingerprint: str | None = None
     weights: str | None = None
+    preprocessing: Preprocessing | None = None
+    bn_epsilon: float | None = None
     skip_bad_images: bool = False
     finished: bool = False
 
@@ -228,6 +233,8 @@ class Run:
         try:
             content["recipe"] = _recipe_of(content["recipe"])
             content["class_names"] = tuple(content["class_names"])
+            if told := content.get("preprocessing"):
+                content["preprocessing"] = Preprocessing(tuple(told["mean"]), tuple(told["std"]))
             return RunDetails(**content)
         except (KeyError, TypeError) as error:
             raise InputError(f"{self._details} is damaged ({error})") from error

@@ -1,4 +1,4 @@
-"""A trained model and the images to show it: by its run folder, or by its file and data."""
+"""A trained model by its run folder or its file, and the images to show it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from resnet_keras.data import sources
 from resnet_keras.data.checks import CheckedSource, check
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import data_of, load_run_model
-from resnet_keras.models import load_model
+from resnet_keras.loading import load_model
 from resnet_keras.runs import Run
 
 
@@ -67,6 +67,35 @@ def find(path: Path, data: str | None = None) -> Subject:
     )
 
 
+def classifier(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
+    """A run's best model, or that of a .keras file, and the names of its classes.
+
+    Raises:
+        InputError: there is no such model, it does not know its classes, or takes no square images
+            of one size.
+    """
+    if path.suffix != ".keras":
+        run = Run(path)
+        return load_run_model(run), run.read_details().class_names
+    model = load_model(path)
+    _check_square(model)
+    class_names = getattr(model.layers[-1], "class_names", None)
+    if class_names is None:
+        raise InputError(
+            f"this model does not know its classes. Received: {path}; accepted: a run folder, or "
+            "a model that train or convert wrote (convert --class-names gives it some)"
+        )
+    return model, tuple(class_names)
+
+
+def _check_square(model: keras.Model) -> None:
+    height, width = model.input_shape[1:3]
+    if height is None or height != width:
+        raise InputError(
+            f"only models of square images of one size are taken. Received: {height}x{width}"
+        )
+
+
 def _of_file(path: Path, data: str | None) -> Subject:
     if data is None:
         raise InputError(
@@ -75,11 +104,7 @@ def _of_file(path: Path, data: str | None) -> Subject:
         )
     model = load_model(path)
     source = check(sources.find(data), False)
-    height, width = model.input_shape[1:3]
-    if height is None or height != width:
-        raise InputError(
-            f"only models of square images of one size are exported. Received: {height}x{width}"
-        )
+    _check_square(model)
     if model.output_shape != (None, len(source.class_names)):
         raise InputError(
             f"{path} tells other classes apart than the data has. Received: output "

@@ -2,7 +2,7 @@
 
 import dataclasses
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
@@ -17,6 +17,7 @@ from resnet_keras import (
     interruptions,
     losses,
     optimizers,
+    phases,
     pictures,
     precision,
     recipes,
@@ -33,22 +34,18 @@ from resnet_keras.distribution import Placement, place
 from resnet_keras.errors import InputError, TrainingError
 from resnet_keras.evaluation import evaluate, evaluation_data
 from resnet_keras.events import EventLog, image_grid
+from resnet_keras.explanation import explain_mistakes
 from resnet_keras.files import write_file
-from resnet_keras.models import (
-    Builder,
-    Classifier,
-    build,
-    dtype_policy,
-    load_model,
-    load_weights,
-    model_name,
-)
+from resnet_keras.loading import Source as Weights
+from resnet_keras.loading import Stored, fit_weights, load_model, read_weights
+from resnet_keras.models import Builder, Classifier, build, dtype_policy, model_name
+from resnet_keras.phases import Phase
 from resnet_keras.recipes import Recipe
 from resnet_keras.recorder import Logs, Recorder
 from resnet_keras.runs import Run, RunDetails, best_row, versions
 
 GRID_IMAGES = 32
-CONFUSION_MATRIX = "confusion_matrix"
+CONFUSION_MATRIX, WORST_MISTAKES = AT_THE_END = ("confusion_matrix", "worst_mistakes")  # tags
 
 
 def train(
@@ -59,7 +56,7 @@ def train(
     shortcut: str | None = None,
     *,
     builder: Builder | None = None,
-    weights: str | PathLike[str] | None = None,
+    weights: Weights | None = None,
     start_over: bool = False,
     skip_bad_images: bool = False,
     devices: int | None = None,
@@ -83,8 +80,9 @@ def train(
         run: the folder; made if missing.
         shortcut: option "A", "B" or "C" in place of the network's own.
         builder: makes a network that has no name here; a run that goes on needs it again.
-        weights: a .keras or .weights.h5 file of the same network to start from, its classifier
-            left out if it tells other classes apart.
+        weights: of the same network, to start from, see `loading.read_weights`; the network then
+            has their preprocessing. Their classifier is left out if it tells other classes apart. A
+            run that goes on does not read them again.
         start_over: move a run that is in the folder aside, and begin again.
         skip_bad_images: go on without images that cannot be used; skipped.csv tells which.
         devices: how many devices of each process to train on; None for all, see distribution.py.
@@ -108,14 +106,18 @@ def train(
         )
     if checkpoint_steps < 1:
         raise InputError(f"checkpoint_steps must be at least 1. Received: {checkpoint_steps}")
+    if weights is None and recipe.needs_weights:
+        raise InputError(
+            "this recipe keeps some of the weights that it starts from (head_epochs, freeze or "
+            "freeze_bn). Received: no weights; accepted: --weights, a file or imagenet"
+        )
+    if weights is not None and builder is not None:
+        raise InputError("weights are for networks with a name here. Received: them and a builder")
     placement = place(devices)
-    largest = None
-    if builder is None:
-        architecture = find(network, shortcut)
-        builder = partial(build, _configure(architecture, recipe, placement))
-        largest = architecture.input_size
+    architecture = None if builder else find(network, shortcut)
     data = check(source, skip_bad_images)
-    image_size = recipe.image_size or min(largest or data.image_size, data.image_size)
+    largest = architecture.input_size if architecture else data.image_size
+    image_size = recipe.image_size or min(largest, data.image_size)
     recipe.augmentation.check_image_size(image_size)
     pipelines.check(recipe.augmentation)
     chosen = precision.decide(precision.describe_machine(), recipe.precision)
@@ -130,7 +132,7 @@ def train(
         versions=versions(),
         started=datetime.now().astimezone().isoformat(timespec="seconds"),
         fingerprint=data.fingerprint,
-        weights=None if weights is None else str(weights),
+        weights=_name(weights),
         skip_bad_images=skip_bad_images,
     )
     with ExitStack() as locks:
@@ -145,17 +147,32 @@ def train(
                 print(f"{run} is finished (epochs: {recipe.epochs})")
                 return
 
+        stored = None
+        if architecture:
+            if weights is not None and not begun:
+                stored = read_weights(weights, network, architecture).for_classes(data.class_names)
+                architecture = stored.architecture
+            elif details.preprocessing is not None:
+                architecture = _as_begun(architecture, details)
+            details = dataclasses.replace(
+                details,
+                preprocessing=architecture.preprocessing,
+                bn_epsilon=architecture.style.bn_epsilon,
+            )
+            builder = partial(build, _configure(architecture, recipe, placement))
+        assert builder
         keras.utils.set_random_seed(recipe.seed)
         training, validation = data.load("train"), data.load("validation")
         placement.check(min(recipe.batch_size, len(training)), recipe)
         with placement.scope(), dtype_policy(chosen.policy):
             model = builder(
                 (image_size, image_size, 3),
-                Classifier(len(data.class_names), losses.activation(recipe)),
+                Classifier(len(data.class_names), losses.activation(recipe), data.class_names),
                 model_name(network),
             )
-            if weights is not None and not begun:
-                _load_weights(model, weights)
+            if stored:
+                _take_over(model, stored)
+        plan = phases.phases(model, recipe)
         # Only now, when all that was asked for has proved possible, is anything on disk touched.
         if placement.is_first:
             if run.exists and start_over:
@@ -172,12 +189,18 @@ def train(
                     print(f"{len(data.skipped)} bad images are left out, see {skipped}")
             kept = Checkpoints(run.checkpoints)
             start = _start(run, kept, placement, asked)
+            if weights is not None and begun and start is None:  # stopped before a checkpoint
+                assert architecture
+                stored = read_weights(weights, network, architecture)
+                with placement.scope():
+                    _take_over(model, stored.for_classes(data.class_names))
             _announce(details, placement)
             with placement.scope():
                 if recompute:
                     model = recomputation.recompute(model)
                 _fit(
                     model,
+                    plan,
                     training,
                     validation,
                     details,
@@ -206,10 +229,53 @@ def train(
     )
 
 
-def _load_weights(model: keras.Model, path: str | PathLike[str]) -> None:
-    left = load_weights(model, path, skip_classifier=True)
+def fine_tune(
+    network: str,
+    source: Source | str,
+    weights: Weights,
+    run: Run | str | PathLike[str],
+    recipe: Recipe | str = "finetune",
+    **how: Any,
+) -> keras.Model:
+    """Fits a network that has learnt other images to those of a source.
+
+    A new head is trained alone first, then all that the recipe does not freeze, see `Recipe`.
+
+        fine_tune("resnet50", "photos", "imagenet", "runs/photos")
+
+    Args:
+        network: its name.
+        source: labelled images, or as --data spells them; the classes are theirs.
+        weights: what the network has learnt, see `loading.read_weights`.
+        run: the run folder, as of every training.
+        recipe: how to train, or the name of a preset.
+        **how: further arguments of `train`, which tells what is raised, too.
+
+    Returns:
+        The model that validates best.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    train(network, source, recipe, run, weights=weights, **how)
+    return load_model(run.best_model)
+
+
+def _name(weights: Weights | None) -> str | None:
+    if weights is None:
+        return None
+    return str(weights) if isinstance(weights, str | PathLike) else f"model {weights.name}"
+
+
+def _as_begun(architecture: Architecture, details: RunDetails) -> Architecture:
+    """The architecture as the weights wanted it with which a run was begun."""
+    assert details.preprocessing and details.bn_epsilon
+    style = dataclasses.replace(architecture.style, bn_epsilon=details.bn_epsilon)
+    return dataclasses.replace(architecture, preprocessing=details.preprocessing, style=style)
+
+
+def _take_over(model: keras.Model, stored: Stored) -> None:
+    left = fit_weights(model, stored.weights, stored.source, skip_classifier=True)
     fresh = f"; {', '.join(left)} starts afresh, as it tells other classes apart" if left else ""
-    print(f"weights from {path}{fresh}")
+    print(f"weights from {stored.source}{fresh}")
 
 
 def _configure(architecture: Architecture, recipe: Recipe, placement: Placement) -> Architecture:
@@ -293,6 +359,7 @@ def _pairs(found: RunDetails, asked: RunDetails) -> Iterator[tuple[str, Any, Any
 
 def _fit(
     model: keras.Model,
+    plan: Sequence[Phase],
     training: Split,
     validation: Split,
     details: RunDetails,
@@ -306,25 +373,10 @@ def _fit(
 ) -> None:
     recipe = details.recipe
     steps = steps_per_epoch(len(training), recipe.batch_size)
-    model.compile(
-        optimizer=optimizers.optimizer(recipe, steps, chosen.loss_scaling),
-        loss=losses.loss(recipe),
-        weighted_metrics=losses.metrics(),  # weights tell images from padding
-        jit_compile=chosen.jit_compile,
-    )
-    _make_variables(model)
     if isinstance(training, ArraySplit) and isinstance(recipe.augmentation.crop, PadAndCrop | None):
         training = resized(training, details.image_size)
     batches = partial(_training_batches, training, details, steps, placement)
     if start:
-        try:
-            restore(model, start.arrays)
-        except ValueError as error:
-            raise InputError(
-                f"{run} cannot go on: {error}. Another version of Keras may have written it, see "
-                "run.json; or begin again, which moves it aside (--start-over; with make "
-                "START_OVER=1)"
-            ) from error
         print(f"{run} was interrupted; going on after step {start.step} of {steps * recipe.epochs}")
     with ExitStack() as stack:
         logs = stack.enter_context(_logs(run, start)) if placement.is_first else None
@@ -349,20 +401,58 @@ def _fit(
             ),
         )
         measured_on = evaluation_data(validation, details.image_size, recipe.centre, placement)
-        while recorder.step < steps * recipe.epochs:
-            epoch, done = divmod(recorder.step, steps)
-            model.fit(
-                batches(recorder.step),
-                initial_epoch=epoch,
-                # What is left of an epoch is a fit of its own, which the recorder ends: Keras
-                # counts steps from its start.
-                epochs=recipe.epochs,
-                steps_per_epoch=steps - done,
-                callbacks=[recorder],
-                validation_data=measured_on,
-                shuffle=False,  # the pipeline has done it
-                verbose=verbose,
-            )
+        for phase in plan:
+            if recorder.step > steps * phase.last:
+                continue
+            _begin(model, phase, recipe, steps, chosen)
+            if start and start.step > steps * phase.first:
+                _restore(model, start, run)
+            while recorder.step < steps * phase.last:
+                epoch, done = divmod(recorder.step, steps)
+                model.fit(
+                    batches(recorder.step),
+                    initial_epoch=epoch,
+                    # What is left of an epoch is a fit of its own, which the recorder ends: Keras
+                    # counts steps from its start.
+                    epochs=phase.last,
+                    steps_per_epoch=steps - done,
+                    callbacks=[recorder],
+                    validation_data=measured_on,
+                    shuffle=False,  # the pipeline has done it
+                    verbose=verbose,
+                )
+
+
+def _begin(
+    model: keras.Model, phase: Phase, recipe: Recipe, steps: int, chosen: precision.Precision
+) -> None:
+    """Compiles the model for a phase, whose first step finds it as the last one left it."""
+    factors = phases.begin(model, phase, recipe)
+    for line in phases.describe(model, phase, recipe):
+        print(line)
+    model.compile(
+        optimizer=optimizers.optimizer(
+            recipe,
+            steps,
+            chosen.loss_scaling,
+            first_epoch=phase.first,
+            rate_factors=factors,
+        ),
+        loss=losses.loss(recipe),
+        weighted_metrics=losses.metrics(),  # weights tell images from padding
+        jit_compile=chosen.jit_compile,
+    )
+    _make_variables(model)
+
+
+def _restore(model: keras.Model, start: Checkpoint, run: Run) -> None:
+    try:
+        restore(model, start.arrays)
+    except ValueError as error:
+        raise InputError(
+            f"{run} cannot go on: {error}. Another version of Keras may have written it, see "
+            "run.json; or begin again, which moves it aside (--start-over; with make START_OVER=1)"
+        ) from error
 
 
 @contextmanager
@@ -370,19 +460,26 @@ def _logs(run: Run, start: Checkpoint | None) -> Iterator[Logs]:
     logged = len(start.notes["history"]) if start else -1
     with (
         EventLog(run.events / "training", logged) as training,
-        EventLog(run.events / "validation", logged, without=(CONFUSION_MATRIX,)) as validation,
+        EventLog(run.events / "validation", logged, without=AT_THE_END) as validation,
     ):
         yield Logs(training, validation)
 
 
 def _finish(run: Run, model: keras.Model, validation: Split, details: RunDetails) -> None:
-    """Keeps the model as it is at the end, and shows what the best one confuses."""
+    """Keeps the model as it is at the end, and shows what the best one confuses and why."""
     write_file(run.last_model, model.save)
     recipe = details.recipe
-    best = evaluate(load_model(run.best_model), validation, recipe.centre, verbose=0)
-    picture = pictures.confusion_matrix(np.array(best.confusion_matrix), details.class_names)
+    best = load_model(run.best_model)
+    found = evaluate(best, validation, recipe.centre, verbose=0)
+    names = details.class_names
+    drawn = {
+        CONFUSION_MATRIX: pictures.confusion_matrix(np.array(found.confusion_matrix), names),
+        WORST_MISTAKES: explain_mistakes(best, validation, found.mistakes, names, recipe.centre),
+    }
     with EventLog(run.events / "validation") as log:
-        log.image(recipe.epochs, CONFUSION_MATRIX, pictures.pixels(picture))
+        for tag, picture in drawn.items():
+            if picture:
+                log.image(recipe.epochs, tag, pictures.pixels(picture))
 
 
 def _make_variables(model: keras.Model) -> None:

@@ -251,6 +251,77 @@ def labels(architecture, stage):
     return [unit.block for unit in architecture.units() if unit.stage == stage]
 
 
+@pytest.mark.parametrize(
+    ("architecture", "output_stride", "strides", "dilations"),
+    [
+        # Of the 3x3s in the first and second unit of every stage.
+        (RESNET50, 32, (4, 8, 16, 32), [(1, 1), (1, 1), (1, 1), (1, 1)]),
+        (RESNET50, 16, (4, 8, 16, 16), [(1, 1), (1, 1), (1, 1), (2, 2)]),
+        (RESNET50, 8, (4, 8, 8, 8), [(1, 1), (1, 1), (2, 2), (4, 4)]),
+        (RESNET50, 4, (4, 4, 4, 4), [(1, 1), (2, 2), (4, 4), (8, 8)]),
+        (NETWORKS["resnet50v1.5"], 8, (4, 8, 8, 8), [(1, 1), (1, 1), (1, 2), (2, 4)]),
+        (NETWORKS["resnext50-32x4d"], 16, (4, 8, 16, 16), [(1, 1), (1, 1), (1, 1), (1, 2)]),
+        (NETWORKS["resnet164"], 1, (1, 1, 1), [(1, 1), (2, 2), (4, 4)]),
+    ],
+)
+def test_stages_beyond_the_output_stride_are_dilated(
+    architecture, output_stride, strides, dilations
+):
+    dilated = replace(architecture, output_stride=output_stride)
+    assert dilated.strides == strides and dilated.total_stride == output_stride
+    assert dilated.undilated_strides == architecture.strides
+    units = list(dilated.units())
+    found = [
+        tuple(unit.dilations[1] for unit in units if unit.stage == stage)[:2]
+        for stage in range(2, 2 + len(strides))
+    ]
+    assert found == dilations
+    reached = architecture.stem.total_stride
+    for unit in units:
+        reached *= unit.stride
+        assert reached == strides[unit.stage - 2]
+
+
+def test_a_basic_unit_keeps_the_dilation_of_the_convolution_that_lost_its_stride():
+    units = {
+        f"{unit.stage}{unit.block}": unit.dilations
+        for unit in replace(RESNET18, output_stride=8).units()
+    }
+    assert {units["2a"], units["2b"], units["3a"], units["3b"]} == {(1, 1)}
+    assert (units["4a"], units["4b"], units["5a"], units["5b"]) == ((1, 2), (2, 2), (2, 4), (4, 4))
+
+
+@pytest.mark.parametrize("architecture", [RESNET20, RESNET34, RESNET50, NETWORKS["preresnet164"]])
+def test_dilation_changes_no_weights_and_no_shortcuts(architecture):
+    for channels in (architecture.filters, len(architecture.filters) * (16,)):
+        plain = replace(architecture, filters=channels)
+        dilated = replace(plain, output_stride=plain.strides[0])
+        assert dilated.parameters() == plain.parameters()
+        assert [unit.shortcut for unit in dilated.units()] == [
+            unit.shortcut for unit in plain.units()
+        ]
+
+
+def test_costs_and_sizes_of_a_dilated_network():
+    # conv1 27*16, then six 3x3 convolutions for each stage, all at 32x32; fc 64*10.
+    stages = 6 * 9 * 16 * 16 + 9 * 16 * 32 + 5 * 9 * 32 * 32 + 9 * 32 * 64 + 5 * 9 * 64 * 64
+    dilated = replace(RESNET20, output_stride=1)
+    assert dilated.multiply_adds() == (27 * 16 + stages) * 32**2 + 640
+    assert dilated.map_size(32) == 32 and dilated.minimum_input_size == 1
+    assert replace(RESNET50, output_stride=8).map_size(65) == 9
+
+
+@pytest.mark.parametrize(
+    ("architecture", "output_stride", "accepted"),
+    [(RESNET50, 64, "4, 8, 16, 32"), (RESNET50, 12, "4, 8, 16, 32"), (RESNET20, 8, "1, 2, 4")],
+)
+def test_output_strides_that_no_stage_has_are_refused(architecture, output_stride, accepted):
+    with pytest.raises(InputError) as error:
+        replace(architecture, output_stride=output_stride)
+    assert f"Received: {output_stride}; accepted: {accepted}" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_labels_are_letters_at_50_layers():
     assert labels(RESNET50, 2) == list("abc")
     assert labels(RESNET50, 3) == list("abcd")

@@ -146,6 +146,27 @@ def test_plain_block_adds_nothing():
     np.testing.assert_allclose(model(x), branch, atol=1e-5)
 
 
+@pytest.mark.parametrize("block", [identity_block, convolutional_block, plain_block])
+def test_dilated_blocks_do_on_every_grid_what_plain_ones_do(block):
+    stride = {} if block is identity_block else {"s": 1}
+    x = images(2, 7, 5, 3)
+    plain = model_of(block, (None, None, 3), 3, [2, 4, 3], 3, "a", **stride)
+    dilated = model_of(block, (7, 5, 3), 3, [2, 4, 3], 3, "a", dilations=(1, 2, 2), **stride)
+    assert dilated.get_layer("res3a_branch2b").dilation_rate == (2, 2)
+    for row in (0, 1):
+        for column in (0, 1):
+            expected = plain(x[:, row::2, column::2])
+            found = dilated(x)[:, row::2, column::2]
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dilations", [(2,), (1, 2), (1, 2, 2, 2)])
+def test_blocks_refuse_dilations_that_are_not_one_each(dilations):
+    with pytest.raises(InputError, match="one dilation for each") as error:
+        identity_block(keras.Input((4, 4, 3)), 3, [2, 4, 3], 2, "b", dilations=dilations)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("filters", [[4, 3], [2, 4, 3]])
 def test_zero_gamma_makes_a_unit_the_identity(filters):
     x = keras.Input((4, 4, 3))

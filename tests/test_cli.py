@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_keras import architectures, cli
+from resnet_keras import architectures, cli, load_model
 
 TRAIN = ("train", "tiny", "--epochs", "1", "--image-size", "8", "--run", "runs/one")
 
@@ -108,6 +110,16 @@ def refused(capsys, *arguments):
         (["evaluate", "x", "--output", "y"], "accepted: --output with --ensemble"),
         (["evaluate", "nowhere", "--ensemble"], "no such run folder. Received: nowhere"),
         (["predict", "x.png", "--run", "nowhere"], "no such run folder. Received: nowhere"),
+        (["train", "resnet20", "--recipe", "finetune"], "accepted: --weights, a file or imagenet"),
+        (["train", "resnet20", "--head-epochs", "-1"], "head_epochs must not be negative"),
+        (["train", "resnet20", "--weights", "x.pt"], "no such weights file. Received: x.pt"),
+        (["convert", "x.h5", "--network", "resnet51", "-o", "y.keras"], "did you mean resnet"),
+        (["convert", "x.h5", "--network", "resnet50", "-o", "y.onnx"], ".keras or .safetensors"),
+        (["convert", "x.h5", "--network", "resnet50", "-o", "y.keras"], "no such weights file"),
+        (
+            ["convert", "imagenet", "--network", "resnet20", "-o", "y.keras"],
+            "no weights on ImageNet are published",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(capsys, monkeypatch, tmp_path, arguments, words):
@@ -198,7 +210,7 @@ def test_evaluate_by_other_protocols_keeps_what_was_there(trained, tmp_path, mon
     page = (run / "report.html").read_text()
     for title in ("single", "ten-crop", "multi-scale 8 10"):
         assert f"Confusion matrix, {title}" in page and f'<td class="name">{title}</td>' in page
-    assert page.count('src="data:image/png;base64,') == 1 + 3 * 3
+    assert page.count('src="data:image/png;base64,') == 1 + 3 * 3 + 1
 
 
 def test_evaluate_compares_runs_and_averages_them(trained, tmp_path, monkeypatch, capsys):
@@ -282,6 +294,39 @@ def test_predict_takes_any_image(trained, tmp_path, capsys, monkeypatch):
         shares = [float(line.split()[0].rstrip("%")) for line in lines[start + 1 : start + 4]]
         assert shares == sorted(shares, reverse=True) and sum(shares) <= 100.1
         assert all(line.split()[1] in "0123456789" for line in lines[start + 1 : start + 4])
+
+
+def test_a_run_is_converted_and_a_model_file_predicts(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = str(trained[0] / "runs/one")
+    cli.main(["convert", run, "--network", "tiny", "--image-size", "8", "-o", "a.safetensors"])
+    Path("names.txt").write_text("\n".join(f"digit {number}" for number in range(10)))
+    named = ("--class-names", "names.txt", "--image-size", "8")
+    cli.main(["convert", "a.safetensors", "--network", "tiny", "-o", "new/b.keras", *named])
+    said = capsys.readouterr().out
+    assert (
+        "classes  10 classes, 0 to 9" in said and "classes  10 classes, digit 0 to digit 9" in said
+    )
+    assert "mean 125.3 123 113.9, standard deviation 63 62.1 66.7 of 0..255" in said
+    image = str(trained[0] / "runs/one/examples/7.png")
+    cli.main(["predict", image, "--run", run])
+    cli.main(["predict", image, "--model", "new/b.keras"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[6:] == [line.replace("%  ", "%  digit ") for line in lines[:6]]
+    assert "no text file" in refused(
+        capsys, "convert", run, "--network", "tiny", "-o", "c.keras", "--class-names", "nowhere"
+    )
+    model = load_model("new/b.keras")
+    keras.Model(model.input, model.layers[-2].output).save("trunk.keras")
+    assert "does not know its classes" in refused(
+        capsys, "predict", image, "--model", "trunk.keras"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.safetensors",
+        "names.txt",
+        "new",
+        "trunk.keras",
+    ]
 
 
 def test_predict_refuses_what_is_no_image(trained, tmp_path, capsys):

@@ -96,7 +96,7 @@ def test_the_page_of_an_ensemble(runs, both):
     low, high = found.evaluation.top1_interval
     assert f"{100 * low:.2f} to {100 * high:.2f}" in page
     assert all(str(run) in page for run in runs[:2]) and "all together" in page
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "://" not in page.replace("http://www.w3.org", "")
 
 
 def refused(call, *words):

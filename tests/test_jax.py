@@ -27,7 +27,8 @@ from resnet_keras.architectures import (
     ShortcutDropout,
     find,
 )
-from resnet_keras.models import Classifier, build, load_model
+from resnet_keras.loading import load_model
+from resnet_keras.models import Classifier, build
 from resnet_keras.runs import Run
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +98,13 @@ SMALL = {
     "gated-shortcut": replace(TINY, manipulation=Gating(-1.0, gates_branch=False)),
     "dropped": replace(TINY, manipulation=ShortcutDropout()),
     "stochastic": replace(TINY, final_survival=0.5),
+    "dilated": replace(TINY, output_stride=1),
+    "dilated-groups": replace(
+        TINY,
+        unit=replace(NETWORKS["resnext29-8x64d"].unit, groups=2),
+        shortcut=NETWORKS["resnet18"].shortcut,
+        output_stride=2,
+    ),
 }
 NAMED = {
     "resnet18": 64,
@@ -166,6 +174,30 @@ for one, other in zip(*states):
 @pytest.mark.slow
 def test_recomputation_on_jax():
     run(sys.executable, "-c", RECOMPUTATION, KERAS_BACKEND="jax")
+
+
+BACKBONE = """
+import keras
+import numpy as np
+from resnet_keras import backbone
+
+trunk = backbone("resnet20", ("C3", "C4"), output_stride=2, freeze_bn=True)
+pixels = keras.Input((None, None, 3))
+maps = trunk(pixels)
+detector = keras.Model(pixels, keras.layers.Conv2D(2, 1)(maps["C4"]))
+detector.compile(keras.optimizers.SGD(1e-3), "mse")
+before = {layer.name: layer.get_weights() for layer in trunk.layers if layer.weights}
+images = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3)).astype("float32")
+detector.train_on_batch(images, np.ones((2, 8, 12, 2), "float32"))
+for name, values in before.items():
+    for one, other in zip(values, trunk.get_layer(name).get_weights(), strict=True):
+        assert np.array_equal(one, other) == name.startswith("bn"), name
+"""
+
+
+@pytest.mark.slow
+def test_a_dilated_backbone_learns_on_jax():
+    run(sys.executable, "-c", BACKBONE, KERAS_BACKEND="jax")
 
 
 VIEWS = """

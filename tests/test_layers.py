@@ -599,6 +599,26 @@ def test_conv_bn_pads_by_half_a_kernel_on_every_side(kernel_size, stride, size):
     assert_allclose(convolved, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [8, 9])
+@pytest.mark.parametrize("dilation", [2, 3])
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, 5])
+def test_a_dilated_convolution_does_on_every_grid_what_a_plain_one_does(
+    kernel_size, dilation, size
+):
+    inputs = keras.Input((size, size, 3))
+    outputs = convolution(inputs, 6, kernel_size, 1, "res2a", STYLE, dilation=dilation)
+    x = pixels(2, size, size, 3)
+    found = keras.Model(inputs, outputs)(x).numpy()
+    kernel = keras.Model(inputs, outputs).get_layer("res2a").kernel
+    before, after = (kernel_size - 1) // 2, kernel_size // 2
+    sides = ((0, 0), (before, after), (before, after), (0, 0))
+    for row in range(dilation):
+        for column in range(dilation):
+            grid = np.pad(x[:, row::dilation, column::dilation], sides)
+            expected = tf.nn.conv2d(grid, kernel, 1, "VALID")
+            assert_allclose(found[:, row::dilation, column::dilation], expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_conv_bn_follows_style(use_bias):
     style = Style(use_bias=use_bias, bn_epsilon=2e-4, bn_momentum=0.77)

@@ -29,7 +29,8 @@ from resnet_keras.architectures import (
     Stem,
 )
 from resnet_keras.errors import InputError
-from resnet_keras.models import Classifier, build, create, features, load_model
+from resnet_keras.loading import load_model
+from resnet_keras.models import Classifier, build, create, features
 
 TINY = dataclasses.replace(RESNET20, stem=Stem(4, 3), blocks=(2, 2), filters=(4, 8))
 
@@ -269,9 +270,20 @@ def test_parts_of_another_kind_are_refused_by_name():
 # --- ResNeXt ---
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_grouped_convolution_equals_stock(stride):
-    arguments = {"strides": stride, "padding": "valid", "groups": 4, "use_bias": False}
+@pytest.mark.parametrize("lacks_gradients", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strides": 1, "padding": "valid"},
+        {"strides": 2, "padding": "valid"},
+        {"dilation_rate": 2, "padding": "same"},
+        {"dilation_rate": (1, 3), "padding": "valid"},
+    ],
+)
+def test_grouped_convolution_equals_stock(monkeypatch, options, lacks_gradients):
+    if lacks_gradients:  # as TensorFlow does without oneDNN
+        monkeypatch.setattr(layers, "_lacks_gradients_of_groups", lambda dtype: True)
+    arguments = {"groups": 4, "use_bias": False, **options}
     ours = layers.Conv2D(8, 3, **arguments)
     stock = keras.layers.Conv2D(8, 3, **arguments)
     x = np.random.default_rng(0).normal(size=(2, 7, 7, 12)).astype("float32")
@@ -290,6 +302,28 @@ def test_grouped_convolution_equals_stock(stride):
     found, expected = outputs_and_gradients(ours), outputs_and_gradients(stock)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_grouped_convolution_learns_in_half_precision(policy, dilation):
+    # On processors without AVX-512 TensorFlow lacks these gradients though it has float32's.
+    half, full = (
+        layers.Conv2D(8, 3, groups=4, padding="same", dilation_rate=dilation, dtype=dtype)
+        for dtype in (policy, "float32")
+    )
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 7, 7, 12)), "float32")
+    half.build(x.shape)
+    full.build(x.shape)
+    full.set_weights(half.get_weights())
+
+    def gradient(layer):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(tf.cast(layer(x), "float32")))
+        return tape.gradient(loss, layer.kernel.value).numpy()
+
+    expected = gradient(full)
+    np.testing.assert_allclose(gradient(half), expected, atol=0.03 * abs(expected).max())
 
 
 def test_grouped_convolution_is_one_operation():

@@ -18,7 +18,8 @@ from resnet_keras.architectures import (
     ShortcutDropout,
 )
 from resnet_keras.errors import InputError
-from resnet_keras.models import Classifier, build, features, load_model
+from resnet_keras.loading import load_model
+from resnet_keras.models import Classifier, build, features
 from resnet_keras.optimizers import SGD
 from resnet_keras.recomputation import RecomputingModel, recompute
 

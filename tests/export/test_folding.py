@@ -13,7 +13,8 @@ from export.folding import inference_model
 from resnet_keras import layers
 from resnet_keras.architectures import Gating, Scaling
 from resnet_keras.errors import InputError
-from resnet_keras.models import Classifier, Features, build, create, features, load_model
+from resnet_keras.loading import load_model
+from resnet_keras.models import Classifier, Features, build, create, features
 from resnet_keras.recomputation import RecomputingModel, recompute
 from resnet_keras.recursion import recursion_for
 

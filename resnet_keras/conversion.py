@@ -1,0 +1,76 @@
+"""Weights of one project as a file for another."""
+
+from dataclasses import replace
+from functools import partial
+from os import PathLike
+from pathlib import Path
+
+from safetensors.numpy import save
+
+from resnet_keras.architectures import find
+from resnet_keras.errors import InputError
+from resnet_keras.files import make_folder, write_file
+from resnet_keras.loading import Source, Stored, fit_weights, read_weights
+from resnet_keras.models import Classifier, Features, build, dtype_policy, model_name
+from resnet_keras.weights.bridges import unbridge
+from resnet_keras.weights.cards import to_metadata
+
+ACCEPTED = (".keras", ".safetensors")
+
+
+def convert(
+    source: Source,
+    network: str,
+    path: str | PathLike[str],
+    image_size: int | None = None,
+    class_names: tuple[str, ...] | None = None,
+) -> Stored:
+    """Writes weights as a model of this package, or by torchvision's names.
+
+    Args:
+        source: see `loading.read_weights`.
+        network: whose weights they are; its name.
+        path: a .keras file, a whole classifier that takes pixels 0..255 and knows its classes; or a
+            .safetensors file, which torchvision's and timm's networks load, with preprocessing,
+            epsilon and classes in its metadata. What was there is replaced when all is done.
+        image_size: side of the images that the model takes, in pixels; the published one if None.
+        class_names: in the order of the outputs, in place of what the source tells.
+
+    Returns:
+        What the source had.
+
+    Raises:
+        InputError: see `loading.read_weights`; or the file is of no kind that is written, cannot be
+            written, or the names are not as many as the classes.
+    """
+    path = Path(path)
+    if path.suffix not in ACCEPTED:
+        raise InputError(
+            f"no file that weights are converted to. Received: {path}; "
+            f"accepted: {' or '.join(ACCEPTED)}"
+        )
+    architecture = find(network)
+    stored = read_weights(source, network, architecture)
+    if class_names is not None:
+        stored = replace(stored, class_names=class_names)
+    size = image_size or architecture.input_size
+    head = Features()
+    if stored.classes is not None:
+        head = Classifier(stored.classes, class_names=stored.class_names)
+    with dtype_policy("float32"):
+        model = build(stored.architecture, (size, size, 3), head, model_name(network))
+    fit_weights(model, stored.weights, stored.source)  # and so all shapes are right
+    make_folder(path.parent, "the folder")
+    try:
+        if path.suffix == ".keras":
+            write_file(path, model.save)
+        else:
+            write_file(path, partial(_save_tensors, stored))
+    except OSError as error:
+        raise InputError(f"the file cannot be written. Received: {path} ({error})") from error
+    return stored
+
+
+def _save_tensors(stored: Stored, path: Path) -> None:
+    tensors, card = unbridge(stored.weights, stored.architecture, stored.class_names)
+    path.write_bytes(save(tensors, to_metadata(card)))

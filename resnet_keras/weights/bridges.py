@@ -1,0 +1,230 @@
+"""From a file of weights to those of our network, by the names that the file has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from resnet_keras.architectures import ORIGINAL, Architecture, Preprocessing
+from resnet_keras.errors import InputError
+from resnet_keras.weights import cards, layouts, reading
+from resnet_keras.weights.cards import UNKNOWN, Card
+from resnet_keras.weights.layouts import Weights
+from resnet_keras.weights.naming import APPLICATIONS, CAFFE, TORCHVISION, TRANSFORMERS, Naming
+from resnet_keras.weights.places import Place, is_classifier, places
+from resnet_keras.weights.reading import Content, Layers, Tensors
+
+TORCH_PREPROCESSING = Preprocessing(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+CAFFE_PREPROCESSING = Preprocessing(mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What comes with the weights of a source, where no card says otherwise.
+
+    Attributes:
+        naming: of its layers.
+        is_torch: whether its arrays are named one by one, rather than layer by layer.
+        preprocessing: of the pixels that its networks were trained on, red first.
+        bn_epsilon: of its batch normalisations.
+        stride_at: which convolution of its bottlenecks carries the stride; None where it has both.
+        takes_bgr: whether its stem's kernel takes blue first.
+    """
+
+    naming: Naming
+    is_torch: bool
+    preprocessing: Preprocessing
+    bn_epsilon: float = 1e-5
+    stride_at: int | None = None
+    takes_bgr: bool = False
+
+
+ORIGINS = (
+    Origin(TORCHVISION, True, TORCH_PREPROCESSING, stride_at=1),
+    Origin(TRANSFORMERS, True, TORCH_PREPROCESSING),
+    Origin(
+        APPLICATIONS, False, CAFFE_PREPROCESSING, bn_epsilon=1.001e-5, stride_at=0, takes_bgr=True
+    ),
+    Origin(CAFFE, False, CAFFE_PREPROCESSING, stride_at=0, takes_bgr=True),
+)
+
+
+@dataclass(frozen=True)
+class Bridged:
+    """A source's weights, and the architecture that they are for.
+
+    Attributes:
+        architecture: with the source's preprocessing and epsilon.
+        weights: by our layers' names; without the classifier, if the source has none.
+        class_names: of the classifier; None if the source tells none.
+    """
+
+    architecture: Architecture
+    weights: Weights
+    class_names: tuple[str, ...] | None
+
+
+def bridge(path: Path, architecture: Architecture) -> Bridged:
+    """Reads weights that another project trained, or that `unbridge` wrote.
+
+    Args:
+        path: a file that `reading.read` knows; what `cards.beside` knows beside it is heeded.
+        architecture: of the network.
+
+    Raises:
+        InputError: the file cannot be read, its names are of no known source, or they are of
+            another network: the first layer that is missing or left over.
+    """
+    content = reading.read(path)
+    try:
+        return translate(content, architecture, cards.beside(path))
+    except InputError as error:
+        raise InputError(f"{error}. Received: {path}") from error
+
+
+def translate(content: Content, architecture: Architecture, card: Card = UNKNOWN) -> Bridged:
+    """Arrays by a source's names, as arrays by ours.
+
+    Args:
+        content: what was read of a file, or of a live model.
+        architecture: as in `bridge`.
+        card: what is known about them, beside what their file tells.
+
+    Raises:
+        InputError: as in `bridge`.
+    """
+    _check_takes_others(architecture)
+    content = _with_usual_names(content)
+    origin = _origin(content)
+    card = content.card.or_else(card)
+    _check_stride(architecture, origin, card)
+    classes = _classes(content, origin.naming)
+    known = list(places(architecture, classes))
+    _check_whole(content, origin.naming, known)
+    if isinstance(content, Tensors):
+        weights = layouts.from_torch(content.values, origin.naming, known)
+    else:
+        weights = layouts.from_keras(content.values, origin.naming, known)
+    if origin.takes_bgr:
+        kernel, *_ = weights["conv1"]
+        weights["conv1"] = [np.ascontiguousarray(kernel[:, :, ::-1])]
+    return Bridged(
+        _adapted(architecture, origin, card), weights, _class_names(card.class_names, classes)
+    )
+
+
+def unbridge(
+    weights: Weights, architecture: Architecture, class_names: tuple[str, ...] | None
+) -> tuple[dict[str, np.ndarray], Card]:
+    """Our weights by torchvision's names, and the card that has to go with them.
+
+    Args:
+        weights: by our layers' names; biases of convolutions go into the moving means.
+        architecture: of the network, with the preprocessing and the epsilon that it has.
+        class_names: of the classifier, if they are known.
+
+    Raises:
+        InputError: the network is none that torchvision's names are for.
+    """
+    _check_takes_others(architecture)
+    known = list(places(architecture, _classes(Layers(weights), CAFFE)))
+    tensors = layouts.to_torch(weights, TORCHVISION, known)
+    return tensors, Card(
+        class_names,
+        architecture.preprocessing,
+        architecture.style.bn_epsilon,
+        architecture.unit.stride_at,
+    )
+
+
+def _check_takes_others(architecture: Architecture) -> None:
+    if architecture.unit.ordering != ORIGINAL or not architecture.style.normalized:
+        raise InputError(
+            "weights of other projects are of networks with the original units: convolution, batch "
+            "normalisation, ReLU. Received: a network with other ones"
+        )
+
+
+def _with_usual_names(content: Content) -> Content:
+    """By the names that a source's networks have today."""
+    prefix = "resnet."  # which transformers leaves out where there is no classifier
+    if isinstance(content, Tensors):
+        if f"{TRANSFORMERS.stem.removeprefix(prefix)}.weight" not in content.values:
+            return content
+        named = {f"{prefix}{name}": value for name, value in content.values.items()}
+        return Tensors(named, content.card)
+    if "probs" not in content.values:
+        return content
+    # The classifier of keras.applications, when its files were written.
+    return Layers(
+        {
+            APPLICATIONS.classifier if name == "probs" else name: arrays
+            for name, arrays in content.values.items()
+        }
+    )
+
+
+def _origin(content: Content) -> Origin:
+    is_torch = isinstance(content, Tensors)
+    if any("preact" in name for name in content.values):
+        raise InputError(
+            "these weights are of a ResNet V2 of keras.applications, which is another architecture "
+            "(pre-activated, its strides at the ends of the stages) than any network here"
+        )
+    for origin in ORIGINS:
+        stem = f"{origin.naming.stem}.weight" if is_torch else origin.naming.stem
+        if origin.is_torch == is_torch and stem in content.values:
+            return origin
+    first = ", ".join(list(content.values)[:3]) or "none"
+    known = ", ".join(origin.naming.title for origin in ORIGINS)
+    raise InputError(f"the names in these weights are not known: {first}; accepted: {known}")
+
+
+def _check_stride(architecture: Architecture, origin: Origin, card: Card) -> None:
+    """Names and shapes are the same wherever a bottleneck has its stride; the answers are not."""
+    theirs = origin.stride_at if card.stride_at is None else card.stride_at
+    if len(architecture.unit.widths) < 3 or theirs in (None, architecture.unit.stride_at):
+        return
+    where = {0: "first 1x1 (v1: resnet50, …)", 1: "3x3 (v1.5: resnet50v1.5, …)"}
+    raise InputError(
+        f"these weights, of {origin.naming.title}, are of bottlenecks whose stride is on the "
+        f"{where[theirs]}, and the network has it on the {where[architecture.unit.stride_at]}"
+    )
+
+
+def _classes(content: Content, naming: Naming) -> int | None:
+    """How many the classifier tells apart; None if there is no classifier."""
+    if isinstance(content, Tensors):
+        bias = content.values.get(f"{naming.classifier}.bias")
+        return None if bias is None else len(bias)
+    for name, arrays in content.values.items():
+        if name == naming.classifier or (naming is CAFFE and is_classifier(name)):
+            return len(arrays[-1])
+    return None
+
+
+def _check_whole(content: Content, naming: Naming, known: Sequence[Place]) -> None:
+    """Raises InputError if the source has a layer that our network lacks."""
+    ours = {naming.name(place) for place in known}
+    for name in content.values:
+        layer = name.rpartition(".")[0] if isinstance(content, Tensors) else name
+        if layer not in ours:
+            raise InputError(
+                f"the weights are of another network. Expected: {len(ours)} layers, the last of "
+                f"them {naming.name(known[-1])}; found: {name}, which is none of them"
+            )
+
+
+def _adapted(architecture: Architecture, origin: Origin, card: Card) -> Architecture:
+    epsilon = origin.bn_epsilon if card.bn_epsilon is None else card.bn_epsilon
+    style = replace(architecture.style, bn_epsilon=epsilon, use_bias=False)
+    return replace(
+        architecture, preprocessing=card.preprocessing or origin.preprocessing, style=style
+    )
+
+
+def _class_names(told: tuple[str, ...] | None, classes: int | None) -> tuple[str, ...] | None:
+    if told is not None and len(told) == classes:
+        return told
+    return cards.imagenet_classes() if classes == cards.IMAGENET_CLASSES else None

@@ -1,0 +1,93 @@
+"""Arrays of other frameworks, laid out as Keras has them, and back."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from resnet_keras.errors import InputError
+from resnet_keras.weights.naming import Naming
+from resnet_keras.weights.places import Place
+
+Weights = dict[str, list[np.ndarray]]
+"""Arrays by our layers' names, in the order in which a Keras layer has them."""
+
+# Of torch's convolutions and dense layers, and of its batch normalisations.
+_TENSORS = {
+    "convolution": ("weight", "bias"),
+    "classifier": ("weight", "bias"),
+    "normalization": ("weight", "bias", "running_mean", "running_var"),
+}
+
+
+def from_torch(
+    tensors: Mapping[str, np.ndarray], naming: Naming, places: Iterable[Place]
+) -> Weights:
+    """Weights of a torch network, whose convolution kernels are (out, in, height, width).
+
+    Raises:
+        InputError: one is missing.
+    """
+
+    def arrays(place: Place) -> list[np.ndarray]:
+        names = [f"{naming.name(place)}.{tensor}" for tensor in _TENSORS[place.kind]]
+        if place.kind == "convolution" and names[1] not in tensors:
+            del names[1]
+        return [_to_keras(_find(tensors, name, place)) for name in names]
+
+    return _folded(arrays, places)
+
+
+def to_torch(weights: Weights, naming: Naming, places: Iterable[Place]) -> dict[str, np.ndarray]:
+    """The inverse of `from_torch`, with the biases of convolutions in the moving means."""
+    places = list(places)
+    folded = _folded(lambda place: weights[place.layer], places)
+    return {
+        f"{naming.name(place)}.{tensor}": _to_torch(value)
+        for place in places
+        # Convolutions have a kernel only.
+        for tensor, value in zip(_TENSORS[place.kind], folded[place.layer], strict=False)
+    }
+
+
+def from_keras(
+    layers: Mapping[str, list[np.ndarray]], naming: Naming, places: Iterable[Place]
+) -> Weights:
+    """Weights of a Keras network with other names.
+
+    Raises:
+        InputError: a layer is missing.
+    """
+    return _folded(lambda place: _find(layers, naming.name(place), place), places)
+
+
+def _find(values: Mapping[str, Any], name: str, place: Place) -> Any:
+    if name not in values:
+        raise InputError(
+            f"the weights do not fit layer {place.layer!r}. Expected: {name}; found: no such name"
+        )
+    return values[name]
+
+
+def _folded(arrays: Callable[[Place], list[np.ndarray]], places: Iterable[Place]) -> Weights:
+    """Convolutions without biases; those of the source go into the means that are subtracted."""
+    weights: Weights = {}
+    bias: list[np.ndarray] = []
+    for place in places:
+        values = arrays(place)
+        if place.kind == "convolution":
+            kernel, *bias = values
+            values = [kernel]
+        elif place.kind == "normalization" and bias:
+            gamma, beta, mean, variance = values
+            values = [gamma, beta, mean - bias[0], variance]
+        weights[place.layer] = values
+    return weights
+
+
+def _to_keras(tensor: np.ndarray) -> np.ndarray:
+    return tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
+
+
+def _to_torch(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T)

@@ -1,0 +1,477 @@
+"""Backbones: maps by name, dilated where strides are cut, frozen, loaded, exported; the page."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from tiny_family import draw_images, randomize
+
+from resnet_keras import architectures, backbone
+from resnet_keras.architectures import (
+    BOTTLENECK,
+    NETWORKS,
+    OPTION_C,
+    Architecture,
+    Gating,
+    Preprocessing,
+    find,
+)
+from resnet_keras.errors import InputError
+from resnet_keras.inspection import multiply_adds
+from resnet_keras.loading import load_model
+from resnet_keras.models import Classifier, build, features
+
+PAGE = Path(__file__).parents[1] / "docs" / "backbones.md"
+# As the Caffe release subtracts it, red first (He et al. 2016's own preprocessing).
+CAFFE_PREPROCESSING = Preprocessing(mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0))
+
+
+def tiny(network: str, **changes) -> Architecture:
+    """The same stem, unit and shortcut, on as many short stages."""
+    architecture = find(network)
+    stages = len(architecture.blocks)
+    return replace(
+        architecture,
+        stem=replace(architecture.stem, filters=4),
+        unit=replace(architecture.unit, groups=min(architecture.unit.groups, 2)),
+        blocks=(1, 2, 2, 2)[:stages],
+        filters=(4, 6, 8, 10)[:stages],
+        numbered_stages=(),
+        **changes,
+    )
+
+
+TINIES = {
+    "basic": tiny("resnet18"),
+    "bottleneck": tiny("resnet50"),
+    "v1.5": tiny("resnet50v1.5"),
+    "course": tiny("resnet50-course"),
+    "resnext": tiny("resnext50-32x4d"),
+    "preactivated": tiny("preresnet200"),
+    "option-c": tiny("resnet18", shortcut=OPTION_C),
+    "plain": tiny("plain18"),
+    # Zero-padded shortcuts, and units with strides whose channels stay.
+    "cifar": tiny("resnet20"),
+    "cifar-preactivated": tiny("preresnet110"),
+    "cifar-resnext": tiny("resnext29-8x64d"),
+    "same-width": replace(tiny("resnet20"), filters=(4, 4, 4)),
+    "same-width-projected": replace(tiny("resnet164"), filters=(4, 4, 4)),
+    "single-layer": tiny("resnet20-single-layer"),
+    "gated": tiny("resnet20", manipulation=Gating(-1.0, gates_branch=True)),
+    "zero-padded-bottleneck": replace(tiny("resnet20"), unit=BOTTLENECK),
+}
+
+
+# With these there are all kinds of shortcuts and of places where the stride stands.
+EVERY_KIND = ("basic", "v1.5", "resnext", "preactivated", "cifar")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny_networks():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, architecture in TINIES.items():
+            patch.setitem(architectures.NETWORKS, name, architecture)
+        yield
+
+
+def pixels(height, width, count=1):
+    return draw_images(count, max(height, width))[:, :height, :width].astype("float32")
+
+
+def maps_of(model, images):
+    return {name: keras.ops.convert_to_numpy(values) for name, values in model(images).items()}
+
+
+def give_weights(source, target):
+    """By name, since the order of the layers is the graph's."""
+    for layer in target.layers:
+        if layer.weights:
+            layer.set_weights(source.get_layer(layer.name).get_weights())
+    return target
+
+
+def assert_equal_maps(found, expected):
+    assert expected.std() > 1e-2  # or the comparison would tell nothing
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * abs(expected).max())
+
+
+def layers_of(model, kind):
+    return [layer for layer in model.layers if isinstance(layer, kind)]
+
+
+def one_line(error):
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# --- maps ---
+
+
+@pytest.mark.parametrize(
+    ("output_stride", "strides"),
+    [
+        (None, (4, 8, 16, 32)),
+        (32, (4, 8, 16, 32)),
+        (16, (4, 8, 16, 16)),
+        (8, (4, 8, 8, 8)),
+        (4, (4, 4, 4, 4)),
+    ],
+)
+def test_strides_and_channels_of_the_maps(output_stride, strides):
+    maps = maps_of(backbone("bottleneck", output_stride=output_stride), pixels(64, 96))
+    assert {name: values.shape for name, values in maps.items()} == {
+        name: (1, 64 // stride, 96 // stride, channels)
+        for name, stride, channels in zip(
+            ("C2", "C3", "C4", "C5"), strides, (16, 24, 32, 40), strict=True
+        )
+    }
+    architecture = replace(TINIES["bottleneck"], output_stride=output_stride)
+    assert architecture.strides == strides
+    assert architecture.channels == (16, 24, 32, 40)
+
+
+@pytest.mark.parametrize(
+    ("output_stride", "sides"),
+    [
+        (8, ((20, 25), (20, 25), (20, 25))),
+        pytest.param(16, ((20, 25), (10, 13), (10, 13)), marks=pytest.mark.slow),
+        pytest.param(32, ((20, 25), (10, 13), (5, 7)), marks=pytest.mark.slow),
+    ],
+)
+def test_resnet101(output_stride, sides):
+    model = backbone("resnet101", outputs=("C3", "C4", "C5"), output_stride=output_stride)
+    shapes = model.compute_output_shape((2, 160, 200, 3))
+    channels = (512, 1024, 2048)
+    assert shapes == {
+        name: (2, *side, filters)
+        for name, side, filters in zip(("C3", "C4", "C5"), sides, channels, strict=True)
+    }
+    # Of every stage's first, second and last 3x3.
+    places = ("4a", "4b1", "4b22", "5a", "5b", "5c")
+    dilations = {8: (2, 2, 2, 4, 4, 4), 16: (1, 1, 1, 2, 2, 2), 32: (1, 1, 1, 1, 1, 1)}
+    found = [model.get_layer(f"res{place}_branch2b").dilation_rate[0] for place in places]
+    assert tuple(found) == dilations[output_stride]
+
+
+def test_v15_dilates_from_the_unit_after_the_cut_stride():
+    # As torchvision's replace_stride_with_dilation: the 3x3 that loses its stride sees what it saw.
+    model = backbone("v1.5", output_stride=8)
+    found = {
+        unit: model.get_layer(f"res{unit}_branch2b").dilation_rate[0]
+        for unit in ("3b", "4a", "4b", "5a", "5b")
+    }
+    assert found == {"3b": 1, "4a": 1, "4b": 2, "5a": 2, "5b": 4}
+
+
+@pytest.mark.parametrize(
+    ("network", "output_stride"),
+    [
+        pytest.param(
+            name,
+            output_stride,
+            marks=() if name in EVERY_KIND and output_stride == strides[-3] else pytest.mark.slow,
+        )
+        for name, architecture in TINIES.items()
+        for strides in [architecture.undilated_strides]
+        for output_stride in strides[:-1]
+    ],
+)
+def test_a_dilated_map_is_the_plain_one_at_every_second_place(network, output_stride):
+    plain = randomize(backbone(network))
+    dilated = give_weights(plain, backbone(network, output_stride=output_stride))
+    assert len(dilated.weights) == len(plain.weights)
+    for size in ((96, 64), (67, 101)):
+        expected = maps_of(plain, pixels(*size))
+        found = maps_of(dilated, pixels(*size))
+        strides = TINIES[network].undilated_strides
+        for (name, values), stride in zip(expected.items(), strides, strict=True):
+            step = max(1, stride // output_stride)
+            assert found[name].shape[1] > values.shape[1] or step == 1
+            assert_equal_maps(found[name][:, ::step, ::step], values)
+
+
+def test_maps_come_by_the_names_that_were_asked_for():
+    model = backbone("cifar", outputs=["C4", "C2"])
+    maps = maps_of(model, pixels(16, 16))
+    assert set(maps) == {"C2", "C4"}
+    every = maps_of(give_weights(model, backbone("cifar")), pixels(16, 16))
+    for name, values in maps.items():
+        np.testing.assert_array_equal(values, every[name])
+
+
+def test_later_stages_than_asked_for_are_not_computed():
+    model = backbone("preactivated", outputs=("C3",))
+    stages = {match[1] for layer in model.layers if (match := re.match(r"\D+(\d)", layer.name))}
+    assert stages == {"1", "2", "3"}
+    assert not any("final" in layer.name for layer in model.layers)
+    # Its own last map has passed the activation at the network's end, as the classifier's input.
+    names = {layer.name for layer in backbone("preactivated").layers}
+    assert {"bn_final", "res_final_relu"} <= names
+
+
+def test_names_and_preprocessing():
+    assert backbone("v1.5").name == "v1_5_backbone"
+    assert backbone("cifar", name="trunk").name == "trunk"
+    bare = backbone("cifar", include_preprocessing=False)
+    model = give_weights(bare, backbone("cifar"))
+    preprocessing = TINIES["cifar"].preprocessing
+    images = pixels(16, 16)
+    normalized = (images - preprocessing.mean) / preprocessing.std
+    for name, values in maps_of(bare, normalized.astype("float32")).items():
+        np.testing.assert_allclose(maps_of(model, images)[name], values, atol=1e-4)
+
+
+def test_maps_are_in_the_compute_dtype():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = backbone("bottleneck", output_stride=8)
+    images = pixels(64, 64)
+    half = model(images)
+    assert {keras.backend.standardize_dtype(values.dtype) for values in half.values()} == {
+        "bfloat16"
+    }
+    keras.config.set_dtype_policy("float32")
+    full = maps_of(give_weights(model, backbone("bottleneck", output_stride=8)), images)
+    for name, values in full.items():
+        found = keras.ops.convert_to_numpy(keras.ops.cast(half[name], "float32"))
+        assert abs(found - values).mean() < 0.02 * abs(values).mean()
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments", "words"),
+    [
+        ("resnet17", {}, ["unknown network", "'resnet17'"]),
+        ("bottleneck", {"outputs": ("C3", "C7")}, ["('C3', 'C7')", "C2, C3, C4, C5"]),
+        ("cifar", {"outputs": ("C5",)}, ["Received: ('C5',)", "C2, C3, C4"]),
+        ("cifar", {"outputs": "C4"}, ["Received: 'C4'", "one or more of C2, C3, C4"]),
+        ("cifar", {"outputs": ()}, ["Received: ()"]),
+        ("bottleneck", {"output_stride": 2}, ["Received: 2; accepted: 4, 8, 16, 32"]),
+        ("bottleneck", {"output_stride": 64}, ["Received: 64; accepted: 4, 8, 16, 32"]),
+        ("cifar", {"output_stride": 8}, ["Received: 8; accepted: 1, 2, 4"]),
+        ("bottleneck", {"output_stride": 0}, ["Received: 0"]),
+        ("bottleneck", {"weights": "lost.keras"}, ["no such model file"]),
+        ("bottleneck", {"input_shape": (16, 16, 3)}, ["Received: 16x16 pixels"]),
+    ],
+)
+def test_bad_arguments_are_told_in_one_line(network, arguments, words):
+    with pytest.raises(InputError) as error:
+        backbone(network, **arguments)
+    message = one_line(error)
+    assert all(word in message for word in words), message
+
+
+# --- weights ---
+
+
+def save_caffe(model, path):
+    """The trunk's blobs as in the Caffe release: kernels (out, in, height, width), blue first."""
+    blobs = {}
+    for layer in model.layers:
+        arrays = layer.get_weights()
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = arrays
+            arrays = [mean, variance]
+            blobs[f"scale{layer.name.removeprefix('bn')}/0"] = gamma
+            blobs[f"scale{layer.name.removeprefix('bn')}/1"] = beta
+        elif isinstance(layer, keras.layers.Conv2D):
+            [kernel] = arrays
+            if layer.name == "conv1":
+                kernel = kernel[:, :, ::-1]
+            arrays = [kernel.transpose(3, 2, 0, 1)]
+        else:
+            continue
+        for index, array in enumerate(arrays):
+            blobs[f"{layer.name}/{index}"] = array
+    np.savez(path, **blobs)
+
+
+SAVERS = {
+    "mine.keras": lambda model, path: model.save(path),
+    "mine.weights.h5": lambda model, path: model.save_weights(path),
+    "caffe.npz": save_caffe,
+}
+
+
+@pytest.mark.parametrize("file", SAVERS)
+def test_weights_of_a_plain_network_are_taken(tmp_path, file):
+    architecture = TINIES["bottleneck"]
+    if file == "caffe.npz":
+        architecture = replace(architecture, preprocessing=CAFFE_PREPROCESSING)
+    classifier = randomize(build(architecture, (64, 64, 3)))
+    SAVERS[file](classifier, tmp_path / file)
+    model = backbone("bottleneck", output_stride=8, weights=tmp_path / file)
+    images = pixels(64, 64)
+    expected = maps_of(features(classifier), images)
+    found = maps_of(model, images)
+    for (name, values), stride in zip(expected.items(), (4, 8, 16, 32), strict=True):
+        step = max(1, stride // 8)
+        assert_equal_maps(found[name][:, ::step, ::step], values)
+
+
+def test_weights_bring_their_preprocessing_and_epsilon(tmp_path):
+    architecture = TINIES["bottleneck"]
+    classifier = build(
+        replace(
+            architecture,
+            preprocessing=Preprocessing(mean=(1.0, 2.0, 3.0), std=(50.0, 60.0, 70.0)),
+            style=replace(architecture.style, bn_epsilon=0.1),
+        ),
+        (64, 64, 3),
+    )
+    randomize(classifier).save(tmp_path / "other.keras")
+    model = backbone("bottleneck", outputs=("C4",), weights=tmp_path / "other.keras")
+    expected = maps_of(features(classifier), pixels(64, 64))["C4"]
+    assert_equal_maps(maps_of(model, pixels(64, 64))["C4"], expected)
+
+
+def test_a_dilated_network_s_weights_fit_the_plain_one(tmp_path):
+    dilated = randomize(backbone("basic", output_stride=8))
+    dilated.save(tmp_path / "dilated.keras")
+    plain = backbone("basic", weights=tmp_path / "dilated.keras")
+    found = maps_of(dilated, pixels(64, 64))["C5"][:, ::4, ::4]
+    assert_equal_maps(found, maps_of(plain, pixels(64, 64))["C5"])
+
+
+def test_another_network_s_weights_are_refused(tmp_path):
+    build(TINIES["basic"]).save(tmp_path / "basic.keras")
+    with pytest.raises(InputError) as error:
+        backbone("bottleneck", weights=tmp_path / "basic.keras", outputs=("C2",))
+    assert "do not fit layer" in one_line(error)
+
+
+def test_a_saved_backbone_is_the_same_when_loaded(tmp_path):
+    model = randomize(backbone("resnext", ("C3", "C5"), output_stride=8, freeze_bn=True))
+    model.save(tmp_path / "backbone.keras")
+    loaded = load_model(tmp_path / "backbone.keras")
+    expected = maps_of(model, pixels(67, 64))
+    found = maps_of(loaded, pixels(67, 64))
+    assert set(found) == {"C3", "C5"}
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-6)
+    assert [layer.trainable for layer in loaded.layers] == [
+        layer.trainable for layer in model.layers
+    ]
+
+
+# --- training ---
+
+
+def train_a_step(trunk):
+    """What a step changes of a trunk under a small head: layers by name, before and after."""
+    pixels_of_any_size = keras.Input((None, None, 3))
+    maps = trunk(pixels_of_any_size)
+    pooled = [keras.layers.GlobalAveragePooling2D()(values) for values in maps.values()]
+    scores = keras.layers.Dense(2)(keras.layers.Concatenate()(pooled))
+    detector = keras.Model(pixels_of_any_size, scores)
+    detector.compile(keras.optimizers.SGD(1e-3), "mse")
+    before = {layer.name: layer.get_weights() for layer in trunk.layers if layer.weights}
+    loss = detector.train_on_batch(pixels(64, 64, count=4), np.eye(4, 2))
+    assert np.isfinite(loss)
+    after = {layer.name: layer.get_weights() for layer in trunk.layers if layer.weights}
+    return before, after
+
+
+def test_frozen_normalizations_stay_and_the_rest_learns():
+    trunk = randomize(backbone("bottleneck", output_stride=8, freeze_bn=True))
+    before, after = train_a_step(trunk)
+    for name, values in before.items():
+        for one, other in zip(values, after[name], strict=True):
+            assert np.array_equal(one, other) == name.startswith("bn"), name
+
+
+def test_normalizations_learn_and_count_unless_frozen():
+    before, after = train_a_step(randomize(backbone("resnext", output_stride=8)))
+    for name, values in before.items():
+        for one, other in zip(values, after[name], strict=True):
+            assert not np.array_equal(one, other), name
+
+
+def test_frozen_normalizations_infer_in_training():
+    model = randomize(backbone("preactivated", freeze_bn=True))
+    images = pixels(64, 64)
+    for name, values in model(images, training=True).items():
+        np.testing.assert_allclose(values, maps_of(model, images)[name], rtol=1e-5, atol=1e-4)
+
+
+# --- elsewhere ---
+
+
+def test_a_classifier_may_be_dilated_too():
+    architecture = replace(TINIES["bottleneck"], output_stride=8)
+    model = build(architecture, (64, 64, 3), Classifier(3))
+    assert model.get_layer("res5b_relu").output.shape[1:3] == (8, 8)
+    assert model.count_params() == architecture.parameters(classes=3).total
+    assert multiply_adds(model) == architecture.multiply_adds(64, classes=3)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # tf2onnx is older than today's NumPy
+@pytest.mark.parametrize("network", ["bottleneck", "resnext"])
+def test_a_dilated_backbone_is_plain_onnx(tmp_path, network):
+    import onnx
+    import onnxruntime
+
+    model = randomize(backbone(network, output_stride=8, input_shape=(64, 96, 3)))
+    images = pixels(64, 96)
+    expected = maps_of(model, images)  # Keras exports what was called once
+    path = tmp_path / "backbone.onnx"
+    model.export(path, format="onnx", verbose=False)
+    graph = onnx.load(path).graph
+    assert {node.domain for node in graph.node} == {""}
+    dilations = {
+        tuple(attribute.ints)
+        for node in graph.node
+        for attribute in node.attribute
+        if attribute.name == "dilations"
+    }
+    assert dilations == {(1, 1), (2, 2), (4, 4)}
+    assert not {"SpaceToDepth", "DepthToSpace"} & {node.op_type for node in graph.node}
+    session = onnxruntime.InferenceSession(path)
+    found = session.run(None, {session.get_inputs()[0].name: images})
+    assert len(found) == len(expected)
+    for values in expected.values():
+        same = [one for one in found if one.shape == values.shape]
+        assert min(abs(one - values).max() for one in same) < 1e-5 * abs(values).max()
+
+
+@pytest.mark.slow
+def test_a_dilated_backbone_is_a_saved_model(tmp_path):
+    import tensorflow as tf
+
+    model = randomize(backbone("resnext", output_stride=8))
+    model.export(tmp_path / "saved", verbose=False)
+    images = pixels(67, 65)
+    saved = tf.saved_model.load(tmp_path / "saved")
+    found = saved.serve(images)
+    for name, values in maps_of(model, images).items():
+        assert_equal_maps(found[name].numpy(), values)
+
+
+# --- the page ---
+
+
+@pytest.mark.slow
+def test_the_code_of_the_page_runs():
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.M)
+    assert len(blocks) >= 3
+    namespace = {}
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec"), namespace)
+
+
+def test_the_page_s_table_holds_every_network():
+    rows = re.findall(
+        r"^\| (.*?) \| C2 to (C\d) \| (.*?) \| (.*?) \|$", PAGE.read_text("utf-8"), re.M
+    )
+    listed = {name: facts for names, *facts in rows for name in names.split(", ")}
+    assert listed == {
+        name: [
+            f"C{1 + len(network.blocks)}",
+            ", ".join(map(str, network.undilated_strides)),
+            ", ".join(map(str, network.channels)),
+        ]
+        for name, network in NETWORKS.items()
+        if name not in TINIES
+    }

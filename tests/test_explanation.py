@@ -1,0 +1,255 @@
+"""Explanations: what is in them, where their pictures go, and in the report and TensorBoard."""
+
+import contextlib
+import dataclasses
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_family import TINY_FAMILY, draw_images, trained
+
+from resnet_keras import cli, explanation, pictures, report, training
+from resnet_keras.data.splits import ArraySplit
+from resnet_keras.errors import InputError
+from resnet_keras.evaluation import (
+    Mistake,
+    evaluate_run,
+    load_run_model,
+    read_evaluation,
+    write_evaluation,
+)
+from resnet_keras.inspection import grad_cam, responses
+from resnet_keras.models import build, features
+from resnet_keras.protocols import Protocol
+from resnet_keras.recipes import Recipe
+from resnet_keras.runs import Run
+
+pytestmark = pytest.mark.usefixtures("tiny_network")
+
+RECIPE = Recipe(epochs=1, batch_size=64, learning_rate=0.1, image_size=8, precision="float32")
+NAMES = ("a", "b", "c", "d", "e")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_network):
+    """A finished run, not to be changed."""
+    run = Run(tmp_path_factory.mktemp("runs") / "one")
+    training.train("tiny", "digits", RECIPE, run, verbose=0)
+    evaluate_run(run, verbose=0)
+    return run
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of it."""
+    shutil.copytree(finished.folder, tmp_path / "run")
+    return Run(tmp_path / "run")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a photograph and a digit, in which commands run."""
+    inside = tmp_path / "images"
+    inside.mkdir()
+    monkeypatch.chdir(inside)
+    Image.fromarray(draw_images(1, 48)[0, :32]).save("photo.jpg")
+    Image.fromarray(draw_images(1, 8)[0]).save("small.png")
+    return inside
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# What is in an explanation
+
+
+def test_an_explanation_is_of_the_most_probable_class():
+    model, image = trained(TINY_FAMILY["resnet18"]), draw_images(1)
+    probabilities = model.predict(image, verbose=0)[0]
+    found = explanation.explain(model, image[0], NAMES)
+    assert found.class_name == NAMES[probabilities.argmax()]
+    assert found.probability == pytest.approx(probabilities.max(), abs=1e-6)
+    np.testing.assert_array_equal(found.image, image[0])
+    assert list(found.heat) == list(found.maps) == ["C2", "C3"]
+    for stage, maps in features(model).predict(image, verbose=0).items():
+        np.testing.assert_allclose(found.maps[stage], maps[0], atol=1e-5)
+        np.testing.assert_allclose(found.heat[stage], grad_cam(model, image, None, stage)[0])
+    assert found.responses == pytest.approx(responses(model, image))
+
+
+def test_an_explanation_of_another_class_and_another_size():
+    model, image = trained(TINY_FAMILY["resnet18"]), draw_images(1, 64)[0]
+    least = model.predict(draw_images(1), verbose=0)[0].argmin()
+    found = explanation.explain(model, image, NAMES, least)
+    assert found.class_name == NAMES[least] and found.image.shape == (32, 32, 3)
+    expected = grad_cam(model, found.image[None], [least])[0]
+    np.testing.assert_allclose(found.heat["C3"], expected)
+
+
+def test_another_packages_model_is_not_explained():
+    foreign = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()], name="foreign")
+    with pytest.raises(InputError, match="no residual stages by this package's names"):
+        explanation.explain(foreign, draw_images(1, 8)[0], NAMES)
+
+
+# Pictures
+
+
+def test_heat_shines_where_it_is():
+    heat = np.zeros((4, 4), "float32")
+    heat[0, 3] = 1
+    image = np.full((8, 8, 3), 128, np.uint8)
+    picture = pictures.pixels(pictures.heat_maps(image, {"C2": heat}, "title")).astype(int)
+    rows, columns = np.nonzero(picture.max(-1) - picture.min(-1) > 60)
+    height, width, _ = picture.shape
+    assert rows.max() < 0.6 * height and columns.min() > 0.75 * width
+
+
+@pytest.mark.parametrize("network", ["resnet20", "preresnet110"])
+def test_pictures_of_networks_of_any_depth(network):
+    model, image = build(TINY_FAMILY[network]), draw_images(1)[0]
+    drawn = explanation.draw(explanation.explain(model, image, NAMES))
+    assert tuple(drawn) == explanation.PICTURES
+    assert all(pictures.pixels(png).std() > 10 for png in drawn.values())
+    many = {f"res2b{number}_branch2a": 1.0 for number in range(200)}
+    assert pictures.pixels(pictures.layer_responses(many, ["stage2"] * 200)).std() > 10
+
+
+def test_mistakes_are_drawn_with_both_classes():
+    model, images = trained(TINY_FAMILY["resnet18"]), draw_images(12)
+    split = ArraySplit(images, np.zeros(12, int))
+    mistakes = [Mistake(image, 0, 1 + image % 4, 0.5) for image in range(12)]
+    long = [rf"$\{name}$ is a class with a very long name" for name in NAMES]  # no formulas
+    sizes = [
+        pictures.pixels(explanation.explain_mistakes(model, split, mistakes[:count], long)).shape
+        for count in (1, 2, 3, 8, 12)
+    ]
+    assert sizes[0] == sizes[1] != sizes[2] != sizes[3] == sizes[4]
+
+
+def test_without_mistakes_or_stages_there_is_no_picture():
+    model, split = build(TINY_FAMILY["resnet18"]), ArraySplit(draw_images(1), np.zeros(1, int))
+    assert explanation.explain_mistakes(model, split, (), NAMES) is None
+    layers = [keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(5)]
+    foreign = keras.Sequential(layers)
+    assert explanation.explain_mistakes(foreign, split, [Mistake(0, 0, 1, 0.5)], NAMES) is None
+
+
+# The command line
+
+
+def test_predict_explains_beside_the_images(finished, folder, capsys):
+    options = ("--run", str(finished.folder), "--top", "2")
+    cli.main(["predict", "photo.jpg", "small.png", *options])
+    without = capsys.readouterr().out.splitlines()
+    before = {name: (folder / name).read_bytes() for name in names(folder)}
+    cli.main(["predict", "photo.jpg", "small.png", *options, "--explain"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith("  why: ")] == without
+    made = [f"photo-{name}.png" for name in explanation.PICTURES]
+    assert lines[3] == f"  why: {', '.join(made)}"
+    assert names(folder) == sorted([*before, *made, *(f"small{name[5:]}" for name in made)])
+    assert all((folder / name).read_bytes() == content for name, content in before.items())
+    for path in folder.glob("*-*.png"):
+        with Image.open(path) as picture:
+            picture.load()
+            assert picture.format == "PNG" and picture.width > 400
+
+
+def test_predict_explains_a_class_into_a_folder(finished, folder):
+    options = ("--explain", "--class", "7", "--output", "made/of-7")
+    cli.main(["predict", "small.png", "--run", str(finished.folder), *options])
+    assert names(folder) == ["made", "photo.jpg", "small.png"]
+    image = np.asarray(Image.open("small.png"))
+    found = explanation.explain(load_run_model(finished), image, tuple("0123456789"), 7)
+    assert found.class_name == "7"
+    for name, png in explanation.draw(found).items():
+        assert (folder / "made" / "of-7" / f"small-{name}.png").read_bytes() == png
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["photo.jpg", "--explain", "--class", "11"], "unknown class. Received: '11'; did you"),
+        (["photo.jpg", "--explain", "--class", "cat"], "unknown class. Received: 'cat'; accepted"),
+        (["photo.jpg", "--class", "1"], "Received: --class 1; accepted: --class with --explain"),
+        (["photo.jpg", "--output", "x"], "Received: --output x; accepted: --output with --expl"),
+        (["photo.jpg", "--explain", "--output", "/proc/x"], "the pictures' folder cannot be writ"),
+        (["photo.jpg", "--explain", "--output", "small.png"], "the pictures' folder cannot be wri"),
+        (["photo.jpg", "photo.png", "--explain"], "Received: photo.jpg and photo.png; accepted"),
+        (["photo.jpg", "photo-features.png", "--explain"], "Received: photo-features.png; accep"),
+    ],
+)
+def test_predict_refuses_before_it_writes(finished, folder, capsys, arguments, words):
+    for copy in ("photo.png", "photo-features.png"):
+        shutil.copy("small.png", copy)
+    before = {name: (folder / name).read_bytes() for name in names(folder)}
+    with pytest.raises(SystemExit) as end:
+        cli.main(["predict", *arguments, "--run", str(finished.folder)])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert {name: (folder / name).read_bytes() for name in names(folder)} == before
+
+
+def test_pictures_that_cannot_be_written_are_told_in_a_line(finished, folder, capsys):
+    (folder / "small-features.png").mkdir()
+    with pytest.raises(SystemExit) as end:
+        cli.main(["predict", "small.png", "--run", str(finished.folder), "--explain"])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the pictures' folder cannot be written. Received: " in line
+    assert not [name for name in names(folder) if "partial" in name]
+
+
+# Report and TensorBoard
+
+HEAT = "each with the heat of the predicted and of the true class"
+
+
+def test_the_report_explains_the_worst_mistakes(run):
+    report.write_report(run)
+    page = run.report.read_text()
+    assert page.count(HEAT) == 1
+    write_evaluation(run, read_evaluation(run), Protocol("ten-crop"))
+    report.write_report(run)
+    assert run.report.read_text().count(HEAT) == 1  # other protocols have no single view
+
+
+def test_the_report_without_a_model_or_mistakes(run):
+    evaluation = read_evaluation(run)
+    faultless = dataclasses.replace(evaluation, top1_error=0.0, mistakes=())
+    assert evaluation.mistakes
+    run.best_model.rename(run.folder / "kept.keras")
+    report.write_report(run)
+    assert HEAT not in run.report.read_text()
+    (run.folder / "kept.keras").rename(run.best_model)
+    write_evaluation(run, faultless)
+    report.write_report(run)
+    assert HEAT not in run.report.read_text()
+
+
+def test_tensorboard_shows_the_worst_mistakes_once(finished, tmp_path, monkeypatch):
+    """Also where a run was killed after they were logged, and ended a second time."""
+    run = Run(tmp_path / "run")
+    write = Run.write_details
+
+    def killed(self, details):
+        if details.finished:
+            raise KeyboardInterrupt
+        write(self, details)
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(Run, "write_details", killed)
+        training.train("tiny", "digits", RECIPE, run, verbose=0)
+    assert not run.read_details().finished
+    training.train("tiny", "digits", RECIPE, run, verbose=0)
+    for one in (finished, run):
+        events = EventAccumulator(str(one.events / "validation")).Reload()
+        for tag in ("confusion_matrix", "worst_mistakes"):
+            (picture,) = events.Images(tag)
+            assert picture.step == RECIPE.epochs and picture.width > 400
