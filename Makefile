@@ -12,6 +12,7 @@ RUNTIME := .venv/.installed-runtime
 DEV := .venv/.installed-dev
 GPU_PACKAGES := .venv/.installed-gpu
 EXPORT_PACKAGES := .venv/.installed-export
+PEER_PACKAGES := .venv/.installed-peers
 PHONE_PAGE := export/web/node_modules/.installed
 
 .DEFAULT_GOAL := help
@@ -40,13 +41,20 @@ always:
 
 train-%: always $(RUNTIME) ## train, evaluate and report, as in make train-resnet50
 #: DATA=digits  RECIPE=quick  EPOCHS=12  RUN=folder  SHORTCUT=A|B|C
+#: WEIGHTS=imagenet|file, with RECIPE=finetune
 #: START_OVER=1  ARGS="any other option of resnet-keras train"
 	$(BIN)/resnet-keras train $* $(TRAIN_OPTIONS)
 
 TRAIN_OPTIONS = $(strip $(call option,DATA,data) $(call option,RECIPE,recipe) \
 	$(call option,EPOCHS,epochs) $(call option,RUN,run) $(call option,SHORTCUT,shortcut) \
+	$(call option,WEIGHTS,weights) \
 	$(if $(START_OVER),--start-over) $(ARGS))
 option = $(if $($(1)),--$(2) "$($(1))")
+
+.PHONY: convert
+convert: need-SOURCE need-NETWORK need-OUTPUT $(RUNTIME) ## turn other projects' weights into a model, or back
+#: SOURCE=model.safetensors  NETWORK=resnet50v1.5  OUTPUT=mine.keras
+	$(BIN)/resnet-keras convert "$(SOURCE)" --network "$(NETWORK)" --output "$(OUTPUT)" $(ARGS)
 
 .PHONY: evaluate
 evaluate: need-RUN $(RUNTIME) ## measure a run's best model again: RUN=runs/resnet50-digits-quick
@@ -57,7 +65,7 @@ evaluate: need-RUN $(RUNTIME) ## measure a run's best model again: RUN=runs/resn
 predict: need-IMAGE need-RUN $(RUNTIME) ## name what an image shows
 #: IMAGE=photo.jpg  RUN=runs/resnet50-digits-quick
 #: ARGS="--explain" draws why, beside the image
-	$(BIN)/resnet-keras predict $(IMAGE) --run "$(RUN)" $(ARGS)
+	$(BIN)/resnet-keras predict $(IMAGE) --model "$(RUN)" $(ARGS)
 
 reproduce-%: always $(RUNTIME) ## repeat a table or figure of the papers, as in make reproduce-degradation
 #: DATA=digits  SCALE=quick|full  SEEDS=2
@@ -116,6 +124,10 @@ test-slow: $(DEV) ## the slow tests
 .PHONY: test-all
 test-all: $(DEV) ## all tests
 	$(TESTS) $(ARGS)
+
+.PHONY: peers
+peers: $(PEER_PACKAGES) ## install torch and transformers, beside which weights are tested
+	@echo "ready: tests of other projects' weights are no longer skipped"
 
 # Most of a test is Python tracing a graph, on one core. Each process takes 2 to 4 GB.
 PROCESSES := 2
@@ -187,6 +199,11 @@ $(DEV): requirements/dev.txt $(RUNTIME)
 
 $(EXPORT_PACKAGES): requirements/export.txt $(RUNTIME)
 	@echo "installing the export's converters and runtimes into .venv: 0.5 GB, a minute"
+	@$(PIP) install -q -r $<
+	@touch $@
+
+$(PEER_PACKAGES): requirements/peers.txt $(DEV)
+	@echo "installing torch and transformers into .venv: 1 GB, a minute"
 	@$(PIP) install -q -r $<
 	@touch $@
 
