@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from resnet_keras.errors import InputError
-from resnet_keras.layers import BatchNormalization, Conv2D, ZeroPaddedShortcut
+from resnet_keras.layers import BatchNormalization, Conv2D, Dense, ZeroPaddedShortcut
 from resnet_keras.recursion import recursion_for
 
 CONVOLUTIONS = (keras.layers.Conv2D, Conv2D)
@@ -32,7 +32,7 @@ KEPT = (
     keras.layers.ZeroPadding2D,
     ZeroPaddedShortcut,
 )
-ACCEPTED = (*CONVOLUTIONS, *AFFINE, *KEPT, keras.layers.Dense)
+ACCEPTED = (*CONVOLUTIONS, *AFFINE, *KEPT, keras.layers.Dense, Dense)
 PROBABILITIES = (keras.activations.softmax, keras.activations.sigmoid)
 
 

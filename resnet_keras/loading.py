@@ -112,6 +112,11 @@ def read_weights(source: Source, network: str, architecture: Architecture) -> St
             network, or it cannot be fetched.
     """
     if not isinstance(source, str | PathLike):
+        if not isinstance(source, keras.Model):
+            raise InputError(
+                "weights are a path, a Keras model or 'imagenet'. "
+                f"Received: a {type(source).__name__}"
+            )
         return _of_model(source, f"the model {source.name!r}", architecture)
     path = fetch(network) if source == IMAGENET else Path(source)
     if path.is_dir():

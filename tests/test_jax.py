@@ -200,6 +200,42 @@ def test_a_dilated_backbone_learns_on_jax():
     run(sys.executable, "-c", BACKBONE, KERAS_BACKEND="jax")
 
 
+FINE_TUNING = """
+import dataclasses
+import numpy as np
+import resnet_keras
+from resnet_keras import architectures
+from resnet_keras.data import sources
+
+architectures.NETWORKS["tiny"] = dataclasses.replace(architectures.RESNET20, blocks=(1, 1, 1))
+recipe = dataclasses.replace(
+    resnet_keras.RECIPES["quick"], epochs=2, batch_size=64, image_size=8, precision="float32"
+)
+digits = sources.find("digits")
+resnet_keras.train("tiny", digits, dataclasses.replace(recipe, epochs=1), "learnt", verbose=0)
+train = digits.load("train")
+kept = np.flatnonzero(train.labels < 2)
+others = resnet_keras.Arrays((train.images[kept], train.labels[kept]), class_names=("no", "yes"))
+recipe = dataclasses.replace(recipe, head_epochs=1, freeze="stage2", freeze_bn=True, stage_decay=0.5)
+resnet_keras.fine_tune("tiny", others, "learnt", "tuned", recipe, verbose=0)
+before, after = (
+    resnet_keras.load_model(path) for path in ("learnt/best.keras", "tuned/last.keras")
+)
+for layer in after.layers[:-1]:
+    for one, other in zip(
+        layer.get_weights(), before.get_layer(layer.name).get_weights(), strict=True
+    ):
+        frozen = layer.name.startswith(("bn", "conv1", "res2"))
+        assert np.array_equal(one, other) == frozen, layer.name
+assert after.layers[-1].class_names == ("no", "yes")
+"""
+
+
+@pytest.mark.slow
+def test_fine_tuning_on_jax(tmp_path):
+    run(sys.executable, "-c", FINE_TUNING, cwd=tmp_path, KERAS_BACKEND="jax")
+
+
 VIEWS = """
 from dataclasses import replace
 import numpy as np

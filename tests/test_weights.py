@@ -588,6 +588,7 @@ def test_what_is_no_weights_is_told_in_a_line(kind, damage, tmp_path):
 
 def test_files_and_folders_that_hold_nothing_of_the_kind(tmp_path):
     assert "no such weights file" in refused(tmp_path / "nothing.safetensors", "small18")
+    assert "Received: a dict" in refused({}, "small18")
     (tmp_path / "weights.txt").write_text("1 2 3")
     assert ".safetensors, .pth" in refused(tmp_path / "weights.txt", "small18")
     assert "model.safetensors" in refused(tmp_path, "small18")
