@@ -216,7 +216,9 @@ resnet_keras.train("tiny", digits, dataclasses.replace(recipe, epochs=1), "learn
 train = digits.load("train")
 kept = np.flatnonzero(train.labels < 2)
 others = resnet_keras.Arrays((train.images[kept], train.labels[kept]), class_names=("no", "yes"))
-recipe = dataclasses.replace(recipe, head_epochs=1, freeze="stage2", freeze_bn=True, stage_decay=0.5)
+recipe = dataclasses.replace(
+    recipe, head_epochs=1, freeze="stage2", freeze_bn=True, stage_decay=0.5
+)
 resnet_keras.fine_tune("tiny", others, "learnt", "tuned", recipe, verbose=0)
 before, after = (
     resnet_keras.load_model(path) for path in ("learnt/best.keras", "tuned/last.keras")
