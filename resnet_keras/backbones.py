@@ -74,7 +74,9 @@ def backbone(
 def _chosen(maps: dict[str, Any], outputs: Sequence[str] | None) -> dict[str, Any]:
     if outputs is None:
         return maps
-    if isinstance(outputs, str) or not outputs or not set(outputs) <= set(maps):
+    if isinstance(outputs, str):
+        outputs = (outputs,)
+    if not outputs or not set(outputs) <= set(maps):
         raise InputError(
             "outputs are names of maps. "
             f"Received: {outputs!r}; accepted: one or more of {', '.join(maps)}"

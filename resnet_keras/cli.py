@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
@@ -110,7 +111,9 @@ def train(
     ] = None,
     head_epochs: Count = None,
     freeze: Word = None,
-    freeze_bn: Annotated[bool | None, tyro.conf.arg(help_behavior_hint=_of_recipe)] = None,
+    freeze_bn: Annotated[
+        str | None, tyro.conf.arg(metavar="yes|no", help_behavior_hint=_of_recipe)
+    ] = None,
     stage_decay: Number = None,
     start_over: bool = False,
     skip_bad_images: bool = False,
@@ -139,7 +142,8 @@ def train(
             docs/data.md tells all spellings.
         recipe: quick, paper-cifar10, paper-cifar10-warmup, paper-imagenet, large-batch, rsb-a3 or
             finetune; the options below replace its values.
-        epochs: passes over the training images, in full batches; the warm-up keeps its share.
+        epochs: passes over the training images, in full batches; the warm-up and the head's epochs
+            keep their shares.
         batch_size: images a step.
         accumulate: steps whose gradients are averaged into one update of the weights.
         learning_rate: the highest, after the warm-up.
@@ -179,7 +183,7 @@ def train(
         "image_size": image_size,
         "head_epochs": head_epochs,
         "freeze": freeze,
-        "freeze_bn": freeze_bn,
+        "freeze_bn": None if freeze_bn is None else _yes_or_no(freeze_bn, "--freeze-bn"),
         "stage_decay": stage_decay,
         "precision": precision,
         "seed": seed,
@@ -223,6 +227,12 @@ def train(
     if measured is None or not folder.report.exists():
         measured = _measure(folder)
     _print_summary(folder, measured)
+
+
+def _yes_or_no(word: str, option: str) -> bool:
+    if word not in ("yes", "no"):
+        raise InputError(f"{option} is yes or no. Received: {word!r}")
+    return word == "yes"
 
 
 def _check_hosts(hosts: str | None, process: int | None, processes: int | None) -> None:
@@ -371,7 +381,9 @@ def _interval(pair: tuple[float, float]) -> str:
 
 
 def predict(
-    images: tyro.conf.Positional[tuple[Path, ...]],
+    images: tyro.conf.Positional[
+        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="IMAGE …", help_behavior_hint="")]
+    ],
     model: Annotated[Path, tyro.conf.arg(metavar="RUN|MODEL.keras", aliases=("--run",))],
     top: int = 5,
     explain: bool = False,
@@ -410,8 +422,8 @@ def predict(
                 f"{option} is for explanations. Received: {option} {value}; "
                 f"accepted: {option} with --explain"
             )
-    if model.suffix != ".keras":
-        _label_of(class_name, Run(model).read_details().class_names)
+    if (run := Run(model)).exists:
+        _label_of(class_name, run.read_details().class_names)
     pixels = [read_image(path) for path in images]
     with _quiet_tensorflow():
         from resnet_keras import evaluation, explanation, subjects
@@ -584,28 +596,33 @@ def convert(
         Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: the source's)")
     ] = None,
 ) -> None:
-    """Turn weights of another project into a model of this one, or back.
+    """Turn weights of another project into a model of this one, or back: docs/weights.md.
 
-    The model takes pixels 0..255, whatever its source took, and knows its classes.
+    The model takes pixels 0..255, whatever its source took, and knows its classes if they have
+    names.
 
     Args:
         source: a file of keras.applications (.h5), torch (.safetensors, .pth) or the Caffe release
-            (.h5, .npz), a model of this package, a folder with one, or imagenet to fetch one.
+            (.h5, .npz), a model or run of this package, a folder of transformers or the Hugging
+            Face hub, or imagenet to fetch published ones.
         network: whose weights they are, such as resnet50v1.5.
-        output: a .keras file, or .safetensors by torchvision's names.
+        output: a .keras file, or .safetensors by torchvision's names; what is there is replaced.
         image_size: side of the images that the model takes, in pixels.
         class_names: a text file with a class in each line, in the order of the outputs.
     """
     architectures.find(network)
-    names = None if class_names is None else _read_lines(class_names)
+    names = None if class_names is None else _read_class_names(class_names)
     with _quiet_tensorflow():
         from resnet_keras import conversion
 
     stored = conversion.convert(source, network, output, image_size, names)
     mean, std = stored.architecture.preprocessing.mean, stored.architecture.preprocessing.std
-    known = f"{stored.classes} classes" if stored.classes else "no classifier"
     if stored.class_names:
-        known += f", {stored.class_names[0]} to {stored.class_names[-1]}"
+        known = f"{stored.classes}, {stored.class_names[0]} to {stored.class_names[-1]}"
+    elif stored.classes:
+        known = f"{stored.classes} without names; --class-names FILE gives them some"
+    else:
+        known = "none, as there is no classifier"
     print(
         f"{network} from {stored.source}"
         f"\npreprocessing  mean {_triple(mean)}, standard deviation {_triple(std)} of 0..255"
@@ -618,11 +635,15 @@ def _triple(values: tuple[float, float, float]) -> str:
     return " ".join(f"{value:g}" for value in values)
 
 
-def _read_lines(path: Path) -> tuple[str, ...]:
+def _read_class_names(path: Path) -> tuple[str, ...]:
     try:
-        return tuple(path.read_text("utf-8").splitlines())
+        names = tuple(path.read_text("utf-8").splitlines())
     except (OSError, ValueError) as error:
         raise InputError(f"no text file that can be read. Received: {path} ({error})") from error
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"a class is named twice. Received: {twice[0]!r} in {path}")
+    return names
 
 
 COMMANDS = {
@@ -762,7 +783,7 @@ def _print_summary(run: Run, measured: "Evaluation") -> None:
         "\nnext"
         f"\n  {_command('python')} -m webbrowser {run.report.resolve().as_uri()}"
         f"\n  {_command('tensorboard')} --logdir {run.events} --host 127.0.0.1"
-        f"\n  {_command('resnet-keras')} predict {run.folder / 'examples'}/*.png --run {run}"
+        f"\n  {_command('resnet-keras')} predict {run.folder / 'examples'}/*.png --model {run}"
     )
 
 

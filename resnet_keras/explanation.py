@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from resnet_keras import pictures
-from resnet_keras.data.images import resize
+from resnet_keras.data.images import EXPLANATIONS, resize
 from resnet_keras.data.splits import Split
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import Mistake, as_measured
@@ -17,7 +17,6 @@ from resnet_keras.files import make_folder, unwritable, write_file
 from resnet_keras.inspection import explained_stages, grad_cam, part_of, responses
 from resnet_keras.models import features, in_float32
 
-PICTURES = ("grad-cam", "features", "responses")
 FOLDER = "the pictures' folder"  # as messages call it
 CHANNELS = 7  # of every stage, the strongest
 SHOWN_MISTAKES = 8
@@ -83,7 +82,7 @@ def explain(
 
 
 def draw(explanation: Explanation) -> dict[str, bytes]:
-    """The pictures of an explanation, PNG, by their names in `PICTURES`."""
+    """The pictures of an explanation, PNG, by their names in `EXPLANATIONS`."""
     heat = {f"{stage}, {_size(values)}": values for stage, values in explanation.heat.items()}
     strengths = explanation.responses
     drawn = (
@@ -100,7 +99,7 @@ def draw(explanation: Explanation) -> dict[str, bytes]:
         ),
         pictures.layer_responses(strengths, [part_of(layer) for layer in strengths]),
     )
-    return dict(zip(PICTURES, drawn, strict=True))
+    return dict(zip(EXPLANATIONS, drawn, strict=True))
 
 
 def _size(values: np.ndarray) -> str:
@@ -124,7 +123,7 @@ def places(images: Sequence[Path], folder: Path | None = None) -> list[dict[str,
         folder: of all pictures, made if missing; None puts them beside their image.
 
     Returns:
-        For each image a path by the names in `PICTURES`.
+        For each image a path by the names in `EXPLANATIONS`.
 
     Raises:
         InputError: a folder cannot be written, or a picture would take the place of another one or
@@ -134,7 +133,7 @@ def places(images: Sequence[Path], folder: Path | None = None) -> list[dict[str,
     for image in images:
         beside = folder or image.parent
         make_folder(beside, FOLDER)
-        paths = {name: beside / f"{image.stem}-{name}.png" for name in PICTURES}
+        paths = {name: beside / f"{image.stem}-{name}.png" for name in EXPLANATIONS}
         for path in paths.values():
             if path.resolve() in given:
                 raise InputError(

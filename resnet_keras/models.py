@@ -244,6 +244,12 @@ def create(
     if weights is not None:
         stored = read_weights(weights, network, architecture)
         architecture = stored.architecture
+        if include_top and classes not in (None, stored.classes):
+            raise InputError(
+                f"the weights tell other classes apart. Received: classes={classes}, and "
+                f"{stored.classes or 'none'} in {stored.source}; accepted: those, or "
+                "include_top=False, or train with these weights, which makes a new classifier"
+            )
         classes = stored.classes if classes is None else classes
         class_names = stored.class_names if classes == stored.classes else None
     head = Features(pooling)

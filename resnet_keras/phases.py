@@ -49,6 +49,8 @@ def phases(model: keras.Model, recipe: Recipe) -> list[Phase]:
             f"{nearest(recipe.freeze, accepted)}"
         )
     head_epochs = min(recipe.head_epochs, recipe.epochs)
+    if count == len(parts) - 1:
+        head_epochs = 0  # it is one phase
     bounds = [(0, head_epochs, len(parts) - 1), (head_epochs, recipe.epochs, count)]
     return [
         Phase(first, last, parts[:frozen], parts[frozen:])
@@ -89,8 +91,11 @@ def describe(model: keras.Model, phase: Phase, recipe: Recipe) -> Iterator[str]:
     kept = sum(_normalizes(layer) and not layer.trainable for layer in model.layers)
     if not phase.frozen and not kept and recipe.stage_decay == 1:
         return
+    epochs = f"epochs {phase.first + 1} to {phase.last}"
+    if phase.last - phase.first == 1:
+        epochs = f"epoch {phase.last}"
     yield (
-        f"epochs {phase.first + 1} to {phase.last}: {_listed(phase.trained)} "
+        f"{epochs}: {_listed(phase.trained)} "
         f"{'is' if len(phase.trained) == 1 else 'are'} trained"
         + (f", {_listed(phase.frozen)} frozen" if phase.frozen else "")
     )

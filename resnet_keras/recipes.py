@@ -123,6 +123,8 @@ class Recipe:
                 raise InputError(f"{name} must lie in [0, 1). Received: {getattr(self, name)}")
         if not 0 < self.centre <= 1:
             raise InputError(f"centre must lie in (0, 1]. Received: {self.centre}")
+        if not isinstance(self.freeze_bn, bool):
+            raise InputError(f"freeze_bn is True or False. Received: {self.freeze_bn!r}")
         for name, kind in CHOICES.items():
             if getattr(self, name) not in get_args(kind):
                 raise InputError(
@@ -143,7 +145,8 @@ class Recipe:
             self,
             epochs=epochs,
             warmup_epochs=self.warmup_epochs * share,
-            head_epochs=round(self.head_epochs * share),
+            # A new head needs one epoch at least, and in longer courses no more than in this one.
+            head_epochs=min(self.head_epochs, max(1, round(self.head_epochs * share))),
         )
 
     @property

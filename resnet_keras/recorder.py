@@ -70,6 +70,7 @@ class Recorder(keras.callbacks.Callback):
         self.agree = agree
         self.gradient_norms = gradient_norms
         self.step = start.step if start else 0
+        self.phase_end: int | None = None  # the epoch with which fit is to stop
         self.history: list[HistoryRow] = list(start.notes["history"]) if start else []
         self._start = start
         self._checkpoints = kept
@@ -116,8 +117,9 @@ class Recorder(keras.callbacks.Callback):
         self._keep()
         if self._is_to_stop():
             self._stop()
-        if self._first_step % self.steps_per_epoch:
-            self.model.stop_training = True  # the next epoch has more steps than this rest of one
+        # The next epoch has more steps than the rest of one, and another phase trains other layers.
+        if self._first_step % self.steps_per_epoch or epoch + 1 == self.phase_end:
+            self.model.stop_training = True
 
     def _write_epoch(self, row: HistoryRow, logs: Logs) -> None:
         if row["best"]:

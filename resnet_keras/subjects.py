@@ -76,6 +76,11 @@ def classifier(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
     """
     if path.suffix != ".keras":
         run = Run(path)
+        if path.exists() and not run.exists:
+            raise InputError(
+                f"no run folder and no .keras file. Received: {path}; accepted: one of them; of "
+                f"weights, resnet-keras convert {path} --network NAME -o FILE.keras makes one"
+            )
         return load_run_model(run), run.read_details().class_names
     model = load_model(path)
     _check_square(model)

@@ -407,6 +407,7 @@ def _fit(
             _begin(model, phase, recipe, steps, chosen)
             if start and start.step > steps * phase.first:
                 _restore(model, start, run)
+            recorder.phase_end = phase.last
             while recorder.step < steps * phase.last:
                 epoch, done = divmod(recorder.step, steps)
                 model.fit(
@@ -414,7 +415,7 @@ def _fit(
                     initial_epoch=epoch,
                     # What is left of an epoch is a fit of its own, which the recorder ends: Keras
                     # counts steps from its start.
-                    epochs=phase.last,
+                    epochs=recipe.epochs,
                     steps_per_epoch=steps - done,
                     callbacks=[recorder],
                     validation_data=measured_on,

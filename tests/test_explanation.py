@@ -113,7 +113,7 @@ def test_heat_shines_where_it_is():
 def test_pictures_of_networks_of_any_depth(network):
     model, image = build(TINY_FAMILY[network]), draw_images(1)[0]
     drawn = explanation.draw(explanation.explain(model, image, NAMES))
-    assert tuple(drawn) == explanation.PICTURES
+    assert tuple(drawn) == explanation.EXPLANATIONS
     assert all(pictures.pixels(png).std() > 10 for png in drawn.values())
     many = {f"res2b{number}_branch2a": 1.0 for number in range(200)}
     assert pictures.pixels(pictures.layer_responses(many, ["stage2"] * 200)).std() > 10
@@ -150,7 +150,7 @@ def test_predict_explains_beside_the_images(finished, folder, capsys):
     cli.main(["predict", "photo.jpg", "small.png", *options, "--explain"])
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if not line.startswith("  why: ")] == without
-    made = [f"photo-{name}.png" for name in explanation.PICTURES]
+    made = [f"photo-{name}.png" for name in explanation.EXPLANATIONS]
     assert lines[3] == f"  why: {', '.join(made)}"
     assert names(folder) == sorted([*before, *made, *(f"small{name[5:]}" for name in made)])
     assert all((folder / name).read_bytes() == content for name, content in before.items())

@@ -308,6 +308,7 @@ def test_grouped_convolution_equals_stock(monkeypatch, options, lacks_gradients)
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_grouped_convolution_learns_in_half_precision(policy, dilation):
     # On processors without AVX-512 TensorFlow lacks these gradients though it has float32's.
+    keras.utils.set_random_seed(0)
     half, full = (
         layers.Conv2D(8, 3, groups=4, padding="same", dilation_rate=dilation, dtype=dtype)
         for dtype in (policy, "float32")
@@ -323,7 +324,8 @@ def test_grouped_convolution_learns_in_half_precision(policy, dilation):
         return tape.gradient(loss, layer.kernel.value).numpy()
 
     expected = gradient(full)
-    np.testing.assert_allclose(gradient(half), expected, atol=0.03 * abs(expected).max())
+    # A sum of 98 products has lost this much when each was rounded to 8 bits.
+    np.testing.assert_allclose(gradient(half), expected, atol=0.06 * abs(expected).max())
 
 
 def test_grouped_convolution_is_one_operation():

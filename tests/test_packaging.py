@@ -155,7 +155,7 @@ def test_every_target_but_patterns_and_files_is_phony():
         (["evaluate", "RUN=runs/a"], "resnet-keras evaluate runs/a"),
         (
             ["predict", "RUN=runs/a", "IMAGE=a.png b.png"],
-            "resnet-keras predict a.png b.png --run runs/a",
+            "resnet-keras predict a.png b.png --model runs/a",
         ),
         (["reproduce-depth"], "resnet-keras reproduce depth"),
         (

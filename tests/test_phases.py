@@ -78,7 +78,7 @@ def test_the_head_alone_then_all_but_the_statistics(others, learnt, tmp_path, ca
     tune(others, learnt, tmp_path / "run")
     said = capsys.readouterr().out
     assert "fc2 starts afresh, as it tells other classes apart" in said
-    assert "epochs 1 to 1: head is trained, stem to stage4 frozen" in said
+    assert "epoch 1: head is trained, stem to stage4 frozen" in said
     assert "epochs 2 to 3: stem to head are trained" in said
     assert said.count("7 of 7 batch normalisations are frozen and keep their statistics") == 2
     assert said.count("each part's learning rate is 0.5 of that of the part above it") == 1
@@ -250,11 +250,12 @@ def test_phases_of_recipes():
         Phase(0, 1, parts[:-1], ("head",)),
         Phase(1, 3, (), parts),
     ]
-    only_head = replace(IN_PHASES, head_epochs=5)
-    assert phases(model, only_head) == [Phase(0, 3, parts[:-1], ("head",))]
+    for only_head in ({"head_epochs": 5}, {"freeze": "backbone"}):
+        recipe = replace(IN_PHASES, **only_head)
+        assert phases(model, recipe) == [Phase(0, 3, parts[:-1], ("head",))]
     with pytest.raises(InputError, match=r"'stage9'; did you mean stage"):
         phases(model, replace(IN_PHASES, freeze="stage9"))
-    assert FINETUNE.in_epochs(5).head_epochs == round(FINETUNE.head_epochs * 5 / FINETUNE.epochs)
+    assert [FINETUNE.in_epochs(epochs).head_epochs for epochs in (1, 2, 10, 30)] == [1, 1, 2, 3]
 
 
 def test_a_recipe_that_keeps_weights_wants_some(others, tmp_path):

@@ -503,7 +503,8 @@ def test_names_of_ones_own(tmp_path):
 def test_weights_of_other_networks_name_the_first_layer(tmp_path):
     _, tensors = ours("small50v1.5")
     save_file(tensors, tmp_path / "x.safetensors")
-    assert "layer1.0.bn3" in refused(tmp_path / "x.safetensors", "small18")
+    message = refused(tmp_path / "x.safetensors", "small18")
+    assert "layer1.0.bn3" in message and "these layers are those of small50" in message
     del tensors["layer1.1.conv2.weight"]
     save_file(tensors, tmp_path / "x.safetensors")
     message = refused(tmp_path / "x.safetensors", "small50v1.5")
@@ -525,6 +526,13 @@ def test_the_stride_of_a_bottleneck_has_to_be_where_the_weights_want_it(tmp_path
     convert(model, "small50", tmp_path / "v1.safetensors")
     assert "1x1" in refused(tmp_path / "v1.safetensors", "small50v1.5")
     assert create("small50", weights=tmp_path / "v1.safetensors")
+
+
+def test_other_classes_than_the_weights_are_told(tmp_path):
+    model, _ = ours("small18")
+    with pytest.raises(InputError, match="classes=9, and 7 in the model"):
+        create("small18", weights=model, classes=9)
+    assert create("small18", weights=model, include_top=False)
 
 
 @pytest.mark.parametrize("network", ["smallpre", "tiny-without-bn"])

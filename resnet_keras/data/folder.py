@@ -3,12 +3,13 @@
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from resnet_keras.data.cache import stamp
+from resnet_keras.data.images import EXPLANATIONS
 from resnet_keras.data.splits import BadImage, EncodedSplit, MissingSplitError, SplitName
 from resnet_keras.errors import InputError
 
@@ -39,7 +40,8 @@ class Folder:
     validation images and no test images, they are the test, and others choose the best epoch.
 
     Class names are the folders' names, sorted. Images may lie in folders inside a class folder.
-    Hidden files and files with other extensions than `EXTENSIONS` are passed over.
+    Hidden files and files with other extensions than `EXTENSIONS` are passed over, and so are the
+    pictures that explain an image beside them.
 
     Args:
         folder: the folder.
@@ -160,7 +162,8 @@ class Folder:
                     images.append(os.path.join(parent, file))
                 else:
                     others += 1
-        return sorted(images), others
+        stems = {os.path.splitext(path)[0] for path in images}
+        return sorted(path for path in images if not _explains(path, stems)), others
 
     def _complete(self, validation: float | None, test: float | None) -> None:
         """Sets aside the splits that are not there."""
@@ -212,3 +215,9 @@ class Folder:
         path = Path(file[0]).relative_to(self.folder).as_posix()
         told = f"{self._seed}\0{path}".encode("utf-8", "surrogateescape")
         return hashlib.sha256(told).digest()
+
+
+def _explains(path: str, stems: Container[str]) -> bool:
+    """Whether a picture is an explanation of an image that lies beside it."""
+    endings = [f"-{kind}.png" for kind in EXPLANATIONS]
+    return any(path.endswith(end) and path.removesuffix(end) in stems for end in endings)

@@ -27,6 +27,9 @@ _BROKEN = (
     Image.DecompressionBombError,
 )
 
+EXPLANATIONS = ("grad-cam", "features", "responses")
+"""Pictures that `predict --explain` puts beside IMAGE, as IMAGE-grad-cam.png and so on."""
+
 _EXIF_ORIENTATION = 0x0112
 _PNG_HEADER = slice(24, 26)  # bit depth and colour type in the IHDR chunk, which comes first
 

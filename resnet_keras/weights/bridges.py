@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_keras.architectures import ORIGINAL, Architecture, Preprocessing
+from resnet_keras.architectures import NETWORKS, ORIGINAL, Architecture, Preprocessing
 from resnet_keras.errors import InputError
 from resnet_keras.weights import cards, layouts, reading
 from resnet_keras.weights.cards import UNKNOWN, Card
@@ -28,21 +28,22 @@ class Origin:
         is_torch: whether its arrays are named one by one, rather than layer by layer.
         preprocessing: of the pixels that its networks were trained on, red first.
         bn_epsilon: of its batch normalisations.
-        stride_at: which convolution of its bottlenecks carries the stride; None where it has both.
+        stride_at: which convolution of its bottlenecks carries the stride.
         takes_bgr: whether its stem's kernel takes blue first.
     """
 
     naming: Naming
     is_torch: bool
     preprocessing: Preprocessing
+    stride_at: int
     bn_epsilon: float = 1e-5
-    stride_at: int | None = None
     takes_bgr: bool = False
 
 
 ORIGINS = (
     Origin(TORCHVISION, True, TORCH_PREPROCESSING, stride_at=1),
-    Origin(TRANSFORMERS, True, TORCH_PREPROCESSING),
+    # What its own configuration assumes where it says nothing.
+    Origin(TRANSFORMERS, True, TORCH_PREPROCESSING, stride_at=1),
     Origin(
         APPLICATIONS, False, CAFFE_PREPROCESSING, bn_epsilon=1.001e-5, stride_at=0, takes_bgr=True
     ),
@@ -80,7 +81,7 @@ def bridge(path: Path, architecture: Architecture) -> Bridged:
     try:
         return translate(content, architecture, cards.beside(path))
     except InputError as error:
-        raise InputError(f"{error}. Received: {path}") from error
+        raise InputError(f"{error}. Received: {path}{_hint(content)}") from error
 
 
 def translate(content: Content, architecture: Architecture, card: Card = UNKNOWN) -> Bridged:
@@ -139,7 +140,7 @@ def unbridge(
 
 
 def _check_takes_others(architecture: Architecture) -> None:
-    if architecture.unit.ordering != ORIGINAL or not architecture.style.normalized:
+    if not _is_like_others(architecture):
         raise InputError(
             "weights of other projects are of networks with the original units: convolution, batch "
             "normalisation, ReLU. Received: a network with other ones"
@@ -184,7 +185,7 @@ def _origin(content: Content) -> Origin:
 def _check_stride(architecture: Architecture, origin: Origin, card: Card) -> None:
     """Names and shapes are the same wherever a bottleneck has its stride; the answers are not."""
     theirs = origin.stride_at if card.stride_at is None else card.stride_at
-    if len(architecture.unit.widths) < 3 or theirs in (None, architecture.unit.stride_at):
+    if len(architecture.unit.widths) < 3 or theirs == architecture.unit.stride_at:
         return
     where = {0: "first 1x1 (v1: resnet50, …)", 1: "3x3 (v1.5: resnet50v1.5, …)"}
     raise InputError(
@@ -214,6 +215,30 @@ def _check_whole(content: Content, naming: Naming, known: Sequence[Place]) -> No
                 f"the weights are of another network. Expected: {len(ours)} layers, the last of "
                 f"them {naming.name(known[-1])}; found: {name}, which is none of them"
             )
+
+
+def _hint(content: Content) -> str:
+    """Which networks have the layers of the source, if any do."""
+    try:
+        content = _with_usual_names(content)
+        naming = _origin(content).naming
+    except InputError:
+        return ""
+    layers = {
+        name.rpartition(".")[0] if isinstance(content, Tensors) else name for name in content.values
+    }
+    classes = _classes(content, naming)
+    fitting = [
+        network
+        for network, architecture in NETWORKS.items()
+        if _is_like_others(architecture)
+        and layers == {naming.name(place) for place in places(architecture, classes)}
+    ]
+    return f"; these layers are those of {', '.join(fitting)}" if fitting else ""
+
+
+def _is_like_others(architecture: Architecture) -> bool:
+    return architecture.unit.ordering == ORIGINAL and architecture.style.normalized
 
 
 def _adapted(architecture: Architecture, origin: Origin, card: Card) -> Architecture:

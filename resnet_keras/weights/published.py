@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resnet_keras.errors import InputError
+from resnet_keras.weights.reading import first_sentence
 
 IMAGENET = "imagenet"
 BUCKET = "https://storage.googleapis.com/tensorflow/keras-applications/resnet"
@@ -124,8 +125,7 @@ def _check_blob(path: Path) -> None:
 
 
 def _unreachable(file: KerasFile | HubFile, error: Exception) -> InputError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     return InputError(
-        f"the weights cannot be fetched ({reason}). Without a connection, bring {file.address} "
-        "here by other means and name the file instead"
+        f"the weights cannot be fetched ({first_sentence(error)}). Without a connection, bring "
+        f"{file.address} here by other means and name the file instead"
     )

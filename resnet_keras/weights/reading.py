@@ -67,12 +67,20 @@ def read(path: Path) -> Content:
         raise InputError(f"no weights file that is known. Received: {path}; accepted: {ACCEPTED}")
     try:
         return readers[path.suffix](path)
+    except InputError:
+        raise
     except (*UNREADABLE, zipfile.BadZipFile) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = first_sentence(error)
         raise InputError(
             f"these weights cannot be read: the file is damaged, or something else. "
             f"Received: {path} ({reason})"
         ) from error
+
+
+def first_sentence(error: Exception) -> str:
+    """What another package says of an error, without its advice."""
+    said = str(error).strip() or type(error).__name__
+    return said.splitlines()[0].split(". ")[0][:200]
 
 
 def find_in(folder: Path) -> Path:
