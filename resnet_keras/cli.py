@@ -422,7 +422,8 @@ def predict(
                 f"{option} is for explanations. Received: {option} {value}; "
                 f"accepted: {option} with --explain"
             )
-    if (run := Run(model)).exists:
+    run = Run(model)
+    if model.suffix != ".keras" and (run.exists or not model.exists()):
         _label_of(class_name, run.read_details().class_names)
     pixels = [read_image(path) for path in images]
     with _quiet_tensorflow():

@@ -245,7 +245,7 @@ def test_maps_are_in_the_compute_dtype():
         ("resnet17", {}, ["unknown network", "'resnet17'"]),
         ("bottleneck", {"outputs": ("C3", "C7")}, ["('C3', 'C7')", "C2, C3, C4, C5"]),
         ("cifar", {"outputs": ("C5",)}, ["Received: ('C5',)", "C2, C3, C4"]),
-        ("cifar", {"outputs": "C4"}, ["Received: 'C4'", "one or more of C2, C3, C4"]),
+        ("cifar", {"outputs": "C5"}, ["Received: ('C5',)", "one or more of C2, C3, C4"]),
         ("cifar", {"outputs": ()}, ["Received: ()"]),
         ("bottleneck", {"output_stride": 2}, ["Received: 2; accepted: 4, 8, 16, 32"]),
         ("bottleneck", {"output_stride": 64}, ["Received: 64; accepted: 4, 8, 16, 32"]),

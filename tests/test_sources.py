@@ -154,11 +154,24 @@ def test_all_extensions_and_deeper_folders_and_nothing_else(tmp_path):
         (deeper / name).write_bytes(encoded(9, os.path.splitext(name)[1].lower()))
     for name in (".hidden.png", "notes.txt", "Thumbs.db"):
         (deeper / name).write_bytes(b"no image")
+    # Of these, only the last explains no image beside it.
+    for name in ("6-grad-cam.png", "1-features.png", "3-responses.png", "7-features.png"):
+        (deeper / name).write_bytes(encoded(9, ".png"))
     (tmp_path / ".git").mkdir()
     source = Folder(tmp_path)
     assert source.class_names == ("a", "b")
     names = {os.path.basename(path) for some in paths(source).values() for path in some}
-    assert names == {"0.png", "1.png", "1.JPG", "2.jpeg", "3.WebP", "4.bmp", "5.gif", "6.png"}
+    assert names == {
+        "0.png",
+        "1.png",
+        "1.JPG",
+        "2.jpeg",
+        "3.WebP",
+        "4.bmp",
+        "5.gif",
+        "6.png",
+        "7-features.png",
+    }
 
 
 def test_a_class_may_be_called_train(tmp_path):
