@@ -341,6 +341,11 @@ class Architecture:
                 f"accepted: {', '.join(map(str, self.undilated_strides))}"
             )
 
+    def adapted(self, preprocessing: Preprocessing, bn_epsilon: float) -> "Architecture":
+        """The same network as weights want it that were trained with these."""
+        style = replace(self.style, bn_epsilon=bn_epsilon)
+        return replace(self, preprocessing=preprocessing, style=style)
+
     @property
     def is_residual(self) -> bool:
         return self.shortcut != NO_SHORTCUT

@@ -18,7 +18,7 @@ from resnet_keras.weights.bridges import bridge, translate
 from resnet_keras.weights.layouts import Weights
 from resnet_keras.weights.places import is_classifier
 from resnet_keras.weights.published import IMAGENET, fetch
-from resnet_keras.weights.reading import UNREADABLE, Layers, find_in
+from resnet_keras.weights.reading import UNREADABLE, Layers, find_in, first_line
 
 NORMALIZE = "normalize"  # the layer with a network's preprocessing
 OUR_STEM = "conv1"
@@ -38,9 +38,10 @@ def load_model(path: str | PathLike[str]) -> keras.Model:
     try:
         with recursion_for(_check_archive(path)):
             return keras.saving.load_model(path)
-    except (*UNREADABLE, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise InputError(f"this model cannot be loaded. Received: {path} ({reason})") from error
+    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"this model cannot be loaded. Received: {path} ({first_line(error)})"
+        ) from error
 
 
 def _check_archive(path: Path) -> int:
@@ -130,10 +131,13 @@ def read_weights(source: Source, network: str, architecture: Architecture) -> St
 
 
 def _of_model(model: keras.Model, source: str, architecture: Architecture) -> Stored:
-    weights = {layer.name: [weight.numpy() for weight in layer.weights] for layer in model.layers}
-    stored = _of_layers(weights, source, adapted_to(model, architecture))
+    stored = _of_layers(_weights_of(model), source, adapted_to(model, architecture))
     names = getattr(model.layers[-1], "class_names", None)
     return stored if names is None else replace(stored, class_names=tuple(names))
+
+
+def _weights_of(model: keras.Model) -> Weights:
+    return {layer.name: [weight.numpy() for weight in layer.weights] for layer in model.layers}
 
 
 def _of_layers(weights: Weights, source: str, architecture: Architecture) -> Stored:
@@ -150,18 +154,15 @@ def _of_layers(weights: Weights, source: str, architecture: Architecture) -> Sto
 def adapted_to(model: keras.Model, architecture: Architecture) -> Architecture:
     """The architecture with the preprocessing and the epsilon of a model of this package."""
     layers = {layer.name: layer for layer in model.layers}
+    preprocessing, epsilon = architecture.preprocessing, architecture.style.bn_epsilon
     if NORMALIZE in layers:
         scale, offset = layers[NORMALIZE].scale, layers[NORMALIZE].offset
         red, green, blue = (1 / one for one in scale)
         mean = tuple(-shift / one for shift, one in zip(offset, scale, strict=True))
-        architecture = replace(
-            architecture,
-            preprocessing=Preprocessing((mean[0], mean[1], mean[2]), (red, green, blue)),
-        )
+        preprocessing = Preprocessing((mean[0], mean[1], mean[2]), (red, green, blue))
     if "bn_conv1" in layers:
-        style = replace(architecture.style, bn_epsilon=layers["bn_conv1"].epsilon)
-        architecture = replace(architecture, style=style)
-    return architecture
+        epsilon = layers["bn_conv1"].epsilon
+    return architecture.adapted(preprocessing, epsilon)
 
 
 def load_weights(
@@ -187,10 +188,7 @@ def load_weights(
     """
     path = Path(path)
     if path.name.endswith(".keras"):
-        stored = {
-            layer.name: [weight.numpy() for weight in layer.weights]
-            for layer in load_model(path).layers
-        }
+        stored = _weights_of(load_model(path))
     elif path.name.endswith(".weights.h5"):
         stored = dict(_read_weights_file(path))
     else:

@@ -153,7 +153,9 @@ def train(
                 stored = read_weights(weights, network, architecture).for_classes(data.class_names)
                 architecture = stored.architecture
             elif details.preprocessing is not None:
-                architecture = _as_begun(architecture, details)
+                assert details.bn_epsilon
+                # As the weights wanted it with which the run was begun.
+                architecture = architecture.adapted(details.preprocessing, details.bn_epsilon)
             details = dataclasses.replace(
                 details,
                 preprocessing=architecture.preprocessing,
@@ -263,13 +265,6 @@ def _name(weights: Weights | None) -> str | None:
     if weights is None:
         return None
     return str(weights) if isinstance(weights, str | PathLike) else f"model {weights.name}"
-
-
-def _as_begun(architecture: Architecture, details: RunDetails) -> Architecture:
-    """The architecture as the weights wanted it with which a run was begun."""
-    assert details.preprocessing and details.bn_epsilon
-    style = dataclasses.replace(architecture.style, bn_epsilon=details.bn_epsilon)
-    return dataclasses.replace(architecture, preprocessing=details.preprocessing, style=style)
 
 
 def _take_over(model: keras.Model, stored: Stored) -> None:

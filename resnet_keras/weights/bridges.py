@@ -209,12 +209,16 @@ def _check_whole(content: Content, naming: Naming, known: Sequence[Place]) -> No
     """Raises InputError if the source has a layer that our network lacks."""
     ours = {naming.name(place) for place in known}
     for name in content.values:
-        layer = name.rpartition(".")[0] if isinstance(content, Tensors) else name
-        if layer not in ours:
+        if _layer(name, content) not in ours:
             raise InputError(
                 f"the weights are of another network. Expected: {len(ours)} layers, the last of "
                 f"them {naming.name(known[-1])}; found: {name}, which is none of them"
             )
+
+
+def _layer(name: str, content: Content) -> str:
+    """The source's name of the layer that an entry belongs to."""
+    return name.rpartition(".")[0] if isinstance(content, Tensors) else name
 
 
 def _hint(content: Content) -> str:
@@ -224,9 +228,7 @@ def _hint(content: Content) -> str:
         naming = _origin(content).naming
     except InputError:
         return ""
-    layers = {
-        name.rpartition(".")[0] if isinstance(content, Tensors) else name for name in content.values
-    }
+    layers = {_layer(name, content) for name in content.values}
     classes = _classes(content, naming)
     fitting = [
         network
@@ -243,10 +245,8 @@ def _is_like_others(architecture: Architecture) -> bool:
 
 def _adapted(architecture: Architecture, origin: Origin, card: Card) -> Architecture:
     epsilon = origin.bn_epsilon if card.bn_epsilon is None else card.bn_epsilon
-    style = replace(architecture.style, bn_epsilon=epsilon, use_bias=False)
-    return replace(
-        architecture, preprocessing=card.preprocessing or origin.preprocessing, style=style
-    )
+    adapted = architecture.adapted(card.preprocessing or origin.preprocessing, epsilon)
+    return replace(adapted, style=replace(adapted.style, use_bias=False))
 
 
 def _class_names(told: tuple[str, ...] | None, classes: int | None) -> tuple[str, ...] | None:

@@ -77,10 +77,14 @@ def read(path: Path) -> Content:
         ) from error
 
 
+def first_line(error: Exception) -> str:
+    """What another package says of an error, short enough for a line of ours."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 def first_sentence(error: Exception) -> str:
-    """What another package says of an error, without its advice."""
-    said = str(error).strip() or type(error).__name__
-    return said.splitlines()[0].split(". ")[0][:200]
+    """The same, without its advice."""
+    return first_line(error).split(". ")[0]
 
 
 def find_in(folder: Path) -> Path:
