@@ -13,6 +13,8 @@ DEV := .venv/.installed-dev
 GPU_PACKAGES := .venv/.installed-gpu
 EXPORT_PACKAGES := .venv/.installed-export
 PEER_PACKAGES := .venv/.installed-peers
+NOTEBOOK_PACKAGES := .venv/.installed-notebooks
+DOCS_PACKAGES := .venv/.installed-docs
 PHONE_PAGE := export/web/node_modules/.installed
 
 .DEFAULT_GOAL := help
@@ -90,6 +92,10 @@ need-%: always
 list: $(RUNTIME) ## show the networks, their parameters and multiply-adds
 	$(BIN)/resnet-keras list $(ARGS)
 
+.PHONY: jupyter
+jupyter: $(DEV) $(NOTEBOOK_PACKAGES) $(PHONE_PAGE) ## open the notebooks in a browser, on this machine only
+	$(BIN)/jupyter lab --notebook-dir notebooks $(ARGS)
+
 .PHONY: tensorboard
 tensorboard: $(RUNTIME) ## watch runs in a browser, on this machine only
 #: RUN=one run's folder  PORT=6006
@@ -118,11 +124,11 @@ test: $(DEV) ## the fast tests
 	$(TESTS) -m "not slow" $(ARGS)
 
 .PHONY: test-slow
-test-slow: $(DEV) ## the slow tests
+test-slow: $(DEV) $(NOTEBOOK_PACKAGES) $(DOCS_PACKAGES) ## the slow tests
 	$(TESTS) -m slow $(ARGS)
 
 .PHONY: test-all
-test-all: $(DEV) ## all tests
+test-all: $(DEV) $(NOTEBOOK_PACKAGES) $(DOCS_PACKAGES) ## all tests
 	$(TESTS) $(ARGS)
 
 .PHONY: peers
@@ -156,6 +162,30 @@ pictures: $(RUNTIME) ## draw the pictures of the docs anew
 	$(BIN)/python docs/draw_augmentations.py
 	$(BIN)/python docs/draw_protocols.py
 
+# In a folder of their own, whose runs are none that are there already; each takes its place when done.
+.PHONY: notebooks
+notebooks: $(DEV) $(NOTEBOOK_PACKAGES) $(PHONE_PAGE) ## run all notebooks, and keep what they show: 10 to 20 minutes
+#: NOTEBOOK=01_why_residual
+	@rm -rf build/notebooks && mkdir -p build/notebooks
+	@for notebook in $(or $(NOTEBOOK),$(basename $(notdir $(sort $(wildcard notebooks/*.ipynb))))); do \
+		cp "notebooks/$$notebook.ipynb" build/notebooks/ && TF_CPP_MIN_LOG_LEVEL=2 \
+		$(BIN)/jupyter nbconvert --to notebook --execute --inplace $(KEPT_OF_NOTEBOOKS) \
+			"build/notebooks/$$notebook.ipynb" && \
+		mv "build/notebooks/$$notebook.ipynb" notebooks/ || exit 1; \
+	done
+
+# Neither when and on what a cell was run, nor anything else of this machine; nor what TensorFlow's C++
+# says of GPUs that are not there.
+KEPT_OF_NOTEBOOKS = --ExecutePreprocessor.extra_arguments="['--IPKernelApp.capture_fd_output=False']" \
+	--ExecutePreprocessor.record_timing=False --ClearMetadataPreprocessor.enabled=True \
+	--ClearMetadataPreprocessor.preserve_nb_metadata_mask="[('kernelspec',), ('language_info', 'name')]" \
+	--ClearMetadataPreprocessor.preserve_cell_metadata_mask="[('cellView',), ('jupyter',), ('tags',)]"
+
+.PHONY: docs
+docs: $(DOCS_PACKAGES) ## the pages as a site, in build/docs; links are checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "ready: build/docs/index.html"
+
 .PHONY: build
 build: $(DEV) $(PHONE_PAGE) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --no-isolation
@@ -178,7 +208,7 @@ lock: $(BIN)/uv ## refresh requirements.txt and requirements/: ARGS=--upgrade fo
 
 .PHONY: clean
 clean: ## remove .venv, caches and built packages; runs/ stays
-	rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache .cache
 	find . -name __pycache__ -type d -not -path "./runs/*" -prune -exec rm -rf {} +
 
 # The environment. Every list in requirements/ is complete by itself, and they all agree. A mark is
@@ -207,6 +237,16 @@ $(EXPORT_PACKAGES): requirements/export.txt $(RUNTIME)
 
 $(PEER_PACKAGES): requirements/peers.txt $(DEV)
 	@echo "installing torch and transformers into .venv: 1 GB, a minute"
+	@$(PIP) install -q -r $<
+	@touch $@
+
+$(NOTEBOOK_PACKAGES): requirements/notebooks.txt $(RUNTIME)
+	@echo "installing JupyterLab into .venv: 0.2 GB, a minute"
+	@$(PIP) install -q -r $<
+	@touch $@
+
+$(DOCS_PACKAGES): requirements/docs.txt $(RUNTIME)
+	@echo "installing MkDocs into .venv: 0.1 GB, a minute"
 	@$(PIP) install -q -r $<
 	@touch $@
 

@@ -1,5 +1,6 @@
 """What a network gets right and wrong on labelled images."""
 
+import logging
 import math
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
@@ -28,6 +29,12 @@ from resnet_keras.protocols import (
 )
 from resnet_keras.runs import Run, RunDetails
 from resnet_keras.views import multi_scale, ten_crop
+
+# TensorFlow counts the first predictions of all models as one function's, and warns of the fifth
+# that it is traced too often. Each model is traced once.
+logging.getLogger("tensorflow").addFilter(
+    lambda record: "make_predict_function" not in record.getMessage()
+)
 
 BATCH_SIZE = 32
 CONFIDENCE = 0.95

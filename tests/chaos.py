@@ -40,7 +40,7 @@ from tensorboard_server import ask, serving
 QUICK = ("train", "tiny", "--recipe", "quick", "--image-size", "8", "--precision", "float32")
 EPOCHS = 5  # of the recipe
 SEED = 20151210
-KILLS = 20
+KILLS = 10  # a lane
 HALF = "half a checkpoint was left"
 
 
@@ -90,7 +90,7 @@ def finished(run):
 
 
 def moments_of(chance):
-    """When to kill ten times, as functions of the run folder: at random, but the end comes last."""
+    """When to kill, as functions of the run folder: at random, but the end comes last."""
     moments = [
         *(at_random(chance) for _ in range(3)),
         ("while starting", partial(after, seconds=chance.uniform(0, 6))),
@@ -133,7 +133,7 @@ def kill(run, moment):
 
 
 def kills(workshop):
-    """SIGKILL at 20 random points, the same command given again until it ends."""
+    """SIGKILL at random points, the same command given again until it ends."""
 
     def lane(number):
         chance = random.Random(f"{SEED} {number}")
@@ -153,15 +153,15 @@ def kills(workshop):
             complaints += [""] * (times - 1) + [workshop.complaint(run) or report_of(run)]
         return counts, runs, complaints
 
-    lanes = together(lane, (1, 2))
+    lanes = together(lane, workshop.lanes)
     counts = sum((counts for counts, _, _ in lanes), Counter())
     complaints = [complaint for _, _, complaints in lanes for complaint in complaints]
     curves = one_curve(workshop.folder, [run.name for _, runs, _ in lanes for run in runs])
     half = counts.pop(HALF, 0)
-    assert counts.total() == KILLS
+    assert counts.total() == KILLS * len(lanes)
     points = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
     return outcome(
-        f"SIGKILL, {KILLS} times",
+        f"SIGKILL, {counts.total()} times",
         [*complaints, *curves],
         f"seed {SEED}; {points}; {half} left half a checkpoint; "
         f"TensorBoard asked about {len(curves)} runs",

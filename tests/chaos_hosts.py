@@ -24,12 +24,14 @@ def two_hosts(workshop):
     ended = train(together, command=LAUNCH)
     assert ended.status == 0, ended.err
     whole = ending(together)
-    complaints = [lost_host(workshop.folder / f"host-{victim}-lost", victim) for victim in (0, 1)]
-    complaints.append(asked_to_stop(workshop.folder / "hosts-asked"))
-    runs = [workshop.folder / name for name in ("host-0-lost", "host-1-lost", "hosts-asked")]
+    asked = workshop.folder / "hosts-asked"
+    complaints = {asked: asked_to_stop(asked)}
+    for victim in range(len(workshop.lanes)):
+        run = workshop.folder / f"host-{victim}-lost"
+        complaints[run] = lost_host(run, victim)
     return outcome(
         "two hosts",
-        [said or difference(run, whole) for said, run in zip(complaints, runs, strict=True)],
+        [said or difference(run, whole) for run, said in complaints.items()],
         f"JAX; a host lost: the other stops within {SECONDS_TO_STOP} s",
     )
 

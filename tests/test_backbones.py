@@ -452,15 +452,6 @@ def test_a_dilated_backbone_is_a_saved_model(tmp_path):
 # --- the page ---
 
 
-@pytest.mark.slow
-def test_the_code_of_the_page_runs():
-    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.M)
-    assert len(blocks) >= 3
-    namespace = {}
-    for block in blocks:
-        exec(compile(block, str(PAGE), "exec"), namespace)
-
-
 def test_the_page_s_table_holds_every_network():
     rows = re.findall(
         r"^\| (.*?) \| C2 to (C\d) \| (.*?) \| (.*?) \|$", PAGE.read_text("utf-8"), re.M

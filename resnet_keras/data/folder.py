@@ -45,8 +45,9 @@ class Folder:
 
     Args:
         folder: the folder.
-        validation, test: fractions of the images to set aside, 0..1; if None, a tenth, and 10,000
-            images at most.
+        validation: fraction of the images to set aside, 0..1; if None, a tenth, and 10,000 images
+            at most.
+        test: likewise.
         seed: another one sets other images aside.
 
     Attributes:

@@ -1,0 +1,256 @@
+"""The pages: their commands are ones that the program takes, their Python and shell blocks run."""
+
+import contextlib
+import functools
+import importlib.util
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tyro
+from commands import run
+from PIL import Image
+from test_packaging import make
+
+from resnet_keras import architectures, cli, recipes
+from resnet_keras.studies import STUDIES
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEMPLATES = sorted((ROOT / "export" / "templates").glob("*.md.j2"))
+NOT_RUN = ("kotlin", "swift", "cpp")  # no tool here compiles them, and the pages say so
+# Commands that need what is not here, or take long and are run by tests of their own.
+ELSEWHERE = re.compile(
+    r"imagenet|cifar10|\d\.\d+\.\d+\.\d|--hosts|reproduce|launch|resnet1202|resnet110|export|serve"
+)
+PROGRAM = "resnet-keras"
+PLACEHOLDERS = {"RUN": "runs/a", "STUDY": "depth", "MODEL.keras": "mine.keras"}
+CLASSES = ("beagle", "collie", "dachshund", "husky", "poodle", "spaniel")
+SIZE = 32
+
+
+def blocks(page, language):
+    text = page.read_text("utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def lines(page):
+    """Commands of a page's shell blocks, of its indented lines, and of those in its sentences."""
+    text = page.read_text("utf-8")
+    shell = "\n".join(blocks(page, "sh"))
+    indented = "\n".join(re.findall(r"^ {4}((?:resnet-keras|make) .*)$", text, re.MULTILINE))
+    inline = "\n".join(re.findall(r"`((?:resnet-keras|make) [^`…<>]+)`", text))
+    joined = re.sub(r"\\\n\s*", " ", f"{shell}\n{indented}\n{inline}")
+    return [line.strip() for line in joined.splitlines() if line.strip()]
+
+
+def words(line):
+    """A line as the shell splits it, comments left out and variables set before it."""
+    found = shlex.split(line, comments=True)
+    while found and re.fullmatch(r"[A-Z_]+=.*", found[0]):
+        found = found[1:]
+    return [PLACEHOLDERS.get(word, word) for word in found]
+
+
+def commands(page):
+    """What a page tells to type of the program, `make` replaced by what it would run."""
+    found = []
+    for line in lines(page):
+        command = words(line)
+        if command[:1] == ["make"]:
+            shown = make(
+                "--dry-run",
+                *command[1:],
+                RUN="runs/a",
+                IMAGE="photo.jpg",
+                SOURCE="model.safetensors",
+                NETWORK="resnet50v1.5",
+                OUTPUT="mine.keras",
+            )
+            assert shown.returncode == 0, (line, shown.stderr)
+            command = shlex.split(shown.stdout.splitlines()[-1]) if shown.stdout else []
+        found += [
+            command[at + 1 :] for at, word in enumerate(command) if Path(word).name == PROGRAM
+        ]
+    return found
+
+
+def parsed(arguments):
+    """The command that the program would run, and with what; nothing is run."""
+    called = {}
+
+    def stub(name, function):
+        @functools.wraps(function)
+        def note(*_, **options):
+            called.update(options, command=name)
+
+        return note
+
+    if arguments[0] == "launch":
+        arguments = arguments[arguments.index("train") :]
+    stubs = {name: stub(name, function) for name, function in cli.COMMANDS.items()}
+    with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
+        tyro.extras.subcommand_cli_from_dict(
+            stubs, args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
+        )
+    return called
+
+
+def named(pages):
+    return pytest.mark.parametrize(
+        "page", pages, ids=lambda page: page.relative_to(ROOT).as_posix()
+    )
+
+
+@named(PAGES)
+def test_its_commands_are_ones_of_the_program(page):
+    for arguments in commands(page):
+        called = parsed(arguments)
+        assert called or arguments == ["--help"], arguments
+        if "network" in called:
+            architectures.find(called["network"])
+        if "recipe" in called:
+            recipes.find(called["recipe"])
+        if "study" in called:
+            assert called["study"] in STUDIES
+
+
+def test_a_command_that_is_not_one_is_noticed():
+    assert not parsed(["train", "resnet50", "--no-such-option"]) and not parsed(["fly"])
+    assert parsed(["train", "resnet20", "--epochs", "2"])["network"] == "resnet20"
+
+
+@named(PAGES)
+def test_its_blocks_tell_their_language(page):
+    told = re.findall(r"^```(.*)$", page.read_text("utf-8"), re.MULTILINE)[::2]
+    assert set(told) <= {"", "python", "sh", "bash", "yaml"}
+
+
+@named(TEMPLATES)
+def test_code_that_is_not_run_is_marked_so(page):
+    text = page.read_text("utf-8")
+    for language in NOT_RUN:
+        for match in re.finditer(rf"^```{language}$", text, re.MULTILINE):
+            heading = text.rfind("\n## ", 0, match.start())
+            assert "not run" in text[heading : match.start()].lower(), (page, language)
+
+
+def photographs(folder):
+    """A folder of small images, which are easy to tell apart: each class has a hue."""
+    generator = np.random.default_rng(0)
+    for index, label in enumerate(CLASSES):
+        (folder / label).mkdir(parents=True)
+        color = generator.integers(40, 216, 3)
+        for number in range(12):
+            noise = generator.integers(-40, 40, (SIZE, SIZE, 3))
+            picture = Image.fromarray((color + noise).astype(np.uint8))
+            picture.save(folder / label / f"{index}-{number}.jpg")
+    return picture
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """What the pages take for granted: photographs, an image, runs, and others' weights."""
+    folder = tmp_path_factory.mktemp("user")
+    last = photographs(folder / "photos")
+    for name in ("photo.jpg", "new.jpg"):
+        last.save(folder / name)
+    program(folder, "train", "resnet20", "--data", "photos", "--epochs", "1", "--run", "runs/a")
+    for name in ("b", "c", "mine"):
+        shutil.copytree(folder / "runs" / "a", folder / "runs" / name)
+    program(
+        folder, "train", "resnet50v1.5", "--data", "photos", "--epochs", "1", "--run", "runs/v15"
+    )
+    program(folder, "convert", "runs/v15", "--network", "resnet50v1.5", "-o", "model.safetensors")
+    return folder
+
+
+def program(folder, *arguments):
+    return run(sys.executable, "-m", "resnet_keras", *arguments, cwd=folder)
+
+
+def runnable(page):
+    return [
+        line
+        for line in "\n".join(blocks(page, "sh")).splitlines()
+        if line.startswith("resnet-keras ") and not ELSEWHERE.search(line)
+    ]
+
+
+@pytest.mark.slow
+@named([page for page in PAGES if runnable(page)])
+def test_its_shell_blocks_run(page, place):
+    for line in runnable(page):
+        program(place, *words(line)[1:])
+
+
+@pytest.mark.slow
+@named([page for page in PAGES if blocks(page, "python")])
+def test_its_python_blocks_run(page, place, monkeypatch):
+    """In order, as the cells of a notebook; what a page takes for granted is there."""
+    monkeypatch.chdir(place)
+    pixels = np.random.default_rng(0).integers(0, 256, (24, SIZE, SIZE, 3)).astype(np.uint8)
+    labels = np.arange(24) % len(CLASSES)
+    namespace = {
+        "images": pixels,
+        "image": pixels[0],
+        "labels": labels,
+        "class_names": CLASSES,
+    }
+    if page.name == "export.md":
+        namespace |= exportable(pixels)
+    for number, block in enumerate(blocks(page, "python"), 1):
+        code = compile(block, f"{page.name}, block {number}", "exec")
+        if '"imagenet"' not in block:
+            exec(code, namespace)
+
+
+def exportable(pixels):
+    """A classifier of two classes whose answers are no near ties."""
+    from resnet_keras import build
+    from resnet_keras.architectures import RESNET20
+    from resnet_keras.models import Classifier
+
+    model = build(RESNET20, pixels.shape[1:], Classifier(2))
+    head = model.layers[-1]
+    head.set_weights([0.1 * weight for weight in head.get_weights()])
+    probabilities = model.predict(pixels, verbose=0)
+    return {
+        "model": model,
+        "test_images": pixels,
+        "test_labels": probabilities.argmax(axis=1),
+        "training_images": pixels,
+    }
+
+
+def test_the_page_of_an_export_is_as_exports_are_told_now():
+    spec = importlib.util.spec_from_file_location("gather_export", ROOT / "docs/gather_export.py")
+    gathering = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gathering)
+    written = (gathering.FOLDER / "README.md").read_text("utf-8")
+    assert written == gathering.page(gathering.FOLDER)
+
+
+@pytest.mark.slow
+def test_the_site_is_built_strictly(tmp_path):
+    pytest.importorskip("mkdocs", reason="it comes with the docs extra")
+    finished = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", tmp_path],
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    pages = [path.stem for path in ROOT.glob("docs/*.md")]
+    assert {path.stem for path in tmp_path.glob("*.html")} >= set(pages)
+    assert "def create" not in (tmp_path / "api" / "networks.html").read_text("utf-8")
+    assert "keras.applications" in (tmp_path / "api" / "networks.html").read_text("utf-8")
