@@ -94,7 +94,7 @@ list: $(RUNTIME) ## show the networks, their parameters and multiply-adds
 
 .PHONY: jupyter
 jupyter: $(DEV) $(NOTEBOOK_PACKAGES) $(PHONE_PAGE) ## open the notebooks in a browser, on this machine only
-	$(BIN)/jupyter lab --notebook-dir notebooks $(ARGS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir notebooks $(ARGS)
 
 .PHONY: tensorboard
 tensorboard: $(RUNTIME) ## watch runs in a browser, on this machine only
@@ -168,7 +168,7 @@ notebooks: $(DEV) $(NOTEBOOK_PACKAGES) $(PHONE_PAGE) ## run all notebooks, and k
 #: NOTEBOOK=01_why_residual
 	@rm -rf build/notebooks && mkdir -p build/notebooks
 	@for notebook in $(or $(NOTEBOOK),$(basename $(notdir $(sort $(wildcard notebooks/*.ipynb))))); do \
-		cp "notebooks/$$notebook.ipynb" build/notebooks/ && TF_CPP_MIN_LOG_LEVEL=2 \
+		cp "notebooks/$$notebook.ipynb" build/notebooks/ && PATH="$(CURDIR)/$(BIN):$$PATH" TF_CPP_MIN_LOG_LEVEL=2 \
 		$(BIN)/jupyter nbconvert --to notebook --execute --inplace $(KEPT_OF_NOTEBOOKS) \
 			"build/notebooks/$$notebook.ipynb" && \
 		mv "build/notebooks/$$notebook.ipynb" notebooks/ || exit 1; \

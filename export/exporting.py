@@ -222,7 +222,8 @@ def _make(job: Job, names: list[str], of_model: str) -> tuple[list[Exported], di
 
 def _do(job: Job, step: str, doing: str) -> dict[str, Any] | str:
     """What a step has found, or in a line why it failed."""
-    console = Console(stderr=True, force_jupyter=False)  # in a notebook lines do, without widgets
+    # In a notebook, which says of itself that it is a terminal, lines do.
+    console = Console(stderr=True, force_terminal=sys.stderr.isatty(), force_jupyter=False)
     if not console.is_terminal:
         print(doing, file=sys.stderr, flush=True)
     with console.status(doing), job.log(step).open("w") as log, _worker(job, step, log) as worker:
