@@ -130,10 +130,10 @@ def test_a_command_that_is_not_one_is_noticed():
 @named(PAGES)
 def test_its_blocks_tell_their_language(page):
     told = re.findall(r"^```(.*)$", page.read_text("utf-8"), re.MULTILINE)[::2]
-    assert set(told) <= {"", "python", "sh", "bash", "yaml"}
+    assert set(told) <= {"", "python", "sh", "bash", "yaml", "js", *NOT_RUN}
 
 
-@named(TEMPLATES)
+@named([*TEMPLATES, *PAGES])
 def test_code_that_is_not_run_is_marked_so(page):
     text = page.read_text("utf-8")
     for language in NOT_RUN:
