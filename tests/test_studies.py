@@ -237,7 +237,7 @@ def test_other_families_are_trained_by_the_same_code(tmp_path, monkeypatch):
         for number in range(20):
             pixels = generator.integers(0, 256, (32, 32, 3)).astype("uint8")
             Image.fromarray(pixels).save(tmp_path / "images" / label / f"{number}.png")
-    monkeypatch.setattr(comparison, "FEW_EPOCHS", replace(comparison.FEW_EPOCHS, epochs=1))
+    monkeypatch.setattr(comparison, "FEW_EPOCHS", replace(comparison.FEW_EPOCHS, epochs=2))
     page = running.reproduce("comparison", str(tmp_path / "images"), seeds=1, folder=tmp_path)
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]

@@ -202,7 +202,7 @@ def test_a_killed_export_leaves_what_was_there(model_file, everything, tmp_path)
             return f"{name}: nothing was half written"
         return "" if contents(folder) == whole else f"{name}: has changed what was there"
 
-    assert not list(filter(None, together(kill, ("saved-model", "tflite-int8", "onnx-int8"))))
+    assert not list(filter(None, together(kill, FORMATS)))
 
     folder = tmp_path / "tflite-float32"
     printed = run(*command(model_file, folder, "tflite-float32"))
