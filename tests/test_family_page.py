@@ -1,11 +1,10 @@
 """The page that draws the family: its pictures are there and show the layers."""
 
-import importlib.util
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from docs_scripts import DOCS, load
 from matplotlib.figure import Figure
 
 from resnet_keras.architectures import (
@@ -21,7 +20,6 @@ from resnet_keras.architectures import (
     Stem,
 )
 
-DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "family.md"
 TINY = replace(RESNET20, stem=Stem(4, 3), blocks=(2, 2), filters=(4, 8))
 PREACTIVATED = replace(TINY, unit=replace(TINY.unit, ordering=FULL_PREACTIVATION))
@@ -30,10 +28,7 @@ CONV, STRIDED, SUM, PRODUCT = "3x3 conv, 4", "3x3 conv, 8, /2", "+", r"$\times$"
 
 @pytest.fixture(scope="module")
 def drawing():
-    spec = importlib.util.spec_from_file_location("draw_family", DOCS / "draw_family.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("draw_family")
 
 
 def labels(drawing, diagram, part):

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import importlib.util
 import io
 import os
 import re
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import tyro
 from commands import run
+from docs_scripts import load
 from PIL import Image
 from test_packaging import make
 
@@ -232,9 +232,7 @@ def exportable(pixels):
 
 
 def test_the_page_of_an_export_is_as_exports_are_told_now():
-    spec = importlib.util.spec_from_file_location("gather_export", ROOT / "docs/gather_export.py")
-    gathering = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(gathering)
+    gathering = load("gather_export")
     written = (gathering.FOLDER / "README.md").read_text("utf-8")
     assert written == gathering.page(gathering.FOLDER)
 
