@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -174,10 +174,22 @@ def _export(
         _put_into_place(job, folder, findings, made, card)
     if failed:
         raise ExportError(
-            f"{len(failed)} of {len(names)} files are not exported, those before them stay: "
-            + "; ".join(f"{FORMATS[name].file}: {why}" for name, why in failed.items())
+            f"{len(failed)} of {len(names)} files are not exported, earlier ones of the same name "
+            "stay: " + "; ".join(f"{FORMATS[name].file}: {why}" for name, why in failed.items())
+            + f". Exported: {', '.join(one.file for one in made) or 'none'}"
+            + _way_on(failed)
         )
     return findings
+
+
+def _way_on(failed: Iterable[str]) -> str:
+    calibrated = [name for name in failed if FORMATS[name].is_calibrated]
+    if not calibrated:
+        return ""
+    return (
+        ". int8 that is too far from Keras may do better with other or more training images "
+        "(--calibration-images); the formats of floats and tflite-dynamic-int8 need none"
+    )
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The formats that a network is exported to; another one is a module of its own and a row here."""
 
-import difflib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from export.parity import Predict, Tolerance
-from resnet_keras.errors import InputError
+from resnet_keras.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Format:
         packages: modules that it imports and this package does not need otherwise.
         extra: of this package, with which they are installed.
         batch_sizes: at which it is compared.
+        is_calibrated: whether training images tell it what values there are.
         by_default: whether it is written where no format is named.
         runs_here: whether its runtime is one that works wherever this package does.
     """
@@ -40,6 +41,7 @@ class Format:
     packages: tuple[str, ...] = ()
     extra: str = "export"
     batch_sizes: tuple[int, ...] = (1,)
+    is_calibrated: bool = False
     by_default: bool = True
     runs_here: bool = True
 
@@ -105,6 +107,7 @@ FORMATS = {
         "convert_int8",
         QUANTIZED,
         LITERT,
+        is_calibrated=True,
     ),
     "onnx-float32": Format(
         "model.onnx",
@@ -125,6 +128,7 @@ FORMATS = {
         QUANTIZED,
         ONNX,
         batch_sizes=(1, 8),
+        is_calibrated=True,
     ),
     "core-ml": Format(
         "model.mlpackage",
@@ -151,10 +155,14 @@ def find(names: Sequence[str]) -> dict[str, Format]:
     names = [names] if isinstance(names, str) else names
     for name in names:
         if name not in FORMATS:
-            near = difflib.get_close_matches(name, FORMATS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            if os.path.exists(name):
+                raise InputError(
+                    f"unknown format. Received: {name!r}, which is a path; a run or a model comes "
+                    f"before --formats. Accepted: {', '.join(FORMATS)}"
+                )
             raise InputError(
-                f"unknown format. Received: {name!r}; accepted: {', '.join(FORMATS)}{hint}"
+                f"unknown format. Received: {name!r}; accepted: {', '.join(FORMATS)}"
+                f"{did_you_mean(name, FORMATS)}"
             )
     chosen = {
         name: kind

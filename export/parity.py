@@ -73,12 +73,15 @@ def complaints(parity: Parity, tolerance: Tolerance) -> list[str]:
             "largest difference of a probability",
             parity.probability_difference,
             tolerance.probability,
+            ".3g",
         ),
-        ("other answers than Keras", 1 - parity.agreement, tolerance.disagreement),
-        ("accuracy lost", parity.keras_accuracy - parity.accuracy, tolerance.accuracy_drop),
+        ("other answers than Keras", 1 - parity.agreement, tolerance.disagreement, ".2%"),
+        ("accuracy lost", parity.keras_accuracy - parity.accuracy, tolerance.accuracy_drop, ".2%"),
     )
     return [
-        f"{what} {value:.3g}, allowed {limit:g}" for what, value, limit in measured if value > limit
+        f"{what} {value:{form}}, allowed {limit:{form}}"
+        for what, value, limit, form in measured
+        if value > limit
     ]
 
 

@@ -10,15 +10,15 @@ Sources: [1] He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition"
 Tu, He, "Aggregated Residual Transformations for Deep Neural Networks" (CVPR 2017).
 """
 
-import difflib
 import fnmatch
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from string import ascii_lowercase
 from typing import Literal
 
-from resnet_keras.errors import InputError
+from resnet_keras.errors import InputError, nearest
 
 ShortcutKind = Literal["none", "identity", "zero-padded", "projection"]
 Step = Literal["bn", "relu"]
@@ -781,9 +781,6 @@ def _named(network: str) -> Architecture:
     )
 
 
-def nearest(received: str, accepted: list[str]) -> str:
-    """Words for an error message: the accepted names most like the one received."""
-    close = difflib.get_close_matches(received, accepted, n=3, cutoff=0.6)
-    if close:
-        return f"did you mean {', '.join(close)}?"
-    return f"accepted: {', '.join(accepted)}"
+def model_name(network: str) -> str:
+    """The network's name as Keras and TensorFlow's scopes accept it."""
+    return re.sub(r"[^a-zA-Z0-9_]", "_", network)

@@ -6,10 +6,10 @@ from typing import Any
 
 import keras
 
-from resnet_keras.architectures import find
+from resnet_keras.architectures import find, model_name
 from resnet_keras.errors import InputError
 from resnet_keras.loading import Source, fit_weights, read_weights
-from resnet_keras.models import Features, InputShape, build, features, model_name
+from resnet_keras.models import Features, InputShape, build, features
 from resnet_keras.recursion import recursion_for
 
 

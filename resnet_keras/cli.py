@@ -7,31 +7,38 @@ Arguments to calls, nothing else. Whatever needs TensorFlow is imported inside t
 import dataclasses
 import os
 import re
-import shutil
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from resnet_keras import architectures, recipes, supervision
+from resnet_keras import architectures, recipes, summaries, supervision
 from resnet_keras.checkpoints import CHECKPOINT_STEPS
-from resnet_keras.errors import ExportError, InputError, Interrupted, TrainingError
+from resnet_keras.errors import (
+    ExportError,
+    InputError,
+    Interrupted,
+    TrainingError,
+    did_you_mean_beside,
+    nearest,
+)
 from resnet_keras.protocols import ONE_VIEW, Protocol
 from resnet_keras.runs import Run
 
 if TYPE_CHECKING:
-    from export import Findings
-    from resnet_keras.evaluation import ErrorRates, Evaluation
+    import numpy as np
+
+    from resnet_keras.evaluation import Evaluation
 
 RUNS = Path("runs")
+SHOWN_REASONS = 10
 BACKENDS = ("tensorflow", "jax")
 
 # Options that replace one value of the recipe; None leaves it.
@@ -52,39 +59,14 @@ def list_networks(pattern: tyro.conf.Positional[str] = "*") -> None:
     if not names:
         everything = list(architectures.NETWORKS)
         raise InputError(
-            f"no network matches. Received: {pattern!r}; "
-            f"{architectures.nearest(pattern.strip('*'), everything)}"
+            f"no network matches. Received: {pattern!r}; {nearest(pattern.strip('*'), everything)}"
         )
     console = Console()
     for group in architectures.FAMILY:
         shown = {name: network for name, network in group.networks.items() if name in names}
         if shown:
             console.print(f"[bold]{group.title}[/bold]\n{group.purpose}")
-            console.print(_table(shown))
-
-
-def _table(networks: Mapping[str, architectures.Architecture]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("network", width=16, no_wrap=True)
-    for heading, width in (
-        ("layers", 6),
-        ("input", 7),
-        ("classes", 7),
-        ("parameters", 10),
-        ("multiply-adds", 13),
-    ):
-        table.add_column(heading, width=width, justify="right", no_wrap=True)
-    for name, network in networks.items():
-        table.add_row(
-            name,
-            str(network.depth),
-            f"{network.input_size}x{network.input_size}",
-            str(network.classes),
-            f"{network.parameters().trainable:,}",
-            f"{network.multiply_adds() / 1e6:,.1f} M",
-        )
-    table.add_row()
-    return table
+            console.print(summaries.networks(shown))
 
 
 def train(
@@ -171,6 +153,11 @@ def train(
     """
     _check_hosts(hosts, process, processes)
     architectures.find(network, shortcut)
+    if weights not in (None, "imagenet") and not Path(weights).exists():
+        raise InputError(
+            f"no such weights. Received: {weights}; accepted: a file, a run's folder or imagenet"
+            f"{did_you_mean_beside(Path(weights))}"
+        )
     base = recipes.find(recipe)
     if epochs is not None and epochs >= 1:
         base = base.in_epochs(epochs)
@@ -226,7 +213,7 @@ def train(
     measured = evaluation.read_evaluation(folder)
     if measured is None or not folder.report.exists():
         measured = _measure(folder)
-    _print_summary(folder, measured)
+    summaries.print_summary(folder, measured)
 
 
 def _yes_or_no(word: str, option: str) -> bool:
@@ -323,9 +310,10 @@ def evaluate(
         evaluation.check_measurable(folder, chosen)
     measured = [_measure(folder, chosen) for folder in folders]
     if len(folders) == 1:
-        _print_summary(folders[0], measured[0])
+        summaries.print_summary(folders[0], measured[0])
         return
-    _print_comparison(list(zip(map(str, folders), measured, strict=True)))
+    rows = list(zip(map(str, folders), measured, strict=True))
+    summaries.print_comparison(rows, max(one.classes for one in measured))
     for folder in folders:
         print(f"report  {folder.report}")
 
@@ -347,37 +335,14 @@ def _evaluate_ensemble(runs: list[Run], protocol: Protocol, output: Path | None)
     folder = output or ensembles.default_folder(runs, protocol, RUNS)
     together = ensembles.evaluate_ensemble(runs, folder, protocol, verbose=_bar())
     page = report.write_ensemble_report(folder)
-    _print_comparison(
+    summaries.print_comparison(
         [
             *((member.run, member.alone) for member in together.members),
             ("all together", together.evaluation),
-        ]
+        ],
+        together.evaluation.classes,
     )
-    print(
-        f"ensemble folder  {folder}"
-        f"\nnext\n  {_command('python')} -m webbrowser {page.resolve().as_uri()}"
-    )
-
-
-def _print_comparison(rows: "Sequence[tuple[str, ErrorRates]]") -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("run", overflow="fold")
-    for heading in ("images", "top-1 error", "95% interval", "top-5 error", "95% interval"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, errors in rows:
-        table.add_row(
-            escape(name),
-            str(errors.images),
-            f"{errors.top1_error:.2%}",
-            _interval(errors.top1_interval),
-            f"{errors.top5_error:.2%}",
-            _interval(errors.top5_interval),
-        )
-    Console(width=None if sys.stdout.isatty() else 120).print("", table, "", sep="\n")
-
-
-def _interval(pair: tuple[float, float]) -> str:
-    return f"{pair[0]:.2%} to {pair[1]:.2%}"
+    print(f"ensemble folder  {folder}\n{summaries.to_open(page)}")
 
 
 def predict(
@@ -401,7 +366,7 @@ def predict(
     """Print the most probable classes of image files, and show why.
 
     Args:
-        images: JPEG, PNG, WebP or other image files, of any size.
+        images: JPEG, PNG, WebP or other image files, of any size, and folders of them.
         model: that answers: a run folder, for its best one, or a file that knows its classes, such
             as convert writes.
         top: how many classes to print.
@@ -410,10 +375,8 @@ def predict(
         class_name: the class to look for.
         output: where the pictures go.
     """
-    from resnet_keras.data.images import read_image
-
     if not images:
-        raise InputError("predict needs at least one image file. Received: none")
+        raise InputError("predict needs at least one image file or folder. Received: none")
     if top < 1:
         raise InputError(f"top must be at least 1. Received: {top}")
     for option, value in (("--class", class_name), ("--output", output)):
@@ -425,20 +388,66 @@ def predict(
     run = Run(model)
     if model.suffix != ".keras" and (run.exists or not model.exists()):
         _label_of(class_name, run.read_details().class_names)
-    pixels = [read_image(path) for path in images]
+    paths = [path for given in images for path in _image_files(given)]
+    unreadable: dict[Path, InputError] = {}
+    readable = _read_images(paths, unreadable)
+    first = next(readable, None)  # where there is none, TensorFlow need not be waited for
+    if first is None:
+        raise _unreadable(unreadable, paths)
     with _quiet_tensorflow():
         from resnet_keras import evaluation, explanation, subjects
 
     network, class_names = subjects.classifier(model)
     label = _label_of(class_name, class_names)
-    places = explanation.places(images, output) if explain else [{} for _ in images]
-    for path, image, pictures in zip(images, pixels, places, strict=True):
+    places = dict(zip(paths, explanation.places(paths, output), strict=True)) if explain else {}
+    for path, image in chain([first], readable):
         print(path)
         for name, probability in evaluation.classify(network, image, class_names, top):
             print(f"  {probability:7.2%}  {name}")
-        if pictures:
+        if pictures := places.get(path):
             explanation.write(explanation.explain(network, image, class_names, label), pictures)
             print(f"  why: {', '.join(map(str, pictures.values()))}")
+    if unreadable:
+        raise _unreadable(unreadable, paths)
+
+
+def _image_files(given: Path) -> list[Path]:
+    """A file as it was given; of a folder the image files."""
+    from resnet_keras.data.folder import EXTENSIONS, image_files
+
+    if not given.is_dir():
+        return [given]
+    found, others = image_files(given)
+    if not found:
+        raise InputError(
+            f"a folder without images. Received: {given} ({others} other files); "
+            f"accepted: *{', *'.join(EXTENSIONS)}"
+        )
+    return [Path(path) for path in found]
+
+
+def _read_images(
+    paths: Sequence[Path], unreadable: dict[Path, InputError]
+) -> Iterator[tuple[Path, "np.ndarray"]]:
+    """Those that can be read, one after the other; of the others, what is wrong is noted."""
+    from resnet_keras.data.images import read_image
+
+    for path in paths:
+        try:
+            yield path, read_image(path)
+        except InputError as error:
+            unreadable[path] = error
+
+
+def _unreadable(errors: dict[Path, InputError], paths: Sequence[Path]) -> InputError:
+    if len(paths) == 1:
+        return errors[paths[0]]
+    told = [f"{path} ({getattr(e, 'reason', 'no such file')})" for path, e in errors.items()]
+    more = f" and {len(told) - SHOWN_REASONS} more" if len(told) > SHOWN_REASONS else ""
+    return InputError(
+        f"{len(told)} of {len(paths)} images cannot be read. "
+        f"Received: {', '.join(told[:SHOWN_REASONS])}{more}"
+    )
 
 
 def _label_of(class_name: str | None, class_names: Sequence[str]) -> int | None:
@@ -446,8 +455,7 @@ def _label_of(class_name: str | None, class_names: Sequence[str]) -> int | None:
         return None
     if class_name not in class_names:
         raise InputError(
-            f"unknown class. Received: {class_name!r}; "
-            f"{architectures.nearest(class_name, list(class_names))}"
+            f"unknown class. Received: {class_name!r}; {nearest(class_name, class_names)}"
         )
     return class_names.index(class_name)
 
@@ -485,7 +493,7 @@ def reproduce(
         studies.find(study)  # its module, which may load TensorFlow
 
     page = running.reproduce(study, data, scale, seeds, output, _bar()) / "index.html"
-    print(f"\npage  {page}\nnext\n  {_command('python')} -m webbrowser {page.resolve().as_uri()}")
+    print(f"\npage  {page}\n{summaries.to_open(page)}")
 
 
 def export(
@@ -545,14 +553,10 @@ def export(
         centre=subject.centre,
         formats=formats,
     )
-    _print_parity(findings)
-    print(
-        f"\nexport folder  {folder}"
-        "\nnext"
-        f"\n  {_command('python')} -m webbrowser {(folder / 'index.html').resolve().as_uri()}"
-    )
+    summaries.print_parity(findings)
+    print(f"\nexport folder  {folder}\n{summaries.to_open(folder / 'index.html')}")
     if any(exported.file.endswith(".tflite") for exported in findings.files):
-        print(f"  {_command('resnet-keras')} serve {folder}")
+        print(f"  {summaries.command('resnet-keras')} serve {folder}")
 
 
 def serve(
@@ -626,14 +630,11 @@ def convert(
         known = "none, as there is no classifier"
     print(
         f"{network} from {stored.source}"
-        f"\npreprocessing  mean {_triple(mean)}, standard deviation {_triple(std)} of 0..255"
+        f"\npreprocessing  mean {summaries.triple(mean)}, "
+        f"standard deviation {summaries.triple(std)} of 0..255"
         f"\nclasses  {known}"
         f"\nwritten  {output}"
     )
-
-
-def _triple(values: tuple[float, float, float]) -> str:
-    return " ".join(f"{value:g}" for value in values)
 
 
 def _read_class_names(path: Path) -> tuple[str, ...]:
@@ -770,37 +771,3 @@ def _tells_of_a_lost_process(error: Exception) -> bool:
         )
         is not None
     )
-
-
-def _print_summary(run: Run, measured: "Evaluation") -> None:
-    says_something = len(measured.confusion_matrix) > 5
-    top5 = f", {measured.top5_error:.2%} top-5" if says_something else ""
-    of_top5 = f", {_interval(measured.top5_interval)} top-5" if says_something else ""
-    print(
-        f"\ntest error  {measured.top1_error:.2%} top-1{top5} "
-        f"({len(measured.mistakes)} of {measured.images} images wrong)"
-        f"\n95% interval  {_interval(measured.top1_interval)} top-1{of_top5}"
-        f"\nrun folder  {run}"
-        "\nnext"
-        f"\n  {_command('python')} -m webbrowser {run.report.resolve().as_uri()}"
-        f"\n  {_command('tensorboard')} --logdir {run.events} --host 127.0.0.1"
-        f"\n  {_command('resnet-keras')} predict {run.folder / 'examples'}/*.png --model {run}"
-    )
-
-
-def _print_parity(findings: "Findings") -> None:
-    from export import page
-
-    table = Table(box=None, title="Compared with Keras on held-out images")
-    for column in page.COLUMNS:
-        is_name = column in ("file", "runtime")
-        table.add_column(column, justify="left" if is_name else "right", no_wrap=is_name)
-    for row in page.rows(findings):
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-
-
-def _command(program: str) -> str:
-    """How the user's shell finds a program that was installed beside this one."""
-    beside = Path(sys.executable).with_name(program)
-    return program if shutil.which(program) == str(beside) else str(beside)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from safetensors.numpy import save
 
-from resnet_keras.architectures import find
+from resnet_keras.architectures import find, model_name
 from resnet_keras.errors import InputError
 from resnet_keras.files import make_folder, write_file
 from resnet_keras.loading import Source, Stored, fit_weights, read_weights
-from resnet_keras.models import Classifier, Features, build, dtype_policy, model_name
+from resnet_keras.models import Classifier, Features, build, dtype_policy
 from resnet_keras.weights.bridges import unbridge
 from resnet_keras.weights.cards import to_metadata
 

@@ -1,4 +1,8 @@
-"""What went wrong, told in one line."""
+"""What went wrong, told in one line, and what may have been meant."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -33,3 +37,26 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signal: int, message: str) -> None:
         super().__init__(message)
         self.signal = signal
+
+
+def nearest(received: str, accepted: Sequence[str]) -> str:
+    """Words for the end of a message: the accepted names most like the one received, or all."""
+    close = difflib.get_close_matches(received, accepted, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {', '.join(close)}?"
+    return f"accepted: {', '.join(accepted)}"
+
+
+def did_you_mean(received: str, known: Iterable[str]) -> str:
+    """Words for the end of a message that has told what is accepted; none if nothing is like it."""
+    close = difflib.get_close_matches(received, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def did_you_mean_beside(path: Path) -> str:
+    """The same for a path: what lies in its folder and is called almost like it."""
+    try:
+        beside = [child.name for child in path.parent.iterdir()]
+    except OSError:
+        return ""
+    return did_you_mean(path.name, beside)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from resnet_keras.architectures import find
+from resnet_keras.architectures import find, model_name
 from resnet_keras.data import pipelines, sources
 from resnet_keras.data.arrays import Arrays
 from resnet_keras.data.checks import CheckedSource, check
@@ -18,7 +18,6 @@ from resnet_keras.data.splits import ArraySplit, Source, Split, resized
 from resnet_keras.distribution import ALONE, Placement
 from resnet_keras.errors import InputError
 from resnet_keras.loading import load_model
-from resnet_keras.models import model_name
 from resnet_keras.protocols import (
     MULTI_SCALE,
     NAMES,
@@ -123,6 +122,11 @@ class Evaluation(ErrorRates):
     loss: float
     confusion_matrix: tuple[tuple[int, ...], ...]
     mistakes: tuple[Mistake, ...]
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return len(self.confusion_matrix)
 
     @property
     def class_errors(self) -> tuple[ClassError, ...]:
@@ -241,7 +245,7 @@ def from_content(content: dict[str, Any], place: str) -> tuple[Protocol, Evaluat
 
 
 def _is_possible(mistake: Mistake, evaluation: Evaluation) -> bool:
-    classes = range(len(evaluation.confusion_matrix))
+    classes = range(evaluation.classes)
     return (
         mistake.image in range(evaluation.images)
         and mistake.label in classes

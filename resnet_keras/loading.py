@@ -11,8 +11,8 @@ from typing import Any
 
 import keras
 
-from resnet_keras.architectures import Architecture, Preprocessing
-from resnet_keras.errors import InputError
+from resnet_keras.architectures import NETWORKS, Architecture, Preprocessing, model_name
+from resnet_keras.errors import InputError, did_you_mean_beside
 from resnet_keras.recursion import recursion_for
 from resnet_keras.weights.bridges import bridge, translate
 from resnet_keras.weights.layouts import Weights
@@ -32,7 +32,7 @@ def load_model(path: str | PathLike[str]) -> keras.Model:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"no such model file. Received: {path}")
+        raise InputError(f"no such model file. Received: {path}{did_you_mean_beside(path)}")
     if not zipfile.is_zipfile(path):
         raise InputError(f"not a .keras file, or a truncated one. Received: {path}")
     try:
@@ -118,16 +118,30 @@ def read_weights(source: Source, network: str, architecture: Architecture) -> St
                 "weights are a path, a Keras model or 'imagenet'. "
                 f"Received: a {type(source).__name__}"
             )
+        _check_name(source, f"the model {source.name!r}", network)
         return _of_model(source, f"the model {source.name!r}", architecture)
     path = fetch(network) if source == IMAGENET else Path(source)
     if path.is_dir():
         path = find_in(path)
     if path.name.endswith(".keras"):
-        return _of_model(load_model(path), str(path), architecture)
+        model = load_model(path)
+        _check_name(model, str(path), network)
+        return _of_model(model, str(path), architecture)
     if path.name.endswith(".weights.h5"):
         return _of_layers(dict(_read_weights_file(path)), str(path), architecture)
     bridged = bridge(path, architecture)
     return Stored(str(path), bridged.architecture, bridged.weights, bridged.class_names)
+
+
+def _check_name(model: keras.Model, source: str, network: str) -> None:
+    """Refuses a network of another name here, whose shapes may fit: v1 and v1.5 have the same."""
+    names = {model_name(name): name for name in NETWORKS}
+    found = names.get(model.name)
+    if OUR_STEM in {layer.name for layer in model.layers} and found not in (None, network):
+        raise InputError(
+            f"these are weights of {found}. Received: {source} for {network}; "
+            f"accepted: weights of {network}"
+        )
 
 
 def _of_model(model: keras.Model, source: str, architecture: Architecture) -> Stored:
@@ -234,7 +248,7 @@ def _read_weights_file(path: Path) -> Iterator[tuple[str, list[Any]]]:
     import h5py
 
     if not path.is_file():
-        raise InputError(f"no such weights file. Received: {path}")
+        raise InputError(f"no such weights file. Received: {path}{did_you_mean_beside(path)}")
     try:
         with h5py.File(path) as file:
             for layer in file["layers"].values():

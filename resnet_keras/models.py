@@ -10,7 +10,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from resnet_keras.architectures import Architecture, Preprocessing, ResidualUnit, find
+from resnet_keras.architectures import Architecture, Preprocessing, ResidualUnit, find, model_name
 from resnet_keras.blocks import (
     activation,
     convolutional_block,
@@ -261,11 +261,6 @@ def create(
     if stored:
         fit_weights(model, stored.weights, stored.source)
     return model
-
-
-def model_name(network: str) -> str:
-    """The network's name as Keras and TensorFlow's scopes accept it."""
-    return re.sub(r"[^a-zA-Z0-9_]", "_", network)
 
 
 def _named(network: str) -> Callable[..., keras.Model]:

@@ -9,8 +9,8 @@ what is described here.
 from dataclasses import dataclass, replace
 from typing import Self
 
-from resnet_keras.architectures import Architecture, nearest
-from resnet_keras.errors import InputError
+from resnet_keras.architectures import Architecture
+from resnet_keras.errors import InputError, nearest
 
 NAMES = (SINGLE, TEN_CROP, MULTI_SCALE) = ("single", "ten-crop", "multi-scale")
 
@@ -86,3 +86,8 @@ ONE_VIEW = Protocol()
 def proportional(side: int, image_size: int) -> int:
     """A length of the paper's, for a network of images of another size, in pixels."""
     return round(side * image_size / PAPER_SIZE)
+
+
+def says_top5(classes: int) -> bool:
+    """Whether a top-5 error tells anything: of five classes or fewer it is always 0."""
+    return classes > 5

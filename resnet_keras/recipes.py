@@ -6,7 +6,6 @@ A preset states only what differs from the defaults of `Recipe`.
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from resnet_keras.architectures import nearest
 from resnet_keras.data.augmentation import (
     Augmentation,
     CutMix,
@@ -17,7 +16,7 @@ from resnet_keras.data.augmentation import (
     RandomResizedCrop,
     ScaleJitterCrop,
 )
-from resnet_keras.errors import InputError
+from resnet_keras.errors import InputError, nearest
 
 Optimizer = Literal["sgd", "lamb"]
 Loss = Literal["cross-entropy", "binary"]

@@ -23,7 +23,7 @@ from resnet_keras.evaluation import (
 )
 from resnet_keras.explanation import explain_mistakes
 from resnet_keras.files import write_text
-from resnet_keras.protocols import SINGLE
+from resnet_keras.protocols import SINGLE, says_top5
 from resnet_keras.runs import Run, RunDetails, best_row
 
 SHOWN_MISTAKES = 24
@@ -88,6 +88,7 @@ def write_report(run: Run) -> None:
         best=best_row(history) if history else None,
         curves=_data_url(pictures.curves(history)) if history else None,
         measured=measured,
+        top5=says_top5(len(details.class_names)),
     )
 
 
@@ -116,6 +117,7 @@ def write_ensemble_report(folder: Path, source: Source | None = None) -> Path:
         "ensemble.html.j2",
         ensemble=ensemble,
         measured=measured,
+        top5=says_top5(len(ensemble.class_names)),
         rows=[
             *(
                 _Row(f"{member.run}, {member.protocol}", member.alone)
@@ -139,10 +141,10 @@ def _measured(
     image_size: int,
 ) -> _Measured:
     """Draws an evaluation; where there are no mistakes to show, it needs no images."""
-    classes = len(evaluation.confusion_matrix)
-    if classes != len(class_names):
+    if evaluation.classes != len(class_names):
         raise InputError(
-            f"the {title} evaluation is damaged. Received: a confusion matrix of {classes} "
+            f"the {title} evaluation is damaged. Received: a confusion matrix of "
+            f"{evaluation.classes} "
             f"classes; accepted: one of {len(class_names)}"
         )
     present = [

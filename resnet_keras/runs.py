@@ -37,7 +37,7 @@ from PIL import Image
 from resnet_keras.architectures import Preprocessing
 from resnet_keras.data import augmentation
 from resnet_keras.data.splits import BadImage
-from resnet_keras.errors import InputError
+from resnet_keras.errors import InputError, did_you_mean_beside
 from resnet_keras.files import (
     PARTIAL,
     locked,
@@ -222,7 +222,9 @@ class Run:
             InputError: there is no run, or its file is damaged or of a later format.
         """
         if not self.folder.is_dir():
-            raise InputError(f"no such run folder. Received: {self.folder}")
+            raise InputError(
+                f"no such run folder. Received: {self.folder}{did_you_mean_beside(self.folder)}"
+            )
         content = self._read_json(self._details)
         found = content.pop("format", None)
         if found not in READABLE_VERSIONS:

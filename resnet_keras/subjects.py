@@ -47,6 +47,11 @@ def find(path: Path, data: str | None = None) -> Subject:
     if path.suffix == ".keras":
         return _of_file(path, data)
     run = Run(path)
+    if (path / "parity.json").exists() and not run.exists:
+        raise InputError(
+            f"an export folder, of which there is nothing more to export. Received: {path}; "
+            "accepted: the run or the .keras file that it was made of"
+        )
     details = run.read_details()
     if data is not None:
         raise InputError(

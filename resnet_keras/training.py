@@ -23,7 +23,7 @@ from resnet_keras import (
     recipes,
     recomputation,
 )
-from resnet_keras.architectures import Architecture, find
+from resnet_keras.architectures import Architecture, find, model_name
 from resnet_keras.checkpoints import CHECKPOINT_STEPS, Checkpoint, Checkpoints, restore
 from resnet_keras.data import pipelines, sources
 from resnet_keras.data.augmentation import PadAndCrop
@@ -38,13 +38,15 @@ from resnet_keras.explanation import explain_mistakes
 from resnet_keras.files import write_file
 from resnet_keras.loading import Source as Weights
 from resnet_keras.loading import Stored, fit_weights, load_model, read_weights
-from resnet_keras.models import Builder, Classifier, build, dtype_policy, model_name
+from resnet_keras.models import Builder, Classifier, build, dtype_policy
 from resnet_keras.phases import Phase
 from resnet_keras.recipes import Recipe
 from resnet_keras.recorder import Logs, Recorder
 from resnet_keras.runs import Run, RunDetails, best_row, versions
 
 GRID_IMAGES = 32
+NAMED_CLASSES = 5
+OF_EPOCHS = {"epochs", "warmup_epochs", "head_epochs"}  # change together, see Recipe.in_epochs
 CONFUSION_MATRIX, WORST_MISTAKES = AT_THE_END = ("confusion_matrix", "worst_mistakes")  # tags
 
 
@@ -196,7 +198,7 @@ def train(
                 stored = read_weights(weights, network, architecture)
                 with placement.scope():
                     _take_over(model, stored.for_classes(data.class_names))
-            _announce(details, placement)
+            _announce(details, placement, len(training), len(validation))
             with placement.scope():
                 if recompute:
                     model = recomputation.recompute(model)
@@ -283,8 +285,16 @@ def _configure(architecture: Architecture, recipe: Recipe, placement: Placement)
     return dataclasses.replace(architecture, style=style)
 
 
-def _announce(details: RunDetails, placement: Placement) -> None:
-    recipe = details.recipe
+def _announce(
+    details: RunDetails, placement: Placement, images: int, validation_images: int
+) -> None:
+    recipe, names = details.recipe, details.class_names
+    classes = ", ".join(names) if len(names) <= NAMED_CLASSES else f"{names[0]} to {names[-1]}"
+    print(
+        f"data: {len(names)} classes ({classes}); {images:,} images to train on and "
+        f"{validation_images:,} to choose the best epoch by, at "
+        f"{details.image_size}x{details.image_size} pixels"
+    )
     print(f"precision: {details.precision}")
     if placement.devices > 1:
         print(f"devices: {placement.devices}")
@@ -327,14 +337,18 @@ def _check_same(run: Run, asked: RunDetails) -> RunDetails:
             f"{run} was begun by an earlier version, whose checkpoints cannot be gone on from. "
             "Begin again, which moves it aside (--start-over; with make START_OVER=1)"
         )
-    differences = [
-        f"{name} is {there!r} there and {here!r} here"
-        for name, there, here in _pairs(found, asked)
-        if there != here
-    ]
-    if differences:
+    differing = {name: (there, here) for name, there, here in _pairs(found, asked) if there != here}
+    if differing:
+        onward = ""
+        if "epochs" in differing and differing.keys() <= OF_EPOCHS:
+            differing = {"epochs": differing["epochs"]}  # the others follow from it
+            onward = f"Train on from its weights in another folder (--weights {run} --run …). "
+        told = [
+            f"{name} is {there!r} there and {here!r} here"
+            for name, (there, here) in differing.items()
+        ]
         raise InputError(
-            f"{run} holds another run: {'; '.join(differences)}. "
+            f"{run} holds another run: {'; '.join(told)}. {onward}"
             "Name another folder (--run; with make RUN=), or begin again, which moves this one "
             "aside (--start-over; with make START_OVER=1)"
         )

@@ -40,7 +40,6 @@ from tensorboard_server import ask, serving
 QUICK = ("train", "tiny", "--recipe", "quick", "--image-size", "8", "--precision", "float32")
 EPOCHS = 5  # of the recipe
 SEED = 20151210
-KILLS = 10  # a lane
 HALF = "half a checkpoint was left"
 
 
@@ -89,7 +88,7 @@ def finished(run):
     )
 
 
-def moments_of(chance):
+def moments_of(chance, kills):
     """When to kill, as functions of the run folder: at random, but the end comes last."""
     moments = [
         *(at_random(chance) for _ in range(3)),
@@ -101,8 +100,8 @@ def moments_of(chance):
         ("at best.keras", partial(half_written, name=".partial-best.keras", number=1)),
         ("after history.csv", partial(written_anew, name="history.csv")),
     ]
-    chance.shuffle(moments)
-    return [*moments, *chance.sample(THE_END, 2)]
+    the_end = chance.sample(THE_END, 2)
+    return [*chance.sample(moments, kills - len(the_end)), *the_end]
 
 
 def at_random(chance):
@@ -137,7 +136,7 @@ def kills(workshop):
 
     def lane(number):
         chance = random.Random(f"{SEED} {number}")
-        moments, counts, runs, complaints = moments_of(chance), Counter(), [], []
+        moments, counts, runs, complaints = moments_of(chance, workshop.kills), Counter(), [], []
         while moments:
             run = workshop.folder / f"killed-{number}-{len(complaints)}"
             runs.append(run)
@@ -158,7 +157,7 @@ def kills(workshop):
     complaints = [complaint for _, _, complaints in lanes for complaint in complaints]
     curves = one_curve(workshop.folder, [run.name for _, runs, _ in lanes for run in runs])
     half = counts.pop(HALF, 0)
-    assert counts.total() == KILLS * len(lanes)
+    assert counts.total() == workshop.kills * len(lanes)
     points = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
     return outcome(
         f"SIGKILL, {counts.total()} times",

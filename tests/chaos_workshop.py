@@ -127,12 +127,14 @@ class Workshop:
     Attributes:
         folder: the folder.
         lanes: numbers of the series of kills, which go on side by side; a host is lost for each.
+        kills: how many there are in each.
         whole: what a run comes to that nobody disturbs.
     """
 
-    def __init__(self, folder, lanes=(1, 2)):
+    def __init__(self, folder, lanes=(1, 2), kills=10):
         self.folder = folder
         self.lanes = lanes
+        self.kills = kills
         self.whole, self._interrupted = together(
             lambda make: make(folder), (undisturbed, stopped_in_the_second_epoch)
         )

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -109,10 +110,12 @@ def refused(capsys, *arguments):
         (["evaluate", "x", "--protocol", "multi-scale", "--scales", "0"], "each at least 1"),
         (["evaluate", "x", "--output", "y"], "accepted: --output with --ensemble"),
         (["evaluate", "nowhere", "--ensemble"], "no such run folder. Received: nowhere"),
+        (["predict", "--run", "x.keras"], "at least one image file or folder. Received: none"),
+        (["predict", ".", "--run", "x.keras"], "a folder without images. Received: . (0 other"),
         (["predict", "x.png", "--run", "nowhere"], "no such run folder. Received: nowhere"),
         (["train", "resnet20", "--recipe", "finetune"], "accepted: --weights, a file or imagenet"),
         (["train", "resnet20", "--head-epochs", "-1"], "head_epochs must not be negative"),
-        (["train", "resnet20", "--weights", "x.pt"], "no such weights file. Received: x.pt"),
+        (["train", "resnet20", "--weights", "x.pt"], "no such weights. Received: x.pt; accepted"),
         (["convert", "x.h5", "--network", "resnet51", "-o", "y.keras"], "did you mean resnet"),
         (["convert", "x.h5", "--network", "resnet50", "-o", "y.onnx"], ".keras or .safetensors"),
         (["convert", "x.h5", "--network", "resnet50", "-o", "y.keras"], "no such weights file"),
@@ -137,17 +140,38 @@ def test_unknown_command_and_option_are_status_2():
 
 def test_train_ends_with_error_folder_and_next_commands(trained):
     folder, output = trained
-    *_, error, interval, run, heading, report, tensorboard, predict = output.splitlines()
+    *_, error, interval, hardest, run, heading, report, tensorboard, predict = output.splitlines()
     evaluation = json.loads((folder / "runs/one/evaluation.json").read_text())
     assert error.startswith(f"test error  {evaluation['top1_error']:.2%} top-1, ")
     low, high = evaluation["top1_interval"]
     assert interval.startswith(f"95% interval  {low:.2%} to {high:.2%} top-1, ")
+    assert re.fullmatch(r"hardest classes  \d \(\d+ of 36 wrong\), \d .*, \d .*", hardest)
     assert run == "run folder  runs/one"
     assert heading == "next"
     assert report.endswith(f" -m webbrowser {(folder / 'runs/one/report.html').as_uri()}")
     assert "tensorboard --logdir runs/one/tensorboard --host 127.0.0.1" in tensorboard
     assert predict.endswith("predict runs/one/examples/*.png --model runs/one")
     assert "precision: " in output
+    assert "data: 10 classes (0 to 9); 1,257 images to train on and 180 to choose" in output
+
+
+def test_a_finished_run_tells_how_to_train_on(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained[0])
+    line = refused(capsys, *TRAIN, "--epochs", "2")
+    assert "holds another run: epochs is 1 there and 2 here. Train on from its weights" in line
+    assert "(--weights runs/one --run …)" in line and "warmup" not in line
+
+
+def test_a_mistyped_run_is_guessed(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained[0])
+    assert "Received: runs/ones; did you mean 'one'?" in refused(capsys, "evaluate", "runs/ones")
+    line = refused(capsys, "train", "tiny", "--weights", "runs/oen")
+    assert "no such weights. Received: runs/oen" in line and "did you mean 'one'?" in line
+
+
+def test_an_export_is_no_run(trained, tmp_path, capsys):
+    (tmp_path / "parity.json").write_text("{}")
+    assert "nothing more to export" in refused(capsys, "export", str(tmp_path))
 
 
 def test_train_again_does_nothing(trained, monkeypatch, capsys):
@@ -333,6 +357,23 @@ def test_predict_refuses_what_is_no_image(trained, tmp_path, capsys):
         capsys, "predict", str(tmp_path / "text.png"), "--run", str(trained[0] / "runs/one")
     )
     assert "not an image that can be read" in line and "text.png" in line
+
+
+def test_predict_goes_through_a_folder_and_past_bad_images(trained, tmp_path, capsys):
+    examples, run = trained[0] / "runs/one/examples", str(trained[0] / "runs/one")
+    for name in ("b/7.png", "d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(examples / "7.png", tmp_path / name)
+    for name in ("a.png", "c.jpg", "notes.txt"):
+        (tmp_path / name).write_text("not an image")
+    with pytest.raises(SystemExit) as end:
+        cli.main(["predict", str(tmp_path), str(tmp_path / "gone.png"), "--run", run, "--top", "1"])
+    assert end.value.code == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert "3 of 5 images cannot be read. Received: " in line
+    assert "a.png (" in line and "c.jpg (" in line and "gone.png (no such file)" in line
+    assert [Path(one).name for one in printed.out.splitlines()[::2]] == ["7.png", "d.png"]
 
 
 def test_an_unknown_backend_is_told_in_a_line(monkeypatch, capsys):

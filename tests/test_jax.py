@@ -108,16 +108,13 @@ SMALL = {
 }
 NAMED = {
     "resnet18": 64,
-    "resnet34": 64,
     "resnet50": 64,
     "resnet50v1.5": 64,
     "resnet50-course": 64,
     "plain18": 64,
     "resnet20": 32,
-    "resnet110": 32,
     "resnet164": 32,
     "plain20": 32,
-    "preresnet110": 32,
     "preresnet164": 32,
     "resnext29-8x64d": 32,
     "resnext50-32x4d": 64,

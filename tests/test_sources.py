@@ -179,6 +179,16 @@ def test_a_class_may_be_called_train(tmp_path):
     assert source.class_names == ("plane", "train")
 
 
+def test_a_folder_one_level_too_high_is_told(tmp_path):
+    inner = write_folder(tmp_path / "mine" / "photos", {"cat": 2, "dog": 2})
+    with pytest.raises(InputError, match=r"two class folders.*; did you mean .*mine/photos\?"):
+        Folder(tmp_path / "mine")
+    (tmp_path / "mine" / "notes").mkdir()
+    with pytest.raises(InputError, match=r"all images are in one .*did you mean .*mine/photos\?"):
+        Folder(tmp_path / "mine")
+    assert Folder(inner).class_names == ("cat", "dog")
+
+
 def test_folders_that_cannot_serve(tmp_path):
     with pytest.raises(InputError, match="two class folders"):
         Folder(tmp_path)
@@ -462,7 +472,7 @@ def test_the_told_command_prepares_the_set(tmp_path, monkeypatch):
     ("data", "message"),
     [
         ("tfds:smal", "no such TFDS set"),
-        ("tfds:cifar01", "did you mean tfds:cifar10?"),
+        ("tfds:cifar01", "did you mean 'tfds:cifar10'?"),
         ("tfds:small:9.9.9", "Received: tfds:small:9.9.9"),
         ("tfds:small,train=training", "no split of tfds:small"),
         ("tfds:small,train=train[", "Received: 'train['; accepted: train, test"),

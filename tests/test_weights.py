@@ -606,3 +606,12 @@ def test_files_and_folders_that_hold_nothing_of_the_kind(tmp_path):
     )
     (tmp_path / "config.json").write_text("{")
     assert "config.json" in refused(tmp_path, "small18")
+
+
+@pytest.mark.parametrize(("found", "wanted"), [("resnet20", "resnet32"), ("plain20", "resnet20")])
+def test_weights_of_another_network_are_told_by_name(found, wanted, tmp_path):
+    model = create(found, input_shape=(8, 8, 3))
+    model.save(tmp_path / "other.keras")
+    for source in (model, tmp_path / "other.keras"):
+        with pytest.raises(InputError, match=rf"these are weights of {found}\. .* for {wanted}; "):
+            create(wanted, input_shape=(8, 8, 3), weights=source)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,8 +79,10 @@ class Folder:
                 f"images need two class folders at least. Received: {self.folder} with "
                 f"{', '.join(self.class_names) or 'no folder'}; "
                 f"accepted: {self.folder}/CLASS/*.jpg or {self.folder}/train/CLASS/*.jpg"
+                f"{self._perhaps_below(self.class_names)}"
             )
         self._files = {split: self._labelled_files(root) for split, root in roots.items()}
+        self._check_level()
         self._complete(validation, test)
         self.problems = tuple(dict.fromkeys(self._problems))
 
@@ -138,11 +140,26 @@ class Folder:
     def _cannot_list(self, error: OSError) -> None:
         self._problems.append(BadImage(str(error.filename), error.strerror or str(error)))
 
+    def _check_level(self) -> None:
+        """Refuses a folder in which all images are below one class folder that has folders."""
+        found = {self.class_names[label] for files in self._files.values() for _, label in files}
+        if hint := self._perhaps_below(tuple(found)):
+            raise InputError(
+                f"all images are in one class folder, and in folders there. "
+                f"Received: {self.folder}{hint}"
+            )
+
+    def _perhaps_below(self, names: Sequence[str]) -> str:
+        """Words for a message, where the only class folder is one of class folders itself."""
+        if len(names) != 1 or len(self._folders(self.folder / names[0])) < 2:
+            return ""
+        return f"; did you mean {self.folder / names[0]}?"
+
     def _labelled_files(self, root: Path) -> list[tuple[str, int]]:
         files = []
         for folder in self._folders(root):
             label = self.class_names.index(folder.name)
-            images, others = self._images(folder)
+            images, others = image_files(folder, self._cannot_list)
             files += [(path, label) for path in images]
             if not images:
                 reason = "a class folder without images"
@@ -150,21 +167,6 @@ class Folder:
                     reason += f" (files of other kinds: {others})"
                 self._problems.append(BadImage(str(folder), reason))
         return files
-
-    def _images(self, folder: Path) -> tuple[list[str], int]:
-        """The image files below a folder, sorted, and how many files are none."""
-        images, others = [], 0
-        for parent, folders, files in os.walk(folder, onerror=self._cannot_list):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for file in files:
-                if file.startswith("."):
-                    continue
-                if file.lower().endswith(EXTENSIONS):
-                    images.append(os.path.join(parent, file))
-                else:
-                    others += 1
-        stems = {os.path.splitext(path)[0] for path in images}
-        return sorted(path for path in images if not _explains(path, stems)), others
 
     def _complete(self, validation: float | None, test: float | None) -> None:
         """Sets aside the splits that are not there."""
@@ -216,6 +218,33 @@ class Folder:
         path = Path(file[0]).relative_to(self.folder).as_posix()
         told = f"{self._seed}\0{path}".encode("utf-8", "surrogateescape")
         return hashlib.sha256(told).digest()
+
+
+def image_files(
+    folder: Path, on_error: Callable[[OSError], None] | None = None
+) -> tuple[list[str], int]:
+    """The image files below a folder, and how many files there are none.
+
+    Args:
+        folder: whose folders are gone through, too.
+        on_error: told of folders that cannot be listed.
+
+    Returns:
+        Sorted paths, and a count. Hidden files and folders, and pictures that explain an image
+        beside them, are neither.
+    """
+    images, others = [], 0
+    for parent, folders, files in os.walk(folder, onerror=on_error):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for file in files:
+            if file.startswith("."):
+                continue
+            if file.lower().endswith(EXTENSIONS):
+                images.append(os.path.join(parent, file))
+            else:
+                others += 1
+    stems = {os.path.splitext(path)[0] for path in images}
+    return sorted(path for path in images if not _explains(path, stems)), others
 
 
 def _explains(path: str, stems: Container[str]) -> bool:

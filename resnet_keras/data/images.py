@@ -3,11 +3,12 @@
 import io
 import struct
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from resnet_keras.errors import InputError
+from resnet_keras.errors import InputError, did_you_mean_beside
 
 # Of what Pillow knows, the formats of photographs; of the others some start foreign programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -62,7 +63,9 @@ def read_image(path: str | PathLike[str]) -> np.ndarray:
         with open(path, "rb") as file:
             return decode(file.read())
     except FileNotFoundError as error:
-        raise InputError(f"no such image file. Received: {path}") from error
+        raise InputError(
+            f"no such image file. Received: {path}{did_you_mean_beside(Path(path))}"
+        ) from error
     except OSError as error:
         raise UnreadableImageError(error.strerror or str(error), path) from error
     except UnreadableImageError as error:

@@ -1,6 +1,5 @@
 """Where labelled images come from. A source yields NumPy arrays, one split at a time."""
 
-import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from resnet_keras.data.folder import Folder
 from resnet_keras.data.hdf5 import Hdf5, files_in
 from resnet_keras.data.splits import SPLIT_NAMES, ArraySplit, Source, Split, SplitName
 from resnet_keras.data.tfds_source import Tfds
-from resnet_keras.errors import InputError
+from resnet_keras.errors import InputError, did_you_mean, did_you_mean_beside
 
 __all__ = ["Arrays", "Digits", "Folder", "Hdf5", "Source", "Split", "SplitName", "Tfds", "find"]
 
@@ -86,14 +85,15 @@ def find(data: str) -> Source:
     path = Path(os.path.expanduser(name))
     there = bool(name) and os.path.exists(path)
     if not there and os.sep not in name:
-        near = difflib.get_close_matches(name, ("digits", *OF_TFDS, *_beside(path)), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(
             f"unknown data. Received: {data!r}, and there is no such file or folder here; "
-            f"accepted: {SPELLINGS}{hint}"
+            f"accepted: {SPELLINGS}{did_you_mean(name, ('digits', *OF_TFDS, *_beside(path)))}"
         )
     if not there:
-        raise InputError(f"no such file or folder. Received: {data!r}; accepted: {SPELLINGS}")
+        raise InputError(
+            f"no such file or folder. Received: {data!r}; accepted: {SPELLINGS}"
+            f"{did_you_mean_beside(path)}"
+        )
     try:
         of_hdf5 = path.is_file() or bool(files_in(path))
     except OSError as error:

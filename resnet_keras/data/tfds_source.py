@@ -1,6 +1,5 @@
 """Image-classification sets that TensorFlow Datasets has prepared on this machine."""
 
-import difflib
 import os
 import shlex
 import struct
@@ -16,7 +15,7 @@ from resnet_keras.data.cache import found_out, stamp
 from resnet_keras.data.folder import SET_ASIDE, SET_ASIDE_AT_MOST
 from resnet_keras.data.progress import shown, threads
 from resnet_keras.data.splits import SPLIT_NAMES, EncodedSplit, MissingSplitError, SplitName
-from resnet_keras.errors import InputError
+from resnet_keras.errors import InputError, did_you_mean
 
 UNLABELLED = -1  # as TFDS marks the images of a contest
 
@@ -346,11 +345,10 @@ def _how_to_prepare(name: str, folder: str) -> str:
     plain = name.partition("/")[0].partition(":")[0]
     known = tfds.list_builders(with_community_datasets=False)
     if plain not in known:
-        near = difflib.get_close_matches(plain, known, n=1)
-        hint = f"; did you mean tfds:{near[0]}?" if near else ""
+        near = did_you_mean(f"tfds:{plain}", [f"tfds:{one}" for one in known])
         return (
             f"no such TFDS set, and none in {folder}. Received: tfds:{name}; accepted: what TFDS "
-            f"lists or has prepared there{hint}"
+            f"lists or has prepared there{near}"
         )
     by_hand = getattr(tfds.builder_cls(plain), "MANUAL_DOWNLOAD_INSTRUCTIONS", None)
     first = f" (its archives first go by hand to {folder}/downloads/manual)" if by_hand else ""

@@ -7,8 +7,7 @@ trains with the ordinary training code and writes the page.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from resnet_keras.architectures import nearest
-from resnet_keras.errors import InputError
+from resnet_keras.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from resnet_keras.studies.study import Study

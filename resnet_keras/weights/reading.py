@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from resnet_keras.errors import InputError
+from resnet_keras.errors import InputError, did_you_mean_beside
 from resnet_keras.weights import cards
 from resnet_keras.weights.cards import UNKNOWN, Card
 
@@ -56,7 +56,7 @@ def read(path: Path) -> Content:
             rather than arrays.
     """
     if not path.is_file():
-        raise InputError(f"no such weights file. Received: {path}")
+        raise InputError(f"no such weights file. Received: {path}{did_you_mean_beside(path)}")
     readers = {
         ".safetensors": _safetensors,
         **dict.fromkeys((".pth", ".pt", ".bin"), _torch),
