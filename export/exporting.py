@@ -175,7 +175,8 @@ def _export(
     if failed:
         raise ExportError(
             f"{len(failed)} of {len(names)} files are not exported, earlier ones of the same name "
-            "stay: " + "; ".join(f"{FORMATS[name].file}: {why}" for name, why in failed.items())
+            "stay: "
+            + "; ".join(f"{FORMATS[name].file}: {why}" for name, why in failed.items())
             + f". Exported: {', '.join(one.file for one in made) or 'none'}"
             + _way_on(failed)
         )
