@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from resnet_keras.protocols import says_top5
 from resnet_keras.recipes import Recipe
 
 
@@ -70,12 +71,12 @@ def loss(recipe: Recipe) -> keras.losses.Loss:
     return keras.losses.SparseCategoricalCrossentropy()
 
 
-def metrics() -> list[keras.metrics.Metric]:
-    """Top-1 and top-5 accuracy."""
-    return [
-        keras.metrics.MeanMetricWrapper(top1_accuracy, name="accuracy"),
-        keras.metrics.MeanMetricWrapper(top5_accuracy, name="top5_accuracy"),
-    ]
+def metrics(classes: int) -> list[keras.metrics.Metric]:
+    """Top-1 accuracy, and top-5 accuracy where it tells anything."""
+    top1 = keras.metrics.MeanMetricWrapper(top1_accuracy, name="accuracy")
+    if not says_top5(classes):
+        return [top1]
+    return [top1, keras.metrics.MeanMetricWrapper(top5_accuracy, name="top5_accuracy")]
 
 
 def activation(recipe: Recipe) -> str:

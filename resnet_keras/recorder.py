@@ -196,14 +196,17 @@ class Recorder(keras.callbacks.Callback):
         def error(accuracy: str) -> float:
             return round(1 - logs[accuracy], 6)  # accuracies are float32
 
+        def top5_error(accuracy: str) -> float:
+            return error(accuracy) if accuracy in logs else 0.0  # of five classes or fewer
+
         return {
             "epoch": epoch,
             "loss": logs["loss"],
             "top1_error": error("accuracy"),
-            "top5_error": error("top5_accuracy"),
+            "top5_error": top5_error("top5_accuracy"),
             "validation_loss": logs["val_loss"],
             "validation_top1_error": error("val_accuracy"),
-            "validation_top5_error": error("val_top5_accuracy"),
+            "validation_top5_error": top5_error("val_top5_accuracy"),
             "learning_rate": float(self._optimizer.learning_rate),
         }
 

@@ -449,7 +449,7 @@ def _begin(
             rate_factors=factors,
         ),
         loss=losses.loss(recipe),
-        weighted_metrics=losses.metrics(),  # weights tell images from padding
+        weighted_metrics=losses.metrics(model.output_shape[-1]),  # weights tell images from padding
         jit_compile=chosen.jit_compile,
     )
     _make_variables(model)
