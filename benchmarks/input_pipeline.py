@@ -10,21 +10,21 @@ installed, its DataLoader with Pillow takes part too.
 """
 
 import importlib.util
-import json
 import os
 import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import measuring
 import tyro
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 
 RESIZED, JITTER = "resnet_keras, random resized crop", "resnet_keras, scale jitter crop"
@@ -149,19 +149,25 @@ def torch_loader(folder: Path, batch_size: int) -> Iterator[Any]:
     return iter(torch.utils.data.DataLoader(Photos(), batch_size, num_workers=workers))
 
 
-def measure(peer: str, folder: str, batch_size: int, seconds: float) -> Measurement:
-    """Takes batches for some seconds, in this process."""
+def prepare(
+    peer: str, folder: str, batch_size: int, seconds: float
+) -> tuple[dict[str, Any], Callable[[], dict[str, Any]]]:
+    """Warms a peer up in this process; what it gives takes batches for some seconds."""
     if peer == STOCK:
         batches = stock(Path(folder), batch_size)
     elif peer == TORCH:
         batches = torch_loader(Path(folder), batch_size)
     else:
         batches = ours(Path(folder), peer, batch_size)
-    _take(batches, seconds / 2)  # tf.data finds out how many threads are best
-    before, start = _cpu_seconds(), time.perf_counter()
-    images = batch_size * _take(batches, seconds)
-    elapsed = time.perf_counter() - start
-    return Measurement(images / elapsed, (_cpu_seconds() - before) / images * 1e6)
+
+    def measure() -> dict[str, Any]:
+        before, start = _cpu_seconds(), time.perf_counter()
+        images = batch_size * _take(batches, seconds)
+        elapsed = time.perf_counter() - start
+        return asdict(Measurement(images / elapsed, (_cpu_seconds() - before) / images * 1e6))
+
+    measure()  # tf.data finds out how many threads are best
+    return {}, measure
 
 
 def _take(batches: Iterator[Any], seconds: float) -> int:
@@ -181,37 +187,36 @@ def _cpu_seconds() -> float:
 
 def main(
     rounds: int = 7,
-    seconds: float = 8.0,
+    seconds: float = 4.0,
     batch_size: int = 32,
     quality: int = 90,
-    output: Path = Path("benchmarks/results/input_pipeline.json"),
 ) -> None:
     """Compare the crops with keras.utils.image_dataset_from_directory, RandomCrop and RandomFlip.
 
     Args:
-        rounds: processes of each peer.
-        seconds: that each is measured for, after half as long to warm up.
+        rounds: turns of each peer.
+        seconds: of a turn.
         batch_size: images a batch.
         quality: of the JPEG files.
-        output: where the measurements go, as JSON.
     """
     peers = [RESIZED, JITTER, STOCK]
     if importlib.util.find_spec("torch"):
         peers.append(TORCH)
-    found: dict[str, list[Measurement]] = {peer: [] for peer in peers}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Progress(transient=True) as progress:
         kilobytes = write_photos(Path(folder), quality)
-        turns = [peer for _ in range(rounds) for peer in peers]
-        for peer in track(turns, "measuring"):
-            measured = measuring.in_process(__file__, peer, folder, batch_size, seconds)
-            found[peer].append(Measurement(**measured))
-    of_peers = ("torch",) if TORCH in peers else ()
-    versions = measuring.versions("keras", "tensorflow", "pillow", *of_peers)
+        workers = {
+            peer: partial(measuring.Worker, __file__, peer, folder, batch_size, seconds)
+            for peer in peers
+        }
+        turns = measuring.in_turns(workers, rounds, progress, "input pipeline")
+    found = {
+        peer: [Measurement(one["images_per_second"], one["cpu_microseconds"]) for one in of]
+        for peer, of in turns.items()
+    }
     files = f"{WIDTH}x{HEIGHT} JPEG, quality {quality}, {kilobytes:.0f} kB"
-    _print(found, f"{files}, batch {batch_size}, {os.cpu_count()} CPU cores, {versions}")
+    _print(found, f"{files}, batch {batch_size}; {measuring.machine()}")
     measuring.write_results(
-        output,
-        versions,
+        "input_pipeline",
         files=files,
         batch_size=batch_size,
         measurements=[
@@ -250,6 +255,6 @@ def _costs(measurements: list[Measurement]) -> list[float]:
 
 if __name__ == "__main__":
     if arguments := measuring.worker_arguments():
-        print(json.dumps(asdict(measure(*arguments))))
+        measuring.serve(partial(prepare, *arguments))
     else:
         tyro.cli(main)

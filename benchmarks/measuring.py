@@ -1,4 +1,4 @@
-"""What the benchmarks share: processes of their own, spreads, and results as JSON."""
+"""What benchmarks share: peers in processes of their own that take turns, and results as JSON."""
 
 import json
 import os
@@ -7,36 +7,132 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import date
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from rich.progress import Progress
+
+RESULTS = Path(__file__).parent / "results"
 WORKER = "--worker"
+VECTORS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+PACKAGES = ("keras", "tensorflow", "torch", "transformers", "ai-edge-litert", "onnxruntime", "jax")
 
 
-def in_process(script: str, *arguments: Any) -> dict[str, Any]:
-    """Runs a benchmark's worker in a process of its own.
+class Worker:
+    """A peer in a process of its own, which prepares itself and then measures when it is asked to.
 
     Args:
-        script: the benchmark, which calls `worker_arguments` and prints a JSON object last.
-        arguments: for the worker, of JSON's types.
+        script: the benchmark, which hands `worker_arguments` to `serve`.
+        arguments: for it, of JSON's types.
+        environment: variables to set, or to unset where None.
+
+    Raises:
+        RuntimeError: the process has ended; the message has the end of what it said.
     """
-    finished = subprocess.run(
-        [sys.executable, script, WORKER, json.dumps(arguments)],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    return json.loads(finished.stdout.splitlines()[-1])
+
+    def __init__(
+        self, script: str, *arguments: Any, environment: Mapping[str, str | None] | None = None
+    ) -> None:
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115, close() does
+        changed = {"TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})}
+        kept = {name: value for name, value in os.environ.items() if name not in changed}
+        self._process = subprocess.Popen(
+            [sys.executable, script, WORKER, json.dumps(arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+            env=kept | {name: value for name, value in changed.items() if value is not None},
+        )
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._said.close()
+
+    def prepared(self) -> dict[str, Any]:
+        """Waits until it is prepared, and tells what that took."""
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            self._said.seek(0)
+            raise RuntimeError("a peer has ended: " + self._said.read()[-2000:])
+        return json.loads(line)
+
+    def measure(self) -> dict[str, Any]:
+        """Lets it measure once."""
+        assert self._process.stdin
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self.prepared()
+
+
+def serve(prepare: Callable[[], tuple[dict[str, Any], Callable[[], dict[str, Any]]]]) -> None:
+    """What the process of a `Worker` does: prepares itself, then measures for every line it reads.
+
+    Args:
+        prepare: gives what the preparation took, and the function that measures.
+    """
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)  # nothing that libraries print comes among them
+        took, measure = prepare()
+        _answer(answers, took)
+        for _ in sys.stdin:
+            _answer(answers, measure())
+
+
+def _answer(answers: TextIO, content: dict[str, Any]) -> None:
+    print(json.dumps(content), file=answers, flush=True)
 
 
 def worker_arguments() -> list[Any] | None:
-    """What `in_process` handed to this process, or None if it did not start it."""
+    """What a `Worker` handed to this process, or None if it did not start it."""
     return json.loads(sys.argv[2]) if sys.argv[1:2] == [WORKER] else None
+
+
+def in_turns(
+    peers: Mapping[str, Callable[[], Worker]], rounds: int, progress: Progress, title: str
+) -> dict[str, list[dict[str, Any]]]:
+    """Lets peers measure in turns, A B A B …, each in its process, after all are prepared.
+
+    Args:
+        peers: by name, what starts them.
+        rounds: how often each measures.
+        progress: to show.
+        title: of the comparison.
+
+    Returns:
+        What each peer found, round by round; `prepared` is among the first round's.
+    """
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in peers}
+    task = progress.add_task(title, total=len(peers) * (rounds + 1))
+    with ExitStack() as stack:
+        workers = {}
+        for name, start in peers.items():  # one after the other, as both cores are wanted
+            progress.update(task, description=f"{title}: {name} starts")
+            workers[name] = stack.enter_context(start())
+            took = workers[name].prepared()
+            found[name].append({"prepared": took})
+            progress.advance(task)
+        for number in range(rounds):
+            for name, worker in workers.items():
+                progress.update(task, description=f"{title}: {name}")
+                measured = worker.measure()
+                if number == 0:
+                    found[name][0].update(measured)
+                else:
+                    found[name].append(measured)
+                progress.advance(task)
+    return found
 
 
 def peak_memory() -> float:
@@ -56,17 +152,53 @@ def ratios(values: Sequence[float], references: Sequence[float]) -> list[float]:
     return [value / reference for value, reference in zip(values, references, strict=True)]
 
 
-def versions(*packages: str) -> dict[str, str]:
-    """The installed versions."""
-    return {package: version(package) for package in packages}
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that are compared, where they are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
-def write_results(output: Path, of: dict[str, str], **content: Any) -> None:
-    """Writes measurements as JSON, under the date, the machine and the versions `of` packages."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    header = {
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
-        "versions": of,
-    }
-    output.write_text(json.dumps({**header, **content}, indent=2) + "\n")
+def machine() -> str:
+    """The processor: what it is, its cores, and the widest vectors it computes with."""
+    flags = _cpuinfo("flags").split()
+    vectors = [name for name in VECTORS if name in flags]
+    name = _cpuinfo("model name") or platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores, {', '.join(vectors) or platform.machine()}"
+
+
+def _cpuinfo(name: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+def policies() -> list[str]:
+    """The dtype policies that this processor computes with as it is."""
+    from resnet_keras import precision
+
+    best = precision.decide(precision.describe_machine()).policy
+    return list(dict.fromkeys([best, "float32"]))
+
+
+def write_results(name: str, **content: Any) -> Path:
+    """Writes measurements as JSON, with the date, the machine and the versions."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    header = {"date": date.today().isoformat(), "machine": machine(), "versions": versions()}
+    path = RESULTS / f"{name}.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({**header, **content}, indent=2) + "\n")
+    partial.replace(path)
+    return path
+
+
+def read_results(name: str) -> dict[str, Any] | None:
+    """What `write_results` wrote, or None."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None

@@ -1,0 +1,36 @@
+"""All benchmarks of a CPU, and docs/benchmarks.md from what they found: `make bench`.
+
+python benchmarks/bench.py
+python benchmarks/bench.py --page
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import tyro
+from page import written
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+SCRIPTS = ("training_step", "fit", "inference", "growth")
+
+
+def main(page: bool = False) -> None:
+    """Run the benchmarks of a CPU one after the other, and write the page.
+
+    Args:
+        page: write the page alone, from what was found last.
+    """
+    for script in () if page else SCRIPTS:
+        print(f"== {script}", flush=True)
+        start = time.monotonic()
+        subprocess.run([sys.executable, HERE / f"{script}.py"], check=True)
+        print(f"   {time.monotonic() - start:.0f} s", flush=True)
+    PAGE.write_text(written())
+    print(f"written  {PAGE}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,187 @@
+"""How cost grows with depth and batch: build, step and memory; recomputation; and a cold start.
+
+    python benchmarks/growth.py
+    python benchmarks/growth.py --very-deep
+
+Every measurement is a process of its own. Two sides of a comparison take turns (A B A B …).
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import measuring
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, trained on batches of square images."""
+
+    network: str
+    image_size: int
+    batch_size: int
+    recompute: bool = False
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one process found.
+
+    Attributes:
+        build: seconds to build the network.
+        first_step: seconds of the first step, which traces and optimises the graph.
+        step: seconds of the median step after it.
+        memory: peak of the process above what it held when the network was built, in GB.
+    """
+
+    build: float
+    first_step: float
+    step: float
+    memory: float
+
+
+CIFAR_DEPTHS = tuple(Case(f"resnet{depth}", 32, 32) for depth in (20, 32, 44, 56, 110))
+IMAGENET_DEPTHS = tuple(Case(f"resnet{depth}", 64, 16) for depth in (18, 34, 50, 101, 152))
+BATCHES = tuple(Case("resnet20", 32, size) for size in (32, 64, 128, 256))
+RECOMPUTED = (Case("resnet110", 32, 128), Case("resnet110", 32, 128, recompute=True))
+RESNEXT = (Case("resnet50v1.5", 64, 32), Case("resnext50-32x4d", 64, 32))
+# A first step takes minutes.
+VERY_DEEP = tuple(
+    Case(network, 32, 64, recompute)
+    for network in ("resnet1001", "resnet1202")
+    for recompute in (False, True)
+)
+
+COLD = {
+    "resnet-keras --help": ["-m", "resnet_keras", "--help"],
+    "resnet-keras list": ["-m", "resnet_keras", "list"],
+    "import resnet_keras": ["-c", "import resnet_keras"],
+    "import keras, with TensorFlow": ["-c", "import keras"],
+    "first step of resnet20": [
+        "-c",
+        "import resnet_keras, numpy as np\n"
+        "model = resnet_keras.create('resnet20')\n"
+        "model.compile('sgd', 'sparse_categorical_crossentropy', jit_compile=False)\n"
+        "model.train_on_batch(np.zeros((32, 32, 32, 3), 'float32'), np.zeros(32))",
+    ],
+}
+
+
+def measure(case: Case, steps: int) -> Measurement:
+    """Trains one network for some steps on random images, in this process, in float32."""
+    import resnet_keras
+    from resnet_keras import optimizers
+
+    shape = (case.image_size, case.image_size, 3)
+    start = time.perf_counter()
+    model = resnet_keras.create(case.network, input_shape=shape)
+    build = time.perf_counter() - start
+    if case.recompute:
+        model = resnet_keras.recompute(model)
+    model.compile(
+        optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy", jit_compile=False
+    )
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (case.batch_size, *shape)).astype("float32")
+    labels = generator.integers(0, model.output_shape[-1], case.batch_size)
+    before = measuring.peak_memory()
+    seconds = []
+    for _ in range(1 + steps):
+        start = time.perf_counter()
+        model.train_on_batch(images, labels)
+        seconds.append(time.perf_counter() - start)
+    first, *others = seconds
+    return Measurement(build, first, statistics.median(others), measuring.peak_memory() - before)
+
+
+def main(steps: int = 6, rounds: int = 5, very_deep: bool = False) -> None:
+    """Measure how time and memory grow with depth and batch.
+
+    Args:
+        steps: timed steps in every process.
+        rounds: of pairs and of cold starts; what only grows is measured once.
+        very_deep: resnet1001 and resnet1202, with and without recomputation, alone: half an hour.
+    """
+    if very_deep:
+        found = _measure(VERY_DEEP, steps, 1)
+        _print(found)
+        measuring.write_results("growth-very-deep", measurements=_rows(found))
+        return
+    found = _measure((*CIFAR_DEPTHS, *IMAGENET_DEPTHS, *BATCHES), steps, 1)
+    for pair in (RECOMPUTED, RESNEXT):
+        found |= _measure(pair, steps, rounds)
+    _print(found)
+    cold = {name: [_cold_start(command) for _ in range(rounds)] for name, command in COLD.items()}
+    measuring.write_results("growth", measurements=_rows(found), cold_start=cold)
+    for name, seconds in cold.items():
+        print(f"{name}: {measuring.spread(seconds)} s")
+
+
+def _measure(cases: Sequence[Case], steps: int, rounds: int) -> dict[Case, list[Measurement]]:
+    found: dict[Case, list[Measurement]] = {case: [] for case in cases}
+    turns = [case for _ in range(rounds) for case in found]
+    for case in track(turns, "measuring growth", transient=True):
+        with measuring.Worker(__file__, asdict(case), steps) as worker:
+            found[case].append(Measurement(**worker.prepared()))
+    return found
+
+
+def _cold_start(arguments: list[str]) -> float:
+    start = time.perf_counter()
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, env=environment)
+    return time.perf_counter() - start
+
+
+def _rows(found: dict[Case, list[Measurement]]) -> list[dict[str, Any]]:
+    return [
+        {**asdict(case), **asdict(measurement)}
+        for case, measurements in found.items()
+        for measurement in measurements
+    ]
+
+
+def fit(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float, float]:
+    """The line of least squares: slope, intercept, and the share of the variance it explains."""
+    slope, intercept = np.polyfit(xs, ys, 1)
+    left = np.asarray(ys) - (slope * np.asarray(xs) + intercept)
+    return slope, intercept, 1 - left.var() / np.var(ys)
+
+
+def _print(found: dict[Case, list[Measurement]]) -> None:
+    table = Table(title=f"Growth; {measuring.machine()}", box=None)
+    table.add_column("network")
+    for heading in ("image", "batch", "build s", "first step s", "step s", "GB"):
+        table.add_column(heading, justify="right")
+    for case, measurements in found.items():
+        table.add_row(
+            case.network + (", recomputed" if case.recompute else ""),
+            str(case.image_size),
+            str(case.batch_size),
+            *(
+                f"{statistics.median(getattr(one, name) for one in measurements):.2f}"
+                for name in ("build", "first_step", "step", "memory")
+            ),
+        )
+    Console(width=120).print(table)
+
+
+def _worker(described: dict[str, Any], steps: int) -> Callable[[], Any]:
+    return lambda: (asdict(measure(Case(**described), steps)), dict)
+
+
+if __name__ == "__main__":
+    if arguments := measuring.worker_arguments():
+        measuring.serve(_worker(*arguments))
+    else:
+        tyro.cli(main)

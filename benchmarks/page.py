@@ -1,0 +1,218 @@
+"""docs/benchmarks.md, from what the benchmarks found last."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import measuring
+import peers
+from growth import BATCHES, CIFAR_DEPTHS, IMAGENET_DEPTHS, RECOMPUTED, RESNEXT, VERY_DEEP, Case, fit
+from inference import BATCHES as AT_ONCE
+
+from resnet_keras import pages
+
+HERE = Path(__file__).parent
+WANTED = {"mixed_bfloat16": (1.8, 1.6), "float32": (1.5, 1.4)}  # over stock Keras: aim, at least
+
+
+def written() -> str:
+    """The page of what was found last."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found = {
+        name: measuring.read_results(name)
+        for name in (
+            "training_step-mixed_bfloat16",
+            "training_step-float32",
+            "fit",
+            "inference",
+            "growth",
+            "growth-very-deep",
+            "gpu",
+        )
+    }
+    return environment.get_template("page.md.j2").render(
+        steps={
+            policy: steps
+            for policy in WANTED
+            if (steps := found[f"training_step-{policy}"]) is not None
+        },
+        wanted=WANTED,
+        found=found,
+        peers=peers,
+        training_tables=training_tables,
+        ratio=ratio,
+        fit_table=fit_table,
+        inference_table=inference_table,
+        speedup=speedup,
+        best=best,
+        growth_table=growth_table,
+        lines=lines,
+        cold_table=cold_table,
+        gpu_table=gpu_table,
+        where=where,
+        cifar=CIFAR_DEPTHS,
+        imagenet=IMAGENET_DEPTHS,
+        batches=BATCHES,
+        recomputed=RECOMPUTED,
+        resnext=RESNEXT,
+        very_deep=VERY_DEEP,
+    )
+
+
+def where(results: dict[str, Any]) -> str:
+    """Machine, date and versions in a line."""
+    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    return f"{results['machine']}; {results['date']}; {versions}"
+
+
+def ratio(values: Sequence[float], references: Sequence[float], digits: int = 2) -> str:
+    """Median of the rounds' ratios, lowest and highest."""
+    return measuring.spread(measuring.ratios(values, references), digits)
+
+
+def training_tables(results: dict[str, Any]) -> Iterable[tuple[dict[str, Any], str]]:
+    """A task and its table for each network."""
+    for comparison in results["comparisons"].values():
+        found = comparison["found"]
+        ours = found[peers.OURS]
+        rows = [
+            (
+                peer,
+                measuring.spread(speeds, 1),
+                ""
+                if peer == peers.OURS
+                else f"**{statistics.median(_ratios(ours, speeds)):.2f}** "
+                + _range(_ratios(ours, speeds)),
+            )
+            for peer, speeds in found.items()
+        ]
+        columns = ("peer", "images/s", "ours over it, round by round")
+        yield comparison["task"], pages.table(columns, rows)
+
+
+def _ratios(values: Sequence[float], references: Sequence[float]) -> list[float]:
+    return measuring.ratios(values, references)
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"({min(values):.2f} to {max(values):.2f})"
+
+
+def fit_table(results: dict[str, Any]) -> str:
+    """`fit` beside bare steps."""
+    found = results["images_per_second"]
+    bare = next(iter(found))
+    rows = [
+        (name, measuring.spread(speeds, 1), "" if name == bare else ratio(speeds, found[bare]))
+        for name, speeds in found.items()
+    ]
+    return pages.table(("", "images/s", "share of the bare step"), rows)
+
+
+def inference_table(results: dict[str, Any]) -> str:
+    """Images a second of every file."""
+    rows = [
+        (name, *(measuring.spread(speeds[str(batch)], 1) for batch in AT_ONCE))
+        for name, speeds in results["images_per_second"].items()
+    ]
+    return pages.table(("", *(f"{batch} a call, images/s" for batch in AT_ONCE)), rows)
+
+
+def speedup(results: dict[str, Any], runtime: str) -> str:
+    """Of int8 over float32 in a runtime, one image a call."""
+    found = results["images_per_second"]
+    fast, slow = (found[f"resnet_keras, {runtime}, {kind}"]["1"] for kind in ("int8", "float32"))
+    return ratio(fast, slow)
+
+
+def best(results: dict[str, Any], batch: int) -> tuple[str, str, str]:
+    """The fastest of ours in floats, of all others, and the ratio of the two."""
+    found = {
+        name: speeds[str(batch)]
+        for name, speeds in results["images_per_second"].items()
+        if "int8" not in name
+    }
+    mine = {name: speeds for name, speeds in found.items() if name.startswith(peers.OURS)}
+    others = {name: speeds for name, speeds in found.items() if name not in mine}
+    first, second = (
+        max(one, key=lambda name: statistics.median(one[name])) for one in (mine, others)
+    )
+    return first, second, ratio(found[first], found[second])
+
+
+def _fastest(speeds: dict[str, list[float]]) -> str:
+    return max(speeds, key=lambda name: statistics.median(speeds[name]))
+
+
+def _of(results: dict[str, Any], case: Case, name: str) -> list[float]:
+    return [
+        row[name]
+        for row in results["measurements"]
+        if all(row[field] == getattr(case, field) for field in Case.__dataclass_fields__)
+    ]
+
+
+def growth_table(results: dict[str, Any], cases: Sequence[Case]) -> str:
+    """What each case took; medians where it was repeated."""
+    rows = [
+        (
+            case.network + (", recomputed" if case.recompute else ""),
+            f"{case.image_size}x{case.image_size}, {case.batch_size}",
+            *(
+                measuring.spread(values, 2) if len(values) > 1 else f"{values[0]:.2f}"
+                for name in ("build", "first_step", "step", "memory")
+                if (values := _of(results, case, name))
+            ),
+        )
+        for case in cases
+    ]
+    columns = ("network", "images", "build, s", "first step, s", "step, s", "memory, GB")
+    return pages.table(columns, rows, words=2)
+
+
+def lines(results: dict[str, Any], cases: Sequence[Case], by: str) -> str:
+    """The straight lines through what was measured, by depth or batch."""
+    from resnet_keras.architectures import find
+
+    xs = [case.batch_size if by == "batch" else find(case.network).depth for case in cases]
+    rows = []
+    for name, unit in (("build", "s"), ("step", "s"), ("memory", "GB")):
+        if name == "build" and by == "batch":
+            continue
+        ys = [statistics.median(_of(results, case, name)) for case in cases]
+        slope, intercept, explained = fit(xs, ys)
+        rows.append((f"{name}, {unit}", f"{slope:.4f}", f"{intercept:.2f}", f"{explained:.3f}"))
+    each = "an image" if by == "batch" else "a layer"
+    return pages.table(("", each, "fixed", "of the variance explained"), rows)
+
+
+def cold_table(results: dict[str, Any]) -> str:
+    """Seconds from the start of a process to its end."""
+    rows = [(name, measuring.spread(of, 2)) for name, of in results["cold_start"].items()]
+    return pages.table(("from a cold start", "seconds"), rows)
+
+
+def gpu_table(results: dict[str, Any]) -> str:
+    """What gpu.py found."""
+    cases = dict.fromkeys(
+        (row["precision"], row["batch_size"], row["peer"]) for row in results["measurements"]
+    )
+    rows = []
+    for case in cases:
+        speeds = [
+            row["images_per_second"]
+            for row in results["measurements"]
+            if (row["precision"], row["batch_size"], row["peer"]) == case
+            and "images_per_second" in row
+        ]
+        told = measuring.spread(speeds, 0) if speeds else "failed"
+        rows.append((*map(str, case), told))
+    return pages.table(("precision", "batch", "peer", "images/s"), rows, words=3)
