@@ -10,7 +10,7 @@ import re
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from itertools import chain
 from pathlib import Path
@@ -687,18 +687,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os._exit(status if isinstance(status, int) else 1)
 
 
-def _run(arguments: list[str]) -> None:
+def dispatch(arguments: list[str], commands: Mapping[str, Callable[..., None]]) -> None:
+    """Parses arguments and calls the function of the command that they name.
+
+    Raises:
+        SystemExit: help was asked for, or they cannot be parsed.
+    """
     if arguments[:1] == ["launch"] and "train" in arguments:
         at = arguments.index("train")
         arguments = [*arguments[:at], "--", *arguments[at:]]  # its options are not launch's
+    tyro.extras.subcommand_cli_from_dict(
+        dict(commands),
+        prog="resnet-keras",
+        description="ResNets in Keras: built, trained, evaluated and reported.",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def _run(arguments: list[str]) -> None:
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="resnet-keras",
-            description="ResNets in Keras: built, trained, evaluated and reported.",
-            args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+        dispatch(arguments, COMMANDS)
     except InputError as error:
         print(f"resnet-keras: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

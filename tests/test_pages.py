@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tyro
 from commands import run
 from docs_scripts import load
 from PIL import Image
@@ -97,9 +96,7 @@ def parsed(arguments):
         arguments = arguments[arguments.index("train") :]
     stubs = {name: stub(name, function) for name, function in cli.COMMANDS.items()}
     with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
-        tyro.extras.subcommand_cli_from_dict(
-            stubs, args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
-        )
+        cli.dispatch(arguments, stubs)
     return called
 
 
