@@ -19,13 +19,18 @@ SECONDS_TO_STOP = 60
 
 
 def two_hosts(workshop):
-    """One of two hosts is killed, or both are asked to stop; the same commands go on."""
+    """One of two hosts is killed, or both are asked to stop; the same commands go on.
+
+    In a workshop of one lane the first alone is killed.
+    """
     together = workshop.folder / "hosts-undisturbed"
     ended = train(together, command=LAUNCH)
     assert ended.status == 0, ended.err
     whole = ending(together)
-    asked = workshop.folder / "hosts-asked"
-    complaints = {asked: asked_to_stop(asked)}
+    complaints = {}
+    if len(workshop.lanes) > 1:
+        asked = workshop.folder / "hosts-asked"
+        complaints[asked] = asked_to_stop(asked)
     for victim in range(len(workshop.lanes)):
         run = workshop.folder / f"host-{victim}-lost"
         complaints[run] = lost_host(run, victim)

@@ -1,4 +1,7 @@
-"""Training withstands what `make chaos` does to it: every experiment, a quarter of the kills."""
+"""Training withstands what `make chaos` does to it: every experiment, a quarter of the kills.
+
+Of two hosts one is lost, and not each in turn.
+"""
 
 import chaos
 import pytest
