@@ -3,7 +3,7 @@
     python benchmarks/growth.py
     python benchmarks/growth.py --very-deep
 
-Every measurement is a process of its own. Two sides of a comparison take turns (A B A B …).
+Every case is a process of its own. Two sides of a comparison take turns (A B A B …).
 """
 
 import os
@@ -13,13 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import measuring
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 
 
@@ -40,8 +41,9 @@ class Measurement:
     Attributes:
         build: seconds to build the network.
         first_step: seconds of the first step, which traces and optimises the graph.
-        step: seconds of the median step after it.
-        memory: peak of the process above what it held when the network was built, in GB.
+        step: seconds of the median step of a turn.
+        memory: peak of the process above what it held when the network was built, in GB, after
+            two steps.
     """
 
     build: float
@@ -62,6 +64,8 @@ VERY_DEEP = tuple(
     for recompute in (False, True)
 )
 
+STEPS = 4  # a turn
+
 COLD = {
     "resnet-keras --help": ["-m", "resnet_keras", "--help"],
     "resnet-keras list": ["-m", "resnet_keras", "list"],
@@ -77,8 +81,8 @@ COLD = {
 }
 
 
-def measure(case: Case, steps: int) -> Measurement:
-    """Trains one network for some steps on random images, in this process, in float32."""
+def prepare(case: Case) -> tuple[dict[str, Any], Callable[[], dict[str, Any]]]:
+    """Builds a network and makes its first steps on random images, in this process, in float32."""
     import resnet_keras
     from resnet_keras import optimizers
 
@@ -95,31 +99,33 @@ def measure(case: Case, steps: int) -> Measurement:
     images = generator.integers(0, 256, (case.batch_size, *shape)).astype("float32")
     labels = generator.integers(0, model.output_shape[-1], case.batch_size)
     before = measuring.peak_memory()
-    seconds = []
-    for _ in range(1 + steps):
+
+    def step() -> float:
         start = time.perf_counter()
         model.train_on_batch(images, labels)
-        seconds.append(time.perf_counter() - start)
-    first, *others = seconds
-    return Measurement(build, first, statistics.median(others), measuring.peak_memory() - before)
+        return time.perf_counter() - start
+
+    first = step()
+    step()
+    memory = measuring.peak_memory() - before
+    took = {"build": build, "first_step": first, "memory": memory}
+    return took, lambda: {"step": statistics.median(step() for _ in range(STEPS))}
 
 
-def main(steps: int = 6, rounds: int = 5, very_deep: bool = False) -> None:
+def main(rounds: int = 5, very_deep: bool = False) -> None:
     """Measure how time and memory grow with depth and batch.
 
     Args:
-        steps: timed steps in every process.
         rounds: of pairs and of cold starts; what only grows is measured once.
         very_deep: resnet1001 and resnet1202, with and without recomputation, alone: half an hour.
     """
     if very_deep:
-        found = _measure(VERY_DEEP, steps, 1)
+        found = _measure([(case,) for case in VERY_DEEP], 1)
         _print(found)
         measuring.write_results("growth-very-deep", measurements=_rows(found))
         return
-    found = _measure((*CIFAR_DEPTHS, *IMAGENET_DEPTHS, *BATCHES), steps, 1)
-    for pair in (RECOMPUTED, RESNEXT):
-        found |= _measure(pair, steps, rounds)
+    found = _measure([(case,) for case in (*CIFAR_DEPTHS, *IMAGENET_DEPTHS, *BATCHES)], 1)
+    found |= _measure([RECOMPUTED, RESNEXT], rounds)
     _print(found)
     cold = {name: [_cold_start(command) for _ in range(rounds)] for name, command in COLD.items()}
     measuring.write_results("growth", measurements=_rows(found), cold_start=cold)
@@ -127,12 +133,19 @@ def main(steps: int = 6, rounds: int = 5, very_deep: bool = False) -> None:
         print(f"{name}: {measuring.spread(seconds)} s")
 
 
-def _measure(cases: Sequence[Case], steps: int, rounds: int) -> dict[Case, list[Measurement]]:
-    found: dict[Case, list[Measurement]] = {case: [] for case in cases}
-    turns = [case for _ in range(rounds) for case in found]
-    for case in track(turns, "measuring growth", transient=True):
-        with measuring.Worker(__file__, asdict(case), steps) as worker:
-            found[case].append(Measurement(**worker.prepared()))
+def _measure(groups: Sequence[Sequence[Case]], rounds: int) -> dict[Case, list[Measurement]]:
+    """What each case found; those of a group take turns."""
+    found: dict[Case, list[Measurement]] = {}
+    with Progress(transient=True) as progress:
+        for group in groups:
+            workers = {
+                str(case): partial(measuring.Worker, __file__, asdict(case)) for case in group
+            }
+            turns = measuring.in_turns(workers, rounds, progress, group[0].network)
+            for case in group:
+                rows = turns[str(case)]
+                took = rows[0]["prepared"]
+                found[case] = [Measurement(step=row["step"], **took) for row in rows]
     return found
 
 
@@ -176,12 +189,8 @@ def _print(found: dict[Case, list[Measurement]]) -> None:
     Console(width=120).print(table)
 
 
-def _worker(described: dict[str, Any], steps: int) -> Callable[[], Any]:
-    return lambda: (asdict(measure(Case(**described), steps)), dict)
-
-
 if __name__ == "__main__":
     if arguments := measuring.worker_arguments():
-        measuring.serve(_worker(*arguments))
+        measuring.serve(partial(prepare, Case(**arguments[0])))
     else:
         tyro.cli(main)
