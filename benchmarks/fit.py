@@ -2,12 +2,14 @@
 
     python benchmarks/fit.py
 
-One process makes bare steps on a batch that stays in memory, the other runs `fit` on batches of the
-input pipeline, which reads, decodes and crops JPEG files; they take turns. `fit` runs with the
-metrics of a training.
+One process makes bare steps on a batch that stays in memory, the other is in one long `fit` on
+batches of the input pipeline, which reads, decodes and crops JPEG files, with the metrics of a
+training; they take turns.
 """
 
+import queue
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,13 +18,14 @@ from typing import Any
 
 import measuring
 import tyro
-from input_pipeline import CLASSES, JITTER, RESIZED, ours, write_photos
+from input_pipeline import CLASSES, IMAGE_SIZE, RESIZED, photo_batches, write_photos
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-STEP = "training step"
+STEP, FIT = "training step", "fit() on JPEG files"
 BATCH_SIZE = 32
+UNTIMED = 2  # steps of a turn, of batches that were made while the other measured
 
 
 def prepare(
@@ -35,53 +38,86 @@ def prepare(
     from resnet_keras import losses, optimizers
 
     keras.config.set_dtype_policy(policy)
-    model = resnet_keras.ResNet50(classes=CLASSES)
+    model = resnet_keras.ResNet50(input_shape=(IMAGE_SIZE, IMAGE_SIZE, 3), classes=CLASSES)
     model.compile(
         optimizers.SGD(0.01, momentum=0.9),
         losses.ShareCrossentropy(),
         weighted_metrics=losses.metrics(CLASSES),
         jit_compile=False,
     )
-    batches = ours(Path(folder), RESIZED if peer == STEP else peer, BATCH_SIZE)
-    images, labels = next(batches)
-    model.train_on_batch(images, labels)
+    batches = photo_batches(Path(folder), RESIZED, BATCH_SIZE)
+    run = _bare_steps(model, batches) if peer == STEP else _turns_of_fit(model, batches, steps)
+    run(steps)
+    return {}, lambda: {"images_per_second": steps * BATCH_SIZE / run(steps)}
 
-    def bare() -> None:
+
+def _bare_steps(model: Any, batches: Any) -> Callable[[int], float]:
+    images, labels = next(iter(batches))
+
+    def run(steps: int) -> float:
+        start = time.perf_counter()
         for _ in range(steps):
             model.train_on_batch(images, labels)
+        return time.perf_counter() - start
 
-    def whole() -> None:
-        model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0)
-
-    run = bare if peer == STEP else whole
-    run()
-
-    def measure() -> dict[str, Any]:
-        start = time.perf_counter()
-        run()
-        return {"images_per_second": steps * BATCH_SIZE / (time.perf_counter() - start)}
-
-    return {}, measure
+    return run
 
 
-def main(rounds: int = 5, steps: int = 4) -> None:
+def _turns_of_fit(model: Any, batches: Any, steps: int) -> Callable[[int], float]:
+    """A `fit` in a thread, an epoch of which is a turn: a new one would start the pipeline anew."""
+    import keras
+
+    asked: queue.Queue[None] = queue.Queue()
+    taken: queue.Queue[float] = queue.Queue()
+
+    class Turns(keras.callbacks.Callback):
+        start = 0.0
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            asked.get()
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == UNTIMED - 1:
+                self.start = time.perf_counter()
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            taken.put(time.perf_counter() - self.start)
+
+    whole = partial(
+        model.fit,
+        batches,
+        epochs=10**6,
+        steps_per_epoch=UNTIMED + steps,
+        callbacks=[Turns()],
+        verbose=0,
+    )
+    threading.Thread(target=whole, daemon=True).start()
+
+    def run(_: int) -> float:
+        asked.put(None)
+        return taken.get(timeout=600)
+
+    return run
+
+
+def main(rounds: int = 5, steps: int = 3) -> None:
     """Compare `fit` on JPEG files with bare training steps, ResNet-50 at 224 pixels.
 
     Args:
         rounds: turns of each.
-        steps: in every turn.
+        steps: timed ones in every turn.
     """
     policy = measuring.policies()[0]
     with tempfile.TemporaryDirectory() as folder, Progress(transient=True) as progress:
         write_photos(Path(folder), quality=90)
         peers = {
             peer: partial(measuring.Worker, __file__, peer, folder, policy, steps)
-            for peer in (STEP, RESIZED, JITTER)
+            for peer in (STEP, FIT)
         }
         turns = measuring.in_turns(peers, rounds, progress, "fit")
     found = {peer: [one["images_per_second"] for one in of] for peer, of in turns.items()}
     table = Table(title=f"fit() on JPEG files, {policy}; {measuring.machine()}", box=None)
-    for heading in ("batches from", "images/s", "share of the bare step"):
+    for heading in ("", "images/s", "share of the bare step"):
         table.add_column(heading)
     for peer, speeds in found.items():
         shares = measuring.spread(measuring.ratios(speeds, found[STEP]))

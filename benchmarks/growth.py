@@ -52,7 +52,7 @@ class Measurement:
     memory: float
 
 
-CIFAR_DEPTHS = tuple(Case(f"resnet{depth}", 32, 32) for depth in (20, 32, 44, 56, 110))
+CIFAR_DEPTHS = tuple(Case(f"resnet{depth}", 32, 32) for depth in (20, 32, 56, 110))
 IMAGENET_DEPTHS = tuple(Case(f"resnet{depth}", 64, 16) for depth in (18, 34, 50, 101, 152))
 BATCHES = tuple(Case("resnet20", 32, size) for size in (32, 64, 128, 256))
 RECOMPUTED = (Case("resnet110", 32, 128), Case("resnet110", 32, 128, recompute=True))

@@ -25,7 +25,7 @@ from rich.table import Table
 FOLDER = Path(__file__).parents[1] / "build" / "benchmarks"
 SIZE, CLASSES = 224, 1000
 BATCHES = (1, 8)
-SECONDS = 2.0  # a turn of each batch size, of three calls at least
+SECONDS = 1.0  # a turn of each batch size, of two calls at least
 THREADS = 2
 
 KERAS, SAVED_MODEL, LITERT, ONNX = "Keras predict", "SavedModel", "LiteRT", "ONNX Runtime"
@@ -200,7 +200,7 @@ def prepare(of: str, what: str, folder: str) -> tuple[dict[str, Any], Callable[[
 
 def _speed(answer: Callable[[np.ndarray], Any], images: np.ndarray) -> float:
     start, calls = time.perf_counter(), 0
-    while calls < 3 or time.perf_counter() - start < SECONDS:
+    while calls < 2 or time.perf_counter() - start < SECONDS:
         answer(images)
         calls += 1
     return calls * len(images) / (time.perf_counter() - start)

@@ -72,8 +72,8 @@ def write_photos(folder: Path, quality: int) -> float:
     return statistics.mean(sizes)
 
 
-def ours(folder: Path, peer: str, batch_size: int) -> Iterator[Any]:
-    """Batches of this package."""
+def photo_batches(folder: Path, peer: str, batch_size: int) -> Any:
+    """Batches of this package, as `fit` takes them."""
     import numpy as np
 
     from resnet_keras.data.augmentation import Augmentation, RandomResizedCrop, ScaleJitterCrop
@@ -84,17 +84,15 @@ def ours(folder: Path, peer: str, batch_size: int) -> Iterator[Any]:
     labels = np.array([int(path.parent.name) for path in paths])
     split = EncodedSplit(lambda index: paths[index].read_bytes(), labels, list(map(str, paths)))
     crop = RandomResizedCrop() if peer == RESIZED else ScaleJitterCrop()
-    return iter(
-        training_batches(
-            split,
-            Augmentation(crop, flip=True),
-            image_size=IMAGE_SIZE,
-            classes=CLASSES,
-            batch_size=batch_size,
-            seed=0,
-            first_step=0,
-            last_step=10**6,
-        )
+    return training_batches(
+        split,
+        Augmentation(crop, flip=True),
+        image_size=IMAGE_SIZE,
+        classes=CLASSES,
+        batch_size=batch_size,
+        seed=0,
+        first_step=0,
+        last_step=10**6,
     )
 
 
@@ -158,7 +156,7 @@ def prepare(
     elif peer == TORCH:
         batches = torch_loader(Path(folder), batch_size)
     else:
-        batches = ours(Path(folder), peer, batch_size)
+        batches = iter(photo_batches(Path(folder), peer, batch_size))
 
     def measure() -> dict[str, Any]:
         before, start = _cpu_seconds(), time.perf_counter()

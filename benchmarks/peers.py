@@ -141,7 +141,8 @@ def with_stock_layers(model: Any) -> Any:
         config = layer.get_config()
         if type(layer) is layers.Dense:
             del config["class_names"]
-        return stock.get(type(layer), type(layer)).from_config(config)
+        kind: Any = stock.get(type(layer), type(layer))
+        return kind.from_config(config)
 
     return keras.models.clone_model(model, clone_function=exchanged)
 
