@@ -59,4 +59,5 @@ def did_you_mean_beside(path: Path) -> str:
         beside = [child.name for child in path.parent.iterdir()]
     except OSError:
         return ""
-    return did_you_mean(path.name, beside)
+    close = difflib.get_close_matches(path.name, beside, n=1)
+    return f"; did you mean {str(path.with_name(close[0]))!r}?" if close else ""

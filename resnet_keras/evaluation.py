@@ -463,9 +463,9 @@ def data_of(run: Run, source: Source | None = None) -> CheckedSource:
     data = check(source or sources.find(details.data), details.skip_bad_images)
     if details.fingerprint not in (None, data.fingerprint):
         raise InputError(
-            f"{run} was trained on other data, or it has changed since. "
-            f"Received: {data.name}, {data.fingerprint}; "
-            f"accepted: {details.data}, {details.fingerprint}"
+            f"images were added, removed or changed in {details.data} since {run} was trained. "
+            f"Received: data with the fingerprint {data.fingerprint}; accepted: "
+            f"{details.fingerprint}, as it was; or train again (--start-over moves the run aside)"
         )
     return data
 

@@ -50,7 +50,7 @@ def find(path: Path, data: str | None = None) -> Subject:
     if (path / "parity.json").exists() and not run.exists:
         raise InputError(
             f"an export folder, of which there is nothing more to export. Received: {path}; "
-            "accepted: the run or the .keras file that it was made of"
+            f"accepted: the run or the .keras file that it was made of{_perhaps(path)}"
         )
     details = run.read_details()
     if data is not None:
@@ -66,7 +66,8 @@ def find(path: Path, data: str | None = None) -> Subject:
         load_run_model(run),
         data_of(run),
         details.recipe.centre,
-        f"{details.network} trained on {details.data}, {len(details.class_names)} classes"
+        f"{details.network} trained on {_public(details.data)}, "
+        f"{len(details.class_names)} classes"
         f"{unfinished}",
         run.folder / "export",
     )
@@ -81,6 +82,11 @@ def classifier(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
     """
     if path.suffix != ".keras":
         run = Run(path)
+        if (path / "parity.json").exists():
+            raise InputError(
+                f"an export folder, whose files are for apps. Received: {path}; accepted: the run "
+                f"or the .keras file that it was made of{_perhaps(path)}"
+            )
         if path.exists() and not run.exists:
             raise InputError(
                 f"no run folder and no .keras file. Received: {path}; accepted: one of them; of "
@@ -96,6 +102,16 @@ def classifier(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
             "a model that train or convert wrote (convert --class-names gives it some)"
         )
     return model, tuple(class_names)
+
+
+def _public(data: str) -> str:
+    """The data's name for files that are shipped, which do not tell where on a disk it is."""
+    return Path(data).name if Path(data).is_absolute() else data
+
+
+def _perhaps(export: Path) -> str:
+    """Words for a message, where an export lies in the folder of its run."""
+    return f", {export.parent}" if Run(export.parent).exists else ""
 
 
 def _check_square(model: keras.Model) -> None:
@@ -120,5 +136,5 @@ def _of_file(path: Path, data: str | None) -> Subject:
             f"{path} tells other classes apart than the data has. Received: output "
             f"{model.output_shape}, {len(source.class_names)} classes in {data}"
         )
-    description = f"{model.name} for {data}, {len(source.class_names)} classes"
+    description = f"{model.name} for {_public(source.name)}, {len(source.class_names)} classes"
     return Subject(model, source, 1.0, description, path.with_name(f"{path.stem}-export"))

@@ -343,16 +343,23 @@ def _check_same(run: Run, asked: RunDetails) -> RunDetails:
         if "epochs" in differing and differing.keys() <= OF_EPOCHS:
             differing = {"epochs": differing["epochs"]}  # the others follow from it
             onward = f"Train on from its weights in another folder (--weights {run} --run …). "
-        told = [
-            f"{name} is {there!r} there and {here!r} here"
-            for name, (there, here) in differing.items()
-        ]
+        told = [_told(name, there, here) for name, (there, here) in differing.items()]
         raise InputError(
             f"{run} holds another run: {'; '.join(told)}. {onward}"
             "Name another folder (--run; with make RUN=), or begin again, which moves this one "
             "aside (--start-over; with make START_OVER=1)"
         )
     return found
+
+
+def _told(name: str, there: Any, here: Any) -> str:
+    if name == "fingerprint":
+        return "images were added, removed or changed since"
+    if here is None:
+        return f"{name} is {there!r} there and not given here"
+    if there is None:
+        return f"{name} was not given there and is {here!r} here"
+    return f"{name} is {there!r} there and {here!r} here"
 
 
 def _pairs(found: RunDetails, asked: RunDetails) -> Iterator[tuple[str, Any, Any]]:

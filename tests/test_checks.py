@@ -294,7 +294,7 @@ def test_arrays_pass_and_unused_class_names_stay():
     checked = check(source)
     assert checked.class_names == ("a", "b", "never")
     assert len(checked.load("validation")) == 4
-    with pytest.raises(MissingSplitError, match="accepted: train, validation"):
+    with pytest.raises(MissingSplitError, match="no test images. Received: train, validation"):
         checked.load("test")
     with pytest.raises(InputError) as error:
         check(Arrays((images, labels), (images, labels + 1)))

@@ -164,14 +164,21 @@ def test_a_finished_run_tells_how_to_train_on(trained, monkeypatch, capsys):
 
 def test_a_mistyped_run_is_guessed(trained, monkeypatch, capsys):
     monkeypatch.chdir(trained[0])
-    assert "Received: runs/ones; did you mean 'one'?" in refused(capsys, "evaluate", "runs/ones")
+    line = refused(capsys, "evaluate", "runs/ones")
+    assert "Received: runs/ones; did you mean 'runs/one'?" in line
     line = refused(capsys, "train", "tiny", "--weights", "runs/oen")
-    assert "no such weights. Received: runs/oen" in line and "did you mean 'one'?" in line
+    assert "no such weights. Received: runs/oen" in line and "did you mean 'runs/one'?" in line
 
 
-def test_an_export_is_no_run(trained, tmp_path, capsys):
-    (tmp_path / "parity.json").write_text("{}")
-    assert "nothing more to export" in refused(capsys, "export", str(tmp_path))
+def test_an_export_is_no_run(trained, tmp_path, monkeypatch, capsys):
+    shutil.copytree(trained[0] / "runs/one", tmp_path / "run")
+    (tmp_path / "run" / "export").mkdir()
+    (tmp_path / "run" / "export" / "parity.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert "nothing more to export" in refused(capsys, "export", "run/export")
+    Image.new("RGB", (8, 8)).save("photo.png")
+    line = refused(capsys, "predict", "photo.png", "--model", "run/export")
+    assert "an export folder" in line and line.endswith("that it was made of, run")
 
 
 def test_train_again_does_nothing(trained, monkeypatch, capsys):

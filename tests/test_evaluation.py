@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resnet_keras import subjects
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import (
     ClassError,
@@ -167,3 +168,9 @@ def test_damage_in_the_result_of_another_protocol_is_told(tmp_path, changes):
     with pytest.raises(InputError, match="the ten-crop evaluation in .* is damaged") as error:
         read_evaluations(run)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_shipped_does_not_tell_where_the_images_are():
+    assert subjects._public("/home/me/holiday photos") == "holiday photos"
+    assert subjects._public("digits") == "digits"
+    assert subjects._public("tfds:imagenet_resized/32x32") == "tfds:imagenet_resized/32x32"

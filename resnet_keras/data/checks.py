@@ -52,8 +52,8 @@ class CheckedSource:
     def load(self, split: SplitName) -> Split:
         if split not in self.splits:
             raise MissingSplitError(
-                f"{self.name} has no such images. Received: {split!r}; "
-                f"accepted: {', '.join(self.splits)}"
+                f"{self.name} has no {split} images. Received: {', '.join(self.splits)}; accepted: "
+                "a split of its own, or three images of a class at least to set some aside"
             )
         return self.splits[split]
 
@@ -186,8 +186,8 @@ def _listing(source: Source, bad: list[BadImage] | tuple[BadImage, ...]) -> str:
     return "\n".join(
         [
             f"data that cannot be used. Received: {source.name} with {len(bad)} bad files or "
-            "classes; accepted: images that decode, of classes to train on; --skip-bad-images "
-            "goes on without them:",
+            "classes; accepted: images that decode, of classes to train on; training goes on "
+            "without them with --skip-bad-images:",
             *lines,
         ]
     )
