@@ -339,15 +339,14 @@ def _check_same(run: Run, asked: RunDetails) -> RunDetails:
         )
     differing = {name: (there, here) for name, there, here in _pairs(found, asked) if there != here}
     if differing:
-        onward = ""
+        elsewhere = "Name another folder (--run; with make RUN=)"
         if "epochs" in differing and differing.keys() <= OF_EPOCHS:
             differing = {"epochs": differing["epochs"]}  # the others follow from it
-            onward = f"Train on from its weights in another folder (--weights {run} --run …). "
+            elsewhere = f"Train on from its weights in another folder (--weights {run} --run …)"
         told = [_told(name, there, here) for name, (there, here) in differing.items()]
         raise InputError(
-            f"{run} holds another run: {'; '.join(told)}. {onward}"
-            "Name another folder (--run; with make RUN=), or begin again, which moves this one "
-            "aside (--start-over; with make START_OVER=1)"
+            f"{run} holds another run: {'; '.join(told)}. {elsewhere}, or begin again, which moves "
+            "this one aside (--start-over; with make START_OVER=1)"
         )
     return found
 
