@@ -177,7 +177,7 @@ def program(folder, *arguments):
 
 def runnable(page):
     return [
-        line
+        re.sub(r"--epochs \d+", "--epochs 1", line)
         for line in "\n".join(blocks(page, "sh")).splitlines()
         if line.startswith("resnet-keras ") and not ELSEWHERE.search(line)
     ]
