@@ -117,10 +117,10 @@ def main(rounds: int = 5, very_deep: bool = False) -> None:
 
     Args:
         rounds: of pairs and of cold starts; what only grows is measured once.
-        very_deep: resnet1001 and resnet1202, with and without recomputation, alone: half an hour.
+        very_deep: resnet110, 1001 and 1202, with and without recomputation, alone: half an hour.
     """
     if very_deep:
-        found = _measure([(case,) for case in VERY_DEEP], 1)
+        found = _measure([(case,) for case in (*RECOMPUTED, *VERY_DEEP)], 1)
         _print(found)
         measuring.write_results("growth-very-deep", measurements=_rows(found))
         return
