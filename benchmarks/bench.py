@@ -12,6 +12,8 @@ from pathlib import Path
 import tyro
 from page import written
 
+from resnet_keras.files import write_text
+
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 SCRIPTS = ("training_step", "fit", "inference", "growth")
@@ -28,7 +30,7 @@ def main(page: bool = False) -> None:
         start = time.monotonic()
         subprocess.run([sys.executable, HERE / f"{script}.py"], check=True)
         print(f"   {time.monotonic() - start:.0f} s", flush=True)
-    PAGE.write_text(written())
+    write_text(PAGE, written())
     print(f"written  {PAGE}")
 
 

@@ -15,10 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import measuring
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where the package is not installed
 
@@ -28,7 +28,6 @@ OURS, TORCH = "resnet_keras, JAX", "PyTorch, compiled"
 BATCHES = (128, 256, 512)
 PRECISIONS = ("bfloat16", "tensorfloat32", "float32", "float16")
 STEPS, ROUNDS = 20, 5
-OUTPUT = Path(__file__).parent / "results" / "gpu.json"
 SECONDS_AT_MOST = 300  # of one process
 
 
@@ -224,9 +223,7 @@ def main() -> None:
     )
     peers = [OURS, TORCH] if has_torch else [OURS]
     content: dict[str, Any] = {
-        "date": date.today().isoformat(),
         "gpu": gpus[0],
-        "versions": _versions(),
         "ceilings": in_process("ceilings"),
         "measurements": [],
     }
@@ -238,8 +235,7 @@ def main() -> None:
                 row = {"peer": peer, "batch_size": batch_size, "precision": precision, **found}
                 content["measurements"].append(row)
                 print(json.dumps(row), flush=True)
-                OUTPUT.parent.mkdir(exist_ok=True)
-                OUTPUT.write_text(json.dumps(content, indent=2) + "\n")
+                measuring.write_results("gpu", **content)
         _summarize(content, batch_size, precision)
 
 
@@ -270,16 +266,6 @@ def listed_gpus() -> list[str]:
     except (OSError, subprocess.CalledProcessError):
         return []
     return listed.stdout.strip().splitlines()
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("keras", "jax", "jaxlib", "torch", "timm", "torchvision"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 if __name__ == "__main__":

@@ -143,9 +143,9 @@ def _measure(groups: Sequence[Sequence[Case]], rounds: int) -> dict[Case, list[M
             }
             turns = measuring.in_turns(workers, rounds, progress, group[0].network)
             for case in group:
-                rows = turns[str(case)]
-                took = rows[0]["prepared"]
-                found[case] = [Measurement(step=row["step"], **took) for row in rows]
+                found[case] = [
+                    Measurement(step=row["step"], **row["prepared"]) for row in turns[str(case)]
+                ]
     return found
 
 

@@ -20,7 +20,10 @@ from rich.progress import Progress
 RESULTS = Path(__file__).parent / "results"
 WORKER = "--worker"
 VECTORS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-PACKAGES = ("keras", "tensorflow", "torch", "transformers", "ai-edge-litert", "onnxruntime", "jax")
+PACKAGES = (
+    *("keras", "tensorflow", "jax", "jaxlib", "torch", "transformers", "timm", "torchvision"),
+    *("ai-edge-litert", "onnxruntime"),
+)
 
 
 class Worker:
@@ -111,26 +114,21 @@ def in_turns(
         title: of the comparison.
 
     Returns:
-        What each peer found, round by round; `prepared` is among the first round's.
+        What each peer found, round by round, with what its preparation took as `prepared`.
     """
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in peers}
     task = progress.add_task(title, total=len(peers) * (rounds + 1))
     with ExitStack() as stack:
-        workers = {}
+        workers, took = {}, {}
         for name, start in peers.items():  # one after the other, as both cores are wanted
             progress.update(task, description=f"{title}: {name} starts")
             workers[name] = stack.enter_context(start())
-            took = workers[name].prepared()
-            found[name].append({"prepared": took})
+            took[name] = workers[name].prepared()
             progress.advance(task)
-        for number in range(rounds):
+        for _ in range(rounds):
             for name, worker in workers.items():
                 progress.update(task, description=f"{title}: {name}")
-                measured = worker.measure()
-                if number == 0:
-                    found[name][0].update(measured)
-                else:
-                    found[name].append(measured)
+                found[name].append({"prepared": took[name], **worker.measure()})
                 progress.advance(task)
     return found
 
@@ -189,12 +187,12 @@ def policies() -> list[str]:
 
 def write_results(name: str, **content: Any) -> Path:
     """Writes measurements as JSON, with the date, the machine and the versions."""
+    from resnet_keras.files import write_text
+
     RESULTS.mkdir(parents=True, exist_ok=True)
     header = {"date": date.today().isoformat(), "machine": machine(), "versions": versions()}
     path = RESULTS / f"{name}.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({**header, **content}, indent=2) + "\n")
-    partial.replace(path)
+    write_text(path, json.dumps({**header, **content}, indent=2) + "\n")
     return path
 
 

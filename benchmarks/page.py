@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import measuring
 import peers
 from growth import BATCHES, CIFAR_DEPTHS, IMAGENET_DEPTHS, RECOMPUTED, RESNEXT, VERY_DEEP, Case, fit
@@ -23,13 +22,6 @@ FLOOR = 0.9  # share of the convolutions' speed, hoped for
 
 def written() -> str:
     """The page of what was found last."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     found = {
         name: measuring.read_results(name)
         for name in (
@@ -42,32 +34,34 @@ def written() -> str:
             "gpu",
         )
     }
-    return environment.get_template("page.md.j2").render(
-        steps={
-            policy: steps
-            for policy in AIMS
-            if (steps := found[f"training_step-{policy}"]) is not None
-        },
-        verdicts=verdicts,
-        found=found,
-        peers=peers,
-        training_tables=training_tables,
-        ratio=ratio,
-        fit_table=fit_table,
-        inference_table=inference_table,
-        speedup=speedup,
-        best=best,
-        growth_table=growth_table,
-        lines=lines,
-        cold_table=cold_table,
-        gpu_table=gpu_table,
-        where=where,
-        cifar=CIFAR_DEPTHS,
-        imagenet=IMAGENET_DEPTHS,
-        batches=BATCHES,
-        recomputed=RECOMPUTED,
-        resnext=RESNEXT,
-        very_deep=(*RECOMPUTED, *VERY_DEEP),
+    return (
+        pages.templates(HERE)
+        .get_template("page.md.j2")
+        .render(
+            steps={
+                policy: steps
+                for policy in AIMS
+                if (steps := found[f"training_step-{policy}"]) is not None
+            },
+            verdicts=verdicts,
+            found=found,
+            training_tables=training_tables,
+            fit_table=fit_table,
+            inference_table=inference_table,
+            speedup=speedup,
+            best=best,
+            growth_table=growth_table,
+            lines=lines,
+            cold_table=cold_table,
+            gpu_table=gpu_table,
+            where=where,
+            cifar=CIFAR_DEPTHS,
+            imagenet=IMAGENET_DEPTHS,
+            batches=BATCHES,
+            recomputed=RECOMPUTED,
+            resnext=RESNEXT,
+            very_deep=(*RECOMPUTED, *VERY_DEEP),
+        )
     )
 
 
@@ -77,9 +71,9 @@ def where(results: dict[str, Any]) -> str:
     return f"{results['machine']}; {results['date']}; {versions}"
 
 
-def ratio(values: Sequence[float], references: Sequence[float], digits: int = 2) -> str:
+def ratio(values: Sequence[float], references: Sequence[float]) -> str:
     """Median of the rounds' ratios, lowest and highest."""
-    return measuring.spread(measuring.ratios(values, references), digits)
+    return measuring.spread(measuring.ratios(values, references))
 
 
 def training_tables(results: dict[str, Any]) -> Iterable[tuple[dict[str, Any], str]]:
@@ -91,15 +85,17 @@ def training_tables(results: dict[str, Any]) -> Iterable[tuple[dict[str, Any], s
             (
                 peer,
                 measuring.spread(speeds, 1),
-                ""
-                if peer == peers.OURS
-                else f"**{statistics.median(_ratios(ours, speeds)):.2f}** "
-                + _range(_ratios(ours, speeds)),
+                "" if peer == peers.OURS else _emphasized(ratio(ours, speeds)),
             )
             for peer, speeds in found.items()
         ]
         columns = ("peer", "images/s", "ours over it, round by round")
         yield comparison["task"], pages.table(columns, rows)
+
+
+def _emphasized(spread: str) -> str:
+    median, rest = spread.split(" ", 1)
+    return f"**{median}** {rest}"
 
 
 def verdicts(policy: str, results: dict[str, Any]) -> list[str]:
@@ -114,23 +110,15 @@ def verdicts(policy: str, results: dict[str, Any]) -> list[str]:
     told = []
     for peer, (least, hoped) in AIMS[policy].items():
         if peer in found:
-            reached = statistics.median(_ratios(ours, found[peer]))
+            reached = statistics.median(measuring.ratios(ours, found[peer]))
             verdict = "reached" if reached >= least else "**missed**"
             told.append(
                 f"Over {peer} {reached:.2f}, where {least} was wanted and {hoped} hoped for: "
                 f"{verdict}."
             )
-    share = statistics.median(_ratios(ours, found[peers.CONVOLUTIONS]))
+    share = statistics.median(measuring.ratios(ours, found[peers.CONVOLUTIONS]))
     verdict = "reached" if share >= FLOOR else "**missed**"
     return [*told, f"Of the floor {share:.0%}, where {FLOOR:.0%} was hoped for: {verdict}."]
-
-
-def _ratios(values: Sequence[float], references: Sequence[float]) -> list[float]:
-    return measuring.ratios(values, references)
-
-
-def _range(values: Sequence[float]) -> str:
-    return f"({min(values):.2f} to {max(values):.2f})"
 
 
 def fit_table(results: dict[str, Any]) -> str:
@@ -169,9 +157,7 @@ def best(results: dict[str, Any], batch: int) -> tuple[str, str, str]:
     }
     mine = {name: speeds for name, speeds in found.items() if name.startswith(peers.OURS)}
     others = {name: speeds for name, speeds in found.items() if name not in mine}
-    first, second = (
-        max(one, key=lambda name: statistics.median(one[name])) for one in (mine, others)
-    )
+    first, second = _fastest(mine), _fastest(others)
     return first, second, ratio(found[first], found[second])
 
 

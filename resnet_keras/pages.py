@@ -1,6 +1,7 @@
 """Pages as HTML, and those that are written as Markdown and shown as HTML too."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import jinja2
 from markdown_it import MarkdownIt
@@ -10,10 +11,13 @@ TEMPLATES = jinja2.Environment(
 )
 
 
-def templates(package: str) -> jinja2.Environment:
-    """The Markdown templates of a package."""
+def templates(place: str | Path) -> jinja2.Environment:
+    """The Markdown templates of a package, by its name, or in a folder."""
+    is_folder = isinstance(place, Path)
     return jinja2.Environment(
-        loader=jinja2.PackageLoader(package, "templates"),
+        loader=jinja2.FileSystemLoader(place)
+        if is_folder
+        else jinja2.PackageLoader(place, "templates"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

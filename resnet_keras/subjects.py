@@ -47,11 +47,7 @@ def find(path: Path, data: str | None = None) -> Subject:
     if path.suffix == ".keras":
         return _of_file(path, data)
     run = Run(path)
-    if (path / "parity.json").exists() and not run.exists:
-        raise InputError(
-            f"an export folder, of which there is nothing more to export. Received: {path}; "
-            f"accepted: the run or the .keras file that it was made of{_perhaps(path)}"
-        )
+    _check_no_export(path, "an export folder, of which there is nothing more to export")
     details = run.read_details()
     if data is not None:
         raise InputError(
@@ -82,11 +78,7 @@ def classifier(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
     """
     if path.suffix != ".keras":
         run = Run(path)
-        if (path / "parity.json").exists():
-            raise InputError(
-                f"an export folder, whose files are for apps. Received: {path}; accepted: the run "
-                f"or the .keras file that it was made of{_perhaps(path)}"
-            )
+        _check_no_export(path, "an export folder, whose files are for apps")
         if path.exists() and not run.exists:
             raise InputError(
                 f"no run folder and no .keras file. Received: {path}; accepted: one of them; of "
@@ -109,9 +101,14 @@ def _public(data: str) -> str:
     return Path(data).name if Path(data).is_absolute() else data
 
 
-def _perhaps(export: Path) -> str:
-    """Words for a message, where an export lies in the folder of its run."""
-    return f", {export.parent}" if Run(export.parent).exists else ""
+def _check_no_export(path: Path, complaint: str) -> None:
+    if Run(path).exists or not (path / "parity.json").exists():
+        return
+    run = f", {path.parent}" if Run(path.parent).exists else ""
+    raise InputError(
+        f"{complaint}. Received: {path}; accepted: the run or the .keras file that it was made of"
+        f"{run}"
+    )
 
 
 def _check_square(model: keras.Model) -> None:
