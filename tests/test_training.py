@@ -99,7 +99,7 @@ def test_a_finished_run_is_left_alone(finished, digits, capsys):
     ("network", "shortcut", "changes", "words"),
     [
         ("resnet20", None, {}, "network is 'tiny' there and 'resnet20' here"),
-        ("tiny", "B", {}, "shortcut is None there and 'B' here"),
+        ("tiny", "B", {}, "shortcut was not given there and is 'B' here"),
         ("tiny", None, {"epochs": 9}, "epochs is 2 there and 9 here"),
         ("tiny", None, {"seed": 1, "l2": 0.0}, "l2 is 0.0001 there and 0.0 here; seed is 0"),
     ],
@@ -120,7 +120,7 @@ def test_training_starts_from_weights_and_keeps_which(finished, digits, tmp_path
     (row,) = run.read_history()
     assert row["loss"] == pytest.approx(finished.read_history()[-1]["loss"], rel=0.05)
     assert run.read_details().weights == str(finished.last_model)
-    with pytest.raises(InputError, match="weights is '.*last.keras' there and None here"):
+    with pytest.raises(InputError, match="weights is '.*last.keras' there and not given here"):
         training.train("tiny", digits, recipe, run, verbose=0)
 
 
