@@ -24,7 +24,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 STEP, FIT = "training step", "fit() on JPEG files"
-BATCH_SIZE = 32
+BATCH_SIZE = 16
 UNTIMED = 2  # steps of a turn, of batches that were made while the other measured
 
 

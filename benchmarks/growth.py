@@ -3,7 +3,7 @@
     python benchmarks/growth.py
     python benchmarks/growth.py --very-deep
 
-Every case is a process of its own. Two sides of a comparison take turns (A B A B …).
+Every case is a process of its own, and those of a series take turns (A B A B …).
 """
 
 import os
@@ -52,9 +52,9 @@ class Measurement:
     memory: float
 
 
-CIFAR_DEPTHS = tuple(Case(f"resnet{depth}", 32, 32) for depth in (20, 32, 56, 110))
+CIFAR_DEPTHS = tuple(Case(f"resnet{depth}", 32, 64) for depth in (20, 32, 56, 110))
 IMAGENET_DEPTHS = tuple(Case(f"resnet{depth}", 64, 16) for depth in (18, 34, 50, 101, 152))
-BATCHES = tuple(Case("resnet20", 32, size) for size in (32, 64, 128, 256))
+BATCHES = tuple(Case("resnet20", 32, size) for size in (16, 32, 128, 256))  # and 64 above
 RECOMPUTED = (Case("resnet110", 32, 128), Case("resnet110", 32, 128, recompute=True))
 RESNEXT = (Case("resnet50v1.5", 64, 32), Case("resnext50-32x4d", 64, 32))
 # A first step takes minutes.
@@ -64,7 +64,7 @@ VERY_DEEP = tuple(
     for recompute in (False, True)
 )
 
-STEPS = 4  # a turn
+STEPS = 2  # a turn
 
 COLD = {
     "resnet-keras --help": ["-m", "resnet_keras", "--help"],
@@ -116,7 +116,7 @@ def main(rounds: int = 5, very_deep: bool = False) -> None:
     """Measure how time and memory grow with depth and batch.
 
     Args:
-        rounds: of pairs and of cold starts; what only grows is measured once.
+        rounds: turns of each case, and cold starts.
         very_deep: resnet110, 1001 and 1202, with and without recomputation, alone: half an hour.
     """
     if very_deep:
@@ -124,8 +124,7 @@ def main(rounds: int = 5, very_deep: bool = False) -> None:
         _print(found)
         measuring.write_results("growth-very-deep", measurements=_rows(found))
         return
-    found = _measure([(case,) for case in (*CIFAR_DEPTHS, *IMAGENET_DEPTHS, *BATCHES)], 1)
-    found |= _measure([RECOMPUTED, RESNEXT], rounds)
+    found = _measure([CIFAR_DEPTHS, IMAGENET_DEPTHS, BATCHES, RECOMPUTED, RESNEXT], rounds)
     _print(found)
     cold = {name: [_cold_start(command) for _ in range(rounds)] for name, command in COLD.items()}
     measuring.write_results("growth", measurements=_rows(found), cold_start=cold)

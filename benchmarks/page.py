@@ -174,13 +174,13 @@ def _of(results: dict[str, Any], case: Case, name: str) -> list[float]:
 
 
 def growth_table(results: dict[str, Any], cases: Sequence[Case]) -> str:
-    """What each case took; medians where it was repeated."""
+    """What each case took; a median where it was measured more than once."""
     rows = [
         (
             case.network + (", recomputed" if case.recompute else ""),
             f"{case.image_size}x{case.image_size}, {case.batch_size}",
             *(
-                measuring.spread(values, 2) if len(values) > 1 else f"{values[0]:.2f}"
+                measuring.spread(values, 2) if len(set(values)) > 1 else f"{values[0]:.2f}"
                 for name in ("build", "first_step", "step", "memory")
                 if (values := _of(results, case, name))
             ),

@@ -19,7 +19,8 @@ TINY = dataclasses.replace(RESNET20, stem=Stem(4, 3), blocks=(1, 1, 1), filters=
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Lets XLA keep what it has compiled, for the many processes that train the same on JAX."""
+    """Lets XLA compile quickly, and keep it for the many processes that train the same on JAX."""
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     if config.cache:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("xla")))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

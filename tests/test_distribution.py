@@ -82,7 +82,7 @@ def trained(folder, logical, backend, **settings):
 
 
 def start(folder, logical, backend, **settings):
-    flags = f"--xla_force_host_platform_device_count={logical}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={logical}"
     return subprocess.Popen(
         [sys.executable, "-c", TRAINING, str(folder), str(logical), json.dumps(settings)],
         env={**os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": flags},

@@ -113,10 +113,7 @@ NAMED = {
     "resnet50-course": 64,
     "plain18": 64,
     "resnet20": 32,
-    "resnet164": 32,
-    "plain20": 32,
     "preresnet164": 32,
-    "resnext29-8x64d": 32,
     "resnext50-32x4d": 64,
 }
 

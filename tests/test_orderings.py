@@ -381,10 +381,10 @@ def test_resnet1202_builds_learns_and_comes_back(tmp_path):
     limit = sys.getrecursionlimit()
     model = create("resnet1202", input_shape=(8, 8, 3))
     assert sys.getrecursionlimit() == limit
-    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    # Layer by layer: a graph of this depth takes minutes, and `make bench` has those.
+    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
     images, labels = IMAGE, np.array([1, 2])
     assert np.isfinite(model.train_on_batch(images, labels))
-    # Layer by layer: two more graphs of this depth would take minutes.
     expected = model(images, training=False)
     model.save(tmp_path / "deep.keras")
     found = load_model(tmp_path / "deep.keras")(images, training=False)

@@ -18,7 +18,7 @@ from PIL import Image
 from test_packaging import make
 
 from export import formats
-from resnet_keras import architectures, cli, recipes
+from resnet_keras import architectures, cli, create, recipes
 from resnet_keras.studies import STUDIES
 
 ROOT = Path(__file__).parents[1]
@@ -162,10 +162,9 @@ def place(tmp_path_factory):
     program(folder, "train", "resnet20", "--data", "photos", "--epochs", "1", "--run", "runs/a")
     for name in ("b", "c", "mine"):
         shutil.copytree(folder / "runs" / "a", folder / "runs" / name)
-    program(
-        folder, "train", "resnet50v1.5", "--data", "photos", "--epochs", "1", "--run", "runs/v15"
-    )
-    program(folder, "convert", "runs/v15", "--network", "resnet50v1.5", "-o", "model.safetensors")
+    create("resnet50v1.5").save(folder / "untrained.keras")
+    to_theirs = ("--network", "resnet50v1.5", "-o", "model.safetensors")
+    program(folder, "convert", "untrained.keras", *to_theirs)
     return folder
 
 
