@@ -31,7 +31,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 GATE = 1.5  # ours over stock Keras
-SECONDS = 3.0  # a turn, of one step at least
+SECONDS = 2.0  # a turn, of one step at least
 
 
 def main(

@@ -9,7 +9,9 @@ Two signatures give the same dictionary, "scores", (batch, classes) float32 prob
   a camera's rotation (EXIF), drop transparency, and take an animation's first picture; bytes they
   cannot decode raise InvalidArgumentError.
 
-The class names stand in assets/labels.txt too, one a line.
+The class names stand in assets/labels.txt too, one a line. The weights are constants of the graph,
+once for both signatures: variables are brought into oneDNN's order at every call, which takes
+longer than the convolutions of one image.
 """
 
 import tempfile
@@ -39,8 +41,18 @@ def convert(model: keras.Model, card: ModelCard, calibration: np.ndarray, path: 
     del calibration
     image_size = model.input_shape[1]
 
+    weights = [
+        [keras.ops.convert_to_numpy(variable) for variable in of]
+        for of in (model.trainable_variables, model.non_trainable_variables)
+    ]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, image_size, image_size, 3), tf.float32)])
+    def answer(pixels: Any) -> Any:
+        constants = ([tf.constant(weight) for weight in of] for of in weights)
+        return model.stateless_call(*constants, pixels, training=False)[0]
+
     def classify(pixels: Any) -> dict[str, Any]:
-        scores = model(pixels, training=False)
+        scores = answer(pixels)
         labels = tf.broadcast_to(tf.constant(card.class_names), tf.shape(scores))
         return {"scores": scores, "labels": labels}
 
@@ -58,7 +70,7 @@ def convert(model: keras.Model, card: ModelCard, calibration: np.ndarray, path: 
         labels = Path(folder, LABELS)
         labels.write_text(card.labels, encoding="utf-8")
         tf.saved_model.save(
-            _Kept(model, labels),
+            _Kept(labels),
             path,
             signatures={
                 "serving_default": tf.function(classify, input_signature=[pixels]),
@@ -73,12 +85,10 @@ def predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     Returns:
         A function from (n, height, width, 3) uint8 to probabilities, (n, classes) float32.
     """
-    loaded = tf.saved_model.load(path)
-    serve = loaded.signatures["serving_default"]
+    serve = tf.saved_model.load(path).signatures["serving_default"]
     no_scores = np.empty((0, serve.structured_outputs["scores"].shape[1]), np.float32)
 
     def predict(images: np.ndarray) -> np.ndarray:
-        serve = loaded.signatures["serving_default"]  # `loaded` alone keeps the variables alive
         scores = [
             serve(pixels=tf.constant(images[start : start + IMAGES_AT_ONCE], tf.float32))["scores"]
             for start in range(0, len(images), IMAGES_AT_ONCE)
@@ -89,14 +99,10 @@ def predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 class _Kept(tf.Module):
-    """What is stored beside the signatures: the weights, and the file of labels.
+    """What is stored beside the signatures: the file of labels."""
 
-    Keras's own `ExportArchive` would store every weight twice.
-    """
-
-    def __init__(self, model: keras.Model, labels: Path) -> None:
+    def __init__(self, labels: Path) -> None:
         super().__init__()
-        self.weights = [variable.value for variable in model.variables]
         self.labels = tf.saved_model.Asset(labels)
 
 
