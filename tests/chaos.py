@@ -219,9 +219,10 @@ def limit_file_size(kilobytes):
 
 def full_disk(workshop):
     """Files that grow too large, and disks of which some room is left."""
-    complaints = together(partial(size_limit, workshop), (20, 700))
+    lanes = len(workshop.lanes)
+    complaints = together(partial(size_limit, workshop), (20, 700)[:lanes])
     try:
-        complaints += together(partial(small_disk, workshop), (0, 300))
+        complaints += together(partial(small_disk, workshop), (0, 300)[:lanes])
     except subprocess.CalledProcessError as error:
         return outcome("full disk", complaints, f"RLIMIT_FSIZE; {error.stderr.strip()}")
     return outcome("full disk", complaints, "RLIMIT_FSIZE, and a tmpfs of 12 MB")

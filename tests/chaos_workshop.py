@@ -126,7 +126,8 @@ class Workshop:
 
     Attributes:
         folder: the folder.
-        lanes: numbers of the series of kills, which go on side by side; a host is lost for each.
+        lanes: numbers of the series of kills, which go on side by side; for each a host is lost,
+            and a disk of another size is full.
         kills: how many there are in each.
         whole: what a run comes to that nobody disturbs.
     """

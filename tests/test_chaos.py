@@ -1,6 +1,6 @@
 """Training withstands what `make chaos` does to it: every experiment, a quarter of the kills.
 
-Of two hosts one is lost, and not each in turn.
+Of two hosts one is lost, and not each in turn; of two sizes of disks one is full.
 """
 
 import chaos
