@@ -116,7 +116,7 @@ def main(rounds: int = 5, very_deep: bool = False) -> None:
     """Measure how time and memory grow with depth and batch.
 
     Args:
-        rounds: turns of each case, and cold starts.
+        rounds: turns of each case.
         very_deep: resnet110, 1001 and 1202, with and without recomputation, alone: half an hour.
     """
     if very_deep:
@@ -126,7 +126,7 @@ def main(rounds: int = 5, very_deep: bool = False) -> None:
         return
     found = _measure([CIFAR_DEPTHS, IMAGENET_DEPTHS, BATCHES, RECOMPUTED, RESNEXT], rounds)
     _print(found)
-    cold = {name: [_cold_start(command) for _ in range(rounds)] for name, command in COLD.items()}
+    cold = {name: [_cold_start(command) for _ in range(3)] for name, command in COLD.items()}
     measuring.write_results("growth", measurements=_rows(found), cold_start=cold)
     for name, seconds in cold.items():
         print(f"{name}: {measuring.spread(seconds)} s")
@@ -140,7 +140,7 @@ def _measure(groups: Sequence[Sequence[Case]], rounds: int) -> dict[Case, list[M
             workers = {
                 str(case): partial(measuring.Worker, __file__, asdict(case)) for case in group
             }
-            turns = measuring.in_turns(workers, rounds, progress, group[0].network)
+            turns = measuring.in_turns(workers, rounds, progress, group[0].network, at_once=1)
             for case in group:
                 found[case] = [
                     Measurement(step=row["step"], **row["prepared"]) for row in turns[str(case)]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -103,7 +104,11 @@ def worker_arguments() -> list[Any] | None:
 
 
 def in_turns(
-    peers: Mapping[str, Callable[[], Worker]], rounds: int, progress: Progress, title: str
+    peers: Mapping[str, Callable[[], Worker]],
+    rounds: int,
+    progress: Progress,
+    title: str,
+    at_once: int = 2,
 ) -> dict[str, list[dict[str, Any]]]:
     """Lets peers measure in turns, A B A B …, each in its process, after all are prepared.
 
@@ -112,6 +117,7 @@ def in_turns(
         rounds: how often each measures.
         progress: to show.
         title: of the comparison.
+        at_once: how many prepare themselves side by side; 1 where that is measured too.
 
     Returns:
         What each peer found, round by round, with what its preparation took as `prepared`.
@@ -119,16 +125,21 @@ def in_turns(
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in peers}
     task = progress.add_task(title, total=len(peers) * (rounds + 1))
     with ExitStack() as stack:
-        workers, took = {}, {}
-        for name, start in peers.items():  # one after the other, as both cores are wanted
+        workers: dict[str, Worker] = {}
+
+        def prepared(name: str) -> dict[str, Any]:
             progress.update(task, description=f"{title}: {name} starts")
-            workers[name] = stack.enter_context(start())
-            took[name] = workers[name].prepared()
+            workers[name] = stack.enter_context(peers[name]())
+            took = workers[name].prepared()
             progress.advance(task)
+            return took
+
+        with ThreadPoolExecutor(at_once) as pool:
+            took = dict(zip(peers, pool.map(prepared, peers), strict=True))
         for _ in range(rounds):
-            for name, worker in workers.items():
+            for name in peers:
                 progress.update(task, description=f"{title}: {name}")
-                found[name].append({"prepared": took[name], **worker.measure()})
+                found[name].append({"prepared": took[name], **workers[name].measure()})
                 progress.advance(task)
     return found
 

@@ -72,8 +72,7 @@ def start(peer: str, task: Task) -> Callable[[float], float]:
             made += 1
         return made * task.batch_size / (time.perf_counter() - begun)
 
-    for _ in range(2):
-        steps(0)  # traces and warms up
+    steps(0)  # traces and warms up
     return steps
 
 
