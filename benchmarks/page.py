@@ -52,6 +52,7 @@ def written() -> str:
             best=best,
             growth_table=growth_table,
             lines=lines,
+            by_depth=by_depth,
             cold_table=cold_table,
             gpu_table=gpu_table,
             where=where,
@@ -193,18 +194,29 @@ def growth_table(results: dict[str, Any], cases: Sequence[Case]) -> str:
 
 def lines(results: dict[str, Any], cases: Sequence[Case], by: str) -> str:
     """The straight lines through what was measured, by depth or batch."""
-    from resnet_keras.architectures import find
-
-    xs = [case.batch_size if by == "batch" else find(case.network).depth for case in cases]
     rows = []
     for name, unit in (("build", "s"), ("step", "s"), ("memory", "GB")):
         if name == "build" and by == "batch":
             continue
-        ys = [statistics.median(_of(results, case, name)) for case in cases]
-        slope, intercept, explained = fit(xs, ys)
+        slope, intercept, explained = _line(results, cases, by, name)
         rows.append((f"{name}, {unit}", f"{slope:.4f}", f"{intercept:.2f}", f"{explained:.3f}"))
     each = "an image" if by == "batch" else "a layer"
     return pages.table(("", each, "fixed", "of the variance explained"), rows)
+
+
+def by_depth(results: dict[str, Any], cases: Sequence[Case], name: str, depth: int) -> str:
+    """What the line by depth says of a deeper network."""
+    slope, intercept, _ = _line(results, cases, "depth", name)
+    return f"{slope * depth + intercept:.1f}"
+
+
+def _line(
+    results: dict[str, Any], cases: Sequence[Case], by: str, name: str
+) -> tuple[float, float, float]:
+    from resnet_keras.architectures import find
+
+    xs = [case.batch_size if by == "batch" else find(case.network).depth for case in cases]
+    return fit(xs, [statistics.median(_of(results, case, name)) for case in cases])
 
 
 def cold_table(results: dict[str, Any]) -> str:
