@@ -164,7 +164,7 @@ pictures: $(RUNTIME) ## draw the pictures of the docs anew
 
 # In a folder of their own, whose runs are none that are there already; each takes its place when done.
 .PHONY: notebooks
-notebooks: $(DEV) $(NOTEBOOK_PACKAGES) $(PHONE_PAGE) ## run all notebooks, and keep what they show: 10 to 20 minutes
+notebooks: $(DEV) $(NOTEBOOK_PACKAGES) $(PHONE_PAGE) ## run all notebooks, and keep what they show: 20 minutes
 #: NOTEBOOK=01_why_residual
 	@rm -rf build/notebooks && mkdir -p build/notebooks
 	@for notebook in $(or $(NOTEBOOK),$(basename $(notdir $(sort $(wildcard notebooks/*.ipynb))))); do \
