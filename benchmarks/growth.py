@@ -65,6 +65,7 @@ VERY_DEEP = tuple(
 )
 
 STEPS = 2  # a turn
+COLD_STARTS = 3  # of each command
 
 COLD = {
     "resnet-keras --help": ["-m", "resnet_keras", "--help"],
@@ -126,7 +127,9 @@ def main(rounds: int = 5, very_deep: bool = False) -> None:
         return
     found = _measure([CIFAR_DEPTHS, IMAGENET_DEPTHS, BATCHES, RECOMPUTED, RESNEXT], rounds)
     _print(found)
-    cold = {name: [_cold_start(command) for _ in range(3)] for name, command in COLD.items()}
+    cold = {
+        name: [_cold_start(command) for _ in range(COLD_STARTS)] for name, command in COLD.items()
+    }
     measuring.write_results("growth", measurements=_rows(found), cold_start=cold)
     for name, seconds in cold.items():
         print(f"{name}: {measuring.spread(seconds)} s")

@@ -40,13 +40,14 @@ def convert(model: keras.Model, card: ModelCard, calibration: np.ndarray, path: 
     """
     del calibration
     image_size = model.input_shape[1]
-
+    pixels = tf.TensorSpec((None, image_size, image_size, 3), tf.float32, name="pixels")
+    images = tf.TensorSpec((None,), tf.string, name="images")
     weights = [
         [keras.ops.convert_to_numpy(variable) for variable in of]
         for of in (model.trainable_variables, model.non_trainable_variables)
     ]
 
-    @tf.function(input_signature=[tf.TensorSpec((None, image_size, image_size, 3), tf.float32)])
+    @tf.function(input_signature=[pixels])
     def answer(pixels: Any) -> Any:
         constants = ([tf.constant(weight) for weight in of] for of in weights)
         return model.stateless_call(*constants, pixels, training=False)[0]
@@ -64,8 +65,6 @@ def convert(model: keras.Model, card: ModelCard, calibration: np.ndarray, path: 
         )
         return classify(tf.cast(shown, tf.float32))
 
-    pixels = tf.TensorSpec((None, image_size, image_size, 3), tf.float32, name="pixels")
-    images = tf.TensorSpec((None,), tf.string, name="images")
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, recursion_for(len(model.layers)):
         labels = Path(folder, LABELS)
         labels.write_text(card.labels, encoding="utf-8")

@@ -381,7 +381,7 @@ def test_resnet1202_builds_learns_and_comes_back(tmp_path):
     limit = sys.getrecursionlimit()
     model = create("resnet1202", input_shape=(8, 8, 3))
     assert sys.getrecursionlimit() == limit
-    # Layer by layer: a graph of this depth takes minutes, and `make bench` has those.
+    # Layer by layer: a graph of this depth takes minutes, and `growth.py --very-deep` has those.
     model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
     images, labels = IMAGE, np.array([1, 2])
     assert np.isfinite(model.train_on_batch(images, labels))

@@ -155,7 +155,7 @@ def state(run):
     return values, (run.folder / "history.csv").read_bytes()
 
 
-@pytest.mark.parametrize("steps", [0, 12, STEPS, 2 * STEPS - 1])
+@pytest.mark.parametrize("steps", [0, 3, 12, STEPS, STEPS + 1, 2 * STEPS - 1])
 def test_a_run_that_broke_off_goes_on_to_the_same_end(
     finished, digits, tmp_path, monkeypatch, capsys, steps
 ):
