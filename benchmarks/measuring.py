@@ -20,7 +20,7 @@ from rich.progress import Progress
 
 RESULTS = Path(__file__).parent / "results"
 WORKER = "--worker"
-VECTORS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+VECTORS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16")
 PACKAGES = (
     *("keras", "tensorflow", "jax", "jaxlib", "torch", "transformers", "timm", "torchvision"),
     *("ai-edge-litert", "onnxruntime"),
