@@ -80,7 +80,7 @@ def test_file_has_built_in_operations_and_no_normalisation_but_the_images(conver
         "MUL": 1,
         "ADD": 1 + 3,
         "CONV_2D": 1 + 3 * 2,
-        "STRIDED_SLICE": 2,
+        "AVERAGE_POOL_2D": 2,
         "PAD": 2 + 2,
         "MEAN": 1,
         "FULLY_CONNECTED": 1,

@@ -30,7 +30,6 @@ OTHERS = {
     "RELU",
     "RESHAPE",
     "SOFTMAX",
-    "STRIDED_SLICE",
 }
 
 
