@@ -17,7 +17,10 @@ from PIL import Image
 
 from resnet_keras import architectures, cli, load_model
 
-TRAIN = ("train", "tiny", "--epochs", "1", "--image-size", "8", "--run", "runs/one")
+TRAIN = (
+    *("train", "tiny", "--epochs", "1", "--image-size", "8", "--run", "runs/one"),
+    *("--precision", "float32"),  # in bfloat16 a run answers otherwise than its float32 conversion
+)
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -341,13 +344,7 @@ def test_a_run_is_converted_and_a_model_file_predicts(trained, tmp_path, capsys,
     cli.main(["predict", image, "--run", run])
     cli.main(["predict", image, "--model", "new/b.keras"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[6] == lines[0]
-    told = [dict(reversed(line.split("%  ")) for line in lines[i : i + 5]) for i in (1, 7)]
-    of_run, of_file = ({name: float(share) for name, share in one.items()} for one in told)
-    # The run computes in bfloat16 where the processor does, the file in float32.
-    assert of_file == pytest.approx(
-        {f"digit {name}": share for name, share in of_run.items()}, abs=0.2
-    )
+    assert lines[6:] == [line.replace("%  ", "%  digit ") for line in lines[:6]]
     assert "no text file" in refused(
         capsys, "convert", run, "--network", "tiny", "-o", "c.keras", "--class-names", "nowhere"
     )
