@@ -7,12 +7,17 @@ from typing import Any
 import keras
 from keras import ops
 
+from resnet_keras import winograd
 from resnet_keras.architectures import Style
 from resnet_keras.errors import InputError
 
 FUSED_DTYPES = ("float32", "bfloat16", "float16")
 ONEDNN_BLOCK = 16  # the most channels that oneDNN lays out side by side: with AVX-512
 MANY_WEIGHTS = 2**18  # from here on matrix products are faster than convolution gradients
+# From here on winograd.py is faster than a convolution, and worth XLA's two seconds for a shape.
+MANY_CHANNELS = 64
+MANY_MULTIPLICATIONS = 2**23  # of an image
+WORTHWHILE_SAVING = 2.0
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
@@ -130,7 +135,8 @@ class Conv2D(keras.layers.Conv2D):
 
     Gradients of a convolution with many weights are the same, but written as matrix products on a
     CPU: oneDNN's convolution kernels need up to four times as long for them where the map is small
-    and its channels are many.
+    and its channels are many. In float32, 3x3 convolutions of many channels are trained with a
+    third of the multiplications, see `winograd`.
 
     Grouped convolutions go to tf.nn.conv2d, which reads the groups off the kernel's shape. Keras
     compiles them with XLA: hundreds of times slower in training on a CPU, and a call that ONNX
@@ -144,10 +150,15 @@ class Conv2D(keras.layers.Conv2D):
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        if not training or not self._gains_by_products() or not _computes_on_tensorflow_cpu():
+        if not training or not _computes_on_tensorflow_cpu():
             return super().call(inputs)
-        # Only a 1x1 convolution comes here with a stride.
-        outputs = _convolve(_subsampled(inputs, self.strides), self.kernel)
+        if self._gains_by_winograd(*inputs.shape[1:3]):
+            outputs = winograd.convolve(inputs, self.kernel)
+        elif self._gains_by_products():
+            # Only a 1x1 convolution comes here with a stride.
+            outputs = _convolve(_subsampled(inputs, self.strides), self.kernel)
+        else:
+            return super().call(inputs)
         if self.use_bias:
             outputs = ops.add(outputs, ops.cast(self.bias, outputs.dtype))
         return self.activation(outputs)
@@ -179,17 +190,42 @@ class Conv2D(keras.layers.Conv2D):
         *size, channels, _ = self.kernel.shape
         return size == [1, 1] and self.strides != (1, 1) and channels < ONEDNN_BLOCK
 
+    def _gains_by_winograd(self, height: int | None, width: int | None) -> bool:
+        *size, channels, filters = self.kernel.shape
+        if size != [3, 3] or not self._pads_evenly() or self.compute_dtype != "float32":
+            return False
+        if height is None or width is None or min(channels, filters) < MANY_CHANNELS:
+            return False
+        return (
+            height * width * 9 * channels * filters >= MANY_MULTIPLICATIONS
+            and winograd.saving(height, width) >= WORTHWHILE_SAVING
+            and not _is_traced_for_xla()
+        )
+
     def _gains_by_products(self) -> bool:
         *size, channels, filters = self.kernel.shape
-        if channels * filters < MANY_WEIGHTS or self.groups > 1:
-            return False
-        if self.data_format != "channels_last" or self.dilation_rate != (1, 1):
+        if channels * filters < MANY_WEIGHTS:
             return False
         if size == [1, 1]:
-            return True
-        pads_evenly = self.padding == "same" and all(side % 2 for side in size)
+            return self._is_plain()
         # In float32 oneDNN's kernel gradient of larger windows is as fast.
-        return pads_evenly and self.strides == (1, 1) and self.compute_dtype != "float32"
+        return self._pads_evenly() and self.compute_dtype != "float32"
+
+    def _is_plain(self) -> bool:
+        return (
+            self.groups == 1
+            and self.data_format == "channels_last"
+            and self.dilation_rate == (1, 1)
+        )
+
+    def _pads_evenly(self) -> bool:
+        """Whether it is plain, and as large a map comes out as goes in."""
+        return (
+            self._is_plain()
+            and self.padding == "same"
+            and self.strides == (1, 1)
+            and all(side % 2 for side in self.kernel_size)
+        )
 
 
 def _subsampled(x: Any, strides: tuple[int, int]) -> Any:

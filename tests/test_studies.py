@@ -159,13 +159,18 @@ def test_a_residual_unit_without_its_branch_is_a_unit_removed(lesioned):
     model = load_run_model(run)
     whole = evaluate(model, sources.find("digits").load("test"), verbose=0)
     assert patient.without([]) == pytest.approx(100 * whole.top1_error)
-    last = model.get_layer("bn3c_branch2b")
-    _, _, mean, variance = last.get_weights()
-    last.set_weights([0 * mean, 0 * mean, mean, variance])
-    cut = evaluate(model, sources.find("digits").load("test"), verbose=0)
-    removed = patient.without([patient.names.index("3c")])
-    assert removed == pytest.approx(100 * cut.top1_error)
-    assert removed != patient.without([])
+    errors = set()
+    for index in patient.removable:
+        last = model.get_layer(f"bn{patient.names[index]}_branch2b")
+        weights = last.get_weights()
+        _, _, mean, variance = weights
+        last.set_weights([0 * mean, 0 * mean, mean, variance])
+        cut = evaluate(model, sources.find("digits").load("test"), verbose=0)
+        last.set_weights(weights)
+        errors.add(patient.without([index]))
+        assert patient.without([index]) == pytest.approx(100 * cut.top1_error)
+    # Some units of a short training may not matter, and their removal change no answer.
+    assert errors - {patient.without([])}
 
 
 @pytest.mark.slow

@@ -1,0 +1,225 @@
+"""Winograd's convolutions against TensorFlow's, and where layers take them."""
+
+import subprocess
+import sys
+from fractions import Fraction
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import TINY
+
+from resnet_keras import layers, winograd
+from resnet_keras.models import Classifier, build
+from resnet_keras.optimizers import SGD
+from resnet_keras.recomputation import recompute
+
+
+@pytest.mark.parametrize("filtering", [winograd.TWO, winograd.FOUR])
+def test_filtering_is_a_correlation(filtering):
+    generator = np.random.default_rng(0)
+    inputs = [Fraction(int(i)) for i in generator.integers(-9, 9, filtering.products)]
+    taps = [Fraction(int(i)) for i in generator.integers(-9, 9, 3)]
+
+    def times(matrix, vector):
+        exact = [[Fraction(entry).limit_denominator(24) for entry in row] for row in matrix]
+        return [sum(a * b for a, b in zip(row, vector, strict=True)) for row in exact]
+
+    products = [
+        a * b
+        for a, b in zip(
+            times(filtering.of_taps, taps), times(filtering.of_inputs, inputs), strict=True
+        )
+    ]
+    assert times(filtering.of_products, products) == [
+        sum(inputs[start + tap] * taps[tap] for tap in range(3))
+        for start in range(filtering.outputs)
+    ]
+
+
+def random_convolution(height, width, channels=5, filters=4, batch=3):
+    generator = np.random.default_rng(height * width)
+    shapes = [
+        (batch, height, width, channels),
+        (3, 3, channels, filters),
+        (batch, height, width, filters),
+    ]
+    return [generator.normal(size=shape).astype("float32") for shape in shapes]
+
+
+def outputs_and_gradients(convolve, x, kernel, upstream):
+    x, kernel = tf.constant(x), tf.constant(kernel)
+    with tf.GradientTape() as tape:
+        tape.watch((x, kernel))
+        outputs = convolve(x, kernel)
+    return outputs, *tape.gradient(outputs, (x, kernel), upstream)
+
+
+def exact(x, kernel, upstream):
+    """In double precision, by TensorFlow."""
+    return outputs_and_gradients(
+        lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME"),
+        *(array.astype("float64") for array in (x, kernel, upstream)),
+    )
+
+
+def assert_close(found, expected, tolerance):
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert one.dtype == tf.float32
+        error = np.abs(one.numpy() - other.numpy()).max()
+        assert error < tolerance * np.std(other)
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(1, 1), (4, 2), (2, 4), (7, 7), (8, 8), (5, 9), (14, 3)]
+)
+def test_outputs_and_gradients_of_any_size(height, width):
+    arguments = random_convolution(height, width)
+    assert_close(outputs_and_gradients(winograd.convolve, *arguments), exact(*arguments), 2e-5)
+
+
+def test_rounding_errors_of_many_channels():
+    arguments = random_convolution(8, 8, channels=256, filters=128)
+    assert_close(outputs_and_gradients(winograd.convolve, *arguments), exact(*arguments), 3e-5)
+
+
+def test_batches_of_an_unknown_number():
+    @tf.function(input_signature=[tf.TensorSpec((None, 6, 7, 5)), tf.TensorSpec((3, 3, 5, 4))])
+    def kernel_gradient(x, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            outputs = winograd.convolve(x, kernel)
+        return tape.gradient(outputs, kernel)
+
+    for batch in (1, 4):
+        x, kernel, _ = random_convolution(6, 7, batch=batch)
+        _, _, expected = exact(x, kernel, np.ones((batch, 6, 7, 4)))
+        np.testing.assert_allclose(kernel_gradient(x, kernel), expected, rtol=0, atol=1e-3)
+
+
+def test_multiplications_saved():
+    assert winograd.saving(4, 2) == winograd.saving(224, 224) == 3
+    assert winograd.saving(7, 7) == pytest.approx(441 / 192)
+    assert winograd.saving(1, 1) < 1
+
+
+# --- Layers ---
+
+
+def takes_winograd(shape=(None, 8, 8, 4), training=True, compiled=False, **options):
+    """Whether a layer calls it, its thresholds for many apart."""
+    layer = layers.Conv2D(4, **{"kernel_size": 3, "padding": "same", **options})
+    called = []
+
+    def convolve(x, kernel):
+        called.append(x)
+        return tf.nn.conv2d(x, kernel, 1, "SAME")
+
+    with pytest.MonkeyPatch.context() as patch:
+        allow_few(patch)
+        patch.setattr(winograd, "convolve", convolve)
+        signature = [tf.TensorSpec(shape, layer.compute_dtype)]
+        tf.function(
+            lambda x: layer(x, training=training),
+            input_signature=signature,
+            jit_compile=compiled or None,
+        ).get_concrete_function()
+    return bool(called)
+
+
+def allow_few(patch):
+    patch.setattr(layers, "MANY_CHANNELS", 1)
+    patch.setattr(layers, "MANY_MULTIPLICATIONS", 1)
+
+
+def test_layers_take_it_in_training():
+    assert takes_winograd()
+    assert takes_winograd(activation="relu", use_bias=False)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"training": False},
+        {"compiled": True},
+        {"shape": (None, None, 8, 4)},
+        {"shape": (None, 2, 2, 4)},  # saves too little
+        {"dtype": "mixed_bfloat16"},
+        {"kernel_size": 5},
+        {"kernel_size": (3, 1)},
+        {"strides": 2},
+        {"padding": "valid"},
+        {"dilation_rate": 2},
+        {"groups": 2},
+    ],
+)
+def test_layers_else_convolve(options):
+    assert not takes_winograd(**options)
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "gains"),
+    [(64, 56, True), (512, 7, True), (64, 16, True), (32, 56, False), (64, 8, False)],
+)
+def test_small_convolutions_are_stock(channels, size, gains):
+    layer = layers.Conv2D(channels, 3, padding="same")
+    layer.build((None, size, size, channels))
+    assert layer._gains_by_winograd(size, size) is gains
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3)).astype("uint8")
+LABELS = np.arange(6) % 3
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, recompute], ids=["plain", "recomputed"])
+def test_networks_learn_the_same(monkeypatch, wrap):
+    def learnt():
+        keras.utils.set_random_seed(0)
+        model = wrap(build(TINY, (16, 16, 3), Classifier(3)))
+        model.compile(SGD(0.1), "sparse_categorical_crossentropy", jit_compile=False)
+        losses = [float(model.train_on_batch(IMAGES, LABELS)) for _ in range(3)]
+        return losses, model.get_weights()
+
+    losses, weights = learnt()
+    allow_few(monkeypatch)
+    called = []
+    convolve = winograd.convolve
+    monkeypatch.setattr(winograd, "convolve", lambda *a: called.append(1) or convolve(*a))
+    with_winograd, learnt_weights = learnt()
+    assert called
+    np.testing.assert_allclose(with_winograd, losses, rtol=1e-5)
+    for one, other in zip(learnt_weights, weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * max(1, np.abs(other).max()))
+
+
+@pytest.mark.slow
+def test_several_replicas_learn_as_one():
+    """MirroredStrategy on two logical devices, which this process cannot make any more."""
+    script = """
+import keras, numpy as np, tensorflow as tf
+from resnet_keras import layers, winograd
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+layers.MANY_CHANNELS = layers.MANY_MULTIPLICATIONS = 1
+called = []
+convolve = winograd.convolve
+winograd.convolve = lambda *arguments: called.append(1) or convolve(*arguments)
+x = np.random.default_rng(0).normal(size=(10, 8, 8, 3)).astype("float32")
+def fit(strategy):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        convolution = layers.Conv2D(4, 3, padding="same")
+        model = keras.Sequential([keras.Input((8, 8, 3)), convolution])
+        model.compile("sgd", "mse", jit_compile=False)
+    model.fit(x, x[..., :1], batch_size=8, epochs=3, verbose=0, shuffle=False)
+    return model.get_weights()
+two = fit(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+one = fit(tf.distribute.get_strategy())
+assert len(called) >= 3
+for a, b in zip(one, two):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+"""
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
