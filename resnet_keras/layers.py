@@ -14,9 +14,10 @@ from resnet_keras.errors import InputError
 FUSED_DTYPES = ("float32", "bfloat16", "float16")
 ONEDNN_BLOCK = 16  # the most channels that oneDNN lays out side by side: with AVX-512
 MANY_WEIGHTS = 2**18  # from here on matrix products are faster than convolution gradients
-# From here on winograd.py is faster than a convolution, and worth XLA's two seconds for a shape.
+# From here on winograd.py is faster than a convolution, by enough to be worth its memory, and the
+# two seconds that XLA takes for a shape.
 MANY_CHANNELS = 64
-MANY_MULTIPLICATIONS = 2**23  # of an image
+MANY_MULTIPLICATIONS = 2**25  # of an image
 WORTHWHILE_SAVING = 2.0
 
 

@@ -161,7 +161,7 @@ def test_layers_else_convolve(options):
 
 @pytest.mark.parametrize(
     ("channels", "size", "gains"),
-    [(64, 56, True), (512, 7, True), (64, 16, True), (32, 56, False), (64, 8, False)],
+    [(64, 56, True), (512, 7, True), (64, 32, True), (32, 56, False), (64, 16, False)],
 )
 def test_small_convolutions_are_stock(channels, size, gains):
     layer = layers.Conv2D(channels, 3, padding="same")
