@@ -21,7 +21,7 @@ FLOOR = 0.9  # share of the convolutions' speed, hoped for
 STEPS = {  # results by heading; the last are kept from a run on another processor
     "mixed_bfloat16": "training_step-mixed_bfloat16",
     "float32": "training_step-float32",
-    "float32, with AVX2 alone": "training_step-float32-avx2",
+    "float32, with AVX2 alone, before Winograd's convolutions": "training_step-float32-avx2",
 }
 
 

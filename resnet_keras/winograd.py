@@ -9,8 +9,9 @@ transformation. Its gradients are the transposed transformations of the same kin
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, partial, reduce
 from math import ceil
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ Matrix = Sequence[Sequence[float]]
 
 @dataclass(frozen=True)
 class Filtering:
-    """F(m, 3): m outputs of three taps by m + 2 products [Lavin & Gray 2016, section 4.1].
+    """F(m, 3): m outputs of three taps by m + 2 products [Lavin & Gray 2016, section 4].
 
     Outputs are of_products · (of_taps · taps * of_inputs · inputs), for m + 2 inputs.
 
@@ -112,7 +113,7 @@ def convolve(x: Any, kernel: Any) -> Any:
         products = [tf.matmul(*pair) for pair in zip(inputs, taps, strict=True)]
         return _compiled(_of_products, height, width)(products), gradient
 
-    return convolution(x, kernel)
+    return convolution(x, tf.convert_to_tensor(kernel))
 
 
 @cache
@@ -187,10 +188,13 @@ def _to_products(errors: Any) -> list[Any]:
 def _combined(matrix: Matrix, tensors: Sequence[Any]) -> list[Any]:
     """Linear combinations of tensors, one for every row."""
     return [
-        sum(
-            tensor if factor == 1 else factor * tensor
-            for factor, tensor in zip(row, tensors, strict=True)
-            if factor
+        reduce(
+            add,
+            (
+                tensor if factor == 1 else factor * tensor
+                for factor, tensor in zip(row, tensors, strict=True)
+                if factor
+            ),
         )
         for row in matrix
     ]

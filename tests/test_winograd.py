@@ -129,6 +129,16 @@ def takes_winograd(shape=(None, 8, 8, 4), training=True, compiled=False, **optio
     return bool(called)
 
 
+def test_layers_called_eagerly(monkeypatch):
+    allow_few(monkeypatch)
+    x = np.ones((2, 8, 8, 4), "float32")
+    layer = layers.Conv2D(4, 3, padding="same")
+    with tf.GradientTape() as tape:
+        outputs = layer(x, training=True)
+    np.testing.assert_allclose(outputs, layer(x), rtol=0, atol=1e-5)
+    assert tape.gradient(outputs, layer.kernel.value).shape == (3, 3, 4, 4)
+
+
 def allow_few(patch):
     patch.setattr(layers, "MANY_CHANNELS", 1)
     patch.setattr(layers, "MANY_MULTIPLICATIONS", 1)
