@@ -37,7 +37,7 @@ SECONDS = 2.0  # a turn, of one step at least
 def main(
     policies: tuple[str, ...] = (),
     networks: tuple[str, ...] = ("resnet50", "resnet20", "resnet56", "resnet110"),
-    rounds: int = 5,
+    rounds: int = 7,
     check: bool = False,
 ) -> None:
     """Compare training steps with those of stock Keras and PyTorch.
