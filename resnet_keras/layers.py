@@ -104,6 +104,12 @@ def _is_traced_for_xla() -> bool:
     return tf.__internal__.get_enclosing_xla_context() is not None
 
 
+def _has_xla() -> bool:
+    import tensorflow as tf
+
+    return tf.test.is_built_with_xla()
+
+
 @keras.saving.register_keras_serializable(package="resnet_keras")
 class Dense(keras.layers.Dense):
     """keras.layers.Dense that can tell what its outputs are.
@@ -201,6 +207,7 @@ class Conv2D(keras.layers.Conv2D):
             height * width * 9 * channels * filters >= MANY_MULTIPLICATIONS
             and winograd.saving(height, width) >= WORTHWHILE_SAVING
             and not _is_traced_for_xla()
+            and _has_xla()
         )
 
     def _gains_by_products(self) -> bool:

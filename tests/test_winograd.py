@@ -169,6 +169,11 @@ def test_layers_else_convolve(options):
     assert not takes_winograd(**options)
 
 
+def test_layers_convolve_where_tensorflow_lacks_xla(monkeypatch):
+    monkeypatch.setattr(tf.test, "is_built_with_xla", lambda: False)
+    assert not takes_winograd()
+
+
 @pytest.mark.parametrize(
     ("channels", "size", "gains"),
     [(64, 56, True), (512, 7, True), (64, 32, True), (32, 56, False), (64, 16, False)],
