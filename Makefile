@@ -144,7 +144,7 @@ chaos: $(DEV) ## kill, starve and misfeed trainings, and show what survived: 6 t
 	$(BIN)/python tests/chaos.py
 
 .PHONY: bench
-bench: $(EXPORT_PACKAGES) ## time training, fit, exports and growth beside peers, into docs/benchmarks.md: 25 minutes
+bench: $(EXPORT_PACKAGES) ## time training, fit, exports and growth beside peers, into docs/benchmarks.md: 27 minutes
 #: make peers first, to have PyTorch among them
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
