@@ -1,5 +1,6 @@
 """Keras layers that the family needs and stock Keras lacks or does slowly."""
 
+import os
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -15,10 +16,11 @@ FUSED_DTYPES = ("float32", "bfloat16", "float16")
 ONEDNN_BLOCK = 16  # the most channels that oneDNN lays out side by side: with AVX-512
 MANY_WEIGHTS = 2**18  # from here on matrix products are faster than convolution gradients
 # From here on winograd.py is faster than a convolution, by enough to be worth its memory, and the
-# two seconds that XLA takes for a shape.
+# seconds that XLA takes for a shape, the batch's size included.
 MANY_CHANNELS = 64
 MANY_MULTIPLICATIONS = 2**25  # of an image
 WORTHWHILE_SAVING = 2.0
+NO_WINOGRAD = "RESNET_KERAS_WINOGRAD"  # an environment variable, 0 to do without
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
@@ -143,7 +145,8 @@ class Conv2D(keras.layers.Conv2D):
     Gradients of a convolution with many weights are the same, but written as matrix products on a
     CPU: oneDNN's convolution kernels need up to four times as long for them where the map is small
     and its channels are many. In float32, 3x3 convolutions of many channels are trained with a
-    third of the multiplications, see `winograd`.
+    third of the multiplications, see `winograd`; not with RESNET_KERAS_WINOGRAD=0 in the
+    environment. Classes with a `convolution_op` of their own keep to that.
 
     Grouped convolutions go to tf.nn.conv2d, which reads the groups off the kernel's shape. Keras
     compiles them with XLA: hundreds of times slower in training on a CPU, and a call that ONNX
@@ -157,9 +160,10 @@ class Conv2D(keras.layers.Conv2D):
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        if not training or not _computes_on_tensorflow_cpu():
+        is_derived = type(self).convolution_op is not Conv2D.convolution_op
+        if is_derived or not training or not _computes_on_tensorflow_cpu():
             return super().call(inputs)
-        if self._gains_by_winograd(*inputs.shape[1:3]):
+        if self._gains_by_winograd(inputs):
             outputs = winograd.convolve(inputs, self.kernel)
         elif self._gains_by_products():
             # Only a 1x1 convolution comes here with a stride.
@@ -168,7 +172,7 @@ class Conv2D(keras.layers.Conv2D):
             return super().call(inputs)
         if self.use_bias:
             outputs = ops.add(outputs, ops.cast(self.bias, outputs.dtype))
-        return self.activation(outputs)
+        return outputs if self.activation is None else self.activation(outputs)
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         skips = self._skips_pixels_of_few_channels()
@@ -197,9 +201,12 @@ class Conv2D(keras.layers.Conv2D):
         *size, channels, _ = self.kernel.shape
         return size == [1, 1] and self.strides != (1, 1) and channels < ONEDNN_BLOCK
 
-    def _gains_by_winograd(self, height: int | None, width: int | None) -> bool:
+    def _gains_by_winograd(self, inputs: Any) -> bool:
+        _, height, width, _ = inputs.shape
         *size, channels, filters = self.kernel.shape
-        if size != [3, 3] or not self._pads_evenly() or self.compute_dtype != "float32":
+        if size != [3, 3] or not self._pads_evenly():
+            return False
+        if {self.compute_dtype, keras.backend.standardize_dtype(inputs.dtype)} != {"float32"}:
             return False
         if height is None or width is None or min(channels, filters) < MANY_CHANNELS:
             return False
@@ -208,6 +215,7 @@ class Conv2D(keras.layers.Conv2D):
             and winograd.saving(height, width) >= WORTHWHILE_SAVING
             and not _is_traced_for_xla()
             and _has_xla()
+            and os.environ.get(NO_WINOGRAD) != "0"
         )
 
     def _gains_by_products(self) -> bool:

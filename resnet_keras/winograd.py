@@ -86,45 +86,59 @@ def saving(height: int, width: int) -> float:
 def convolve(x: Any, kernel: Any) -> Any:
     """A convolution of stride 1 and padding 1.
 
+    A tile's outputs are sums in which all of its inputs take part, of which most cancel: where one
+    input is much larger than its neighbours, or not finite, outputs of its tile that do not depend
+    on it are off by a millionth of it, or not finite.
+
     Args:
-        x: (batch, height, width, channels), float32; the batch may be unknown.
+        x: (batch, height, width, channels), float32; height and width are known.
         kernel: (3, 3, channels, filters), float32.
 
     Returns:
-        (batch, height, width, filters); off by some 1e-6 of their spread, as are the gradients.
+        (batch, height, width, filters), float32; off by some 1e-6 of the spread, as are the
+        gradients. There are gradients of gradients, but none in forward mode.
+
+    Raises:
+        ValueError: the kernel is not 3x3, or x has other channels; called eagerly, it is
+            TensorFlow's InvalidArgumentError.
     """
     import tensorflow as tf
 
+    kernel = tf.ensure_shape(kernel, (3, 3, None, None))
+    *_, channels, filters = kernel.shape
+    _, height, width, _ = x.shape
+
     @tf.custom_gradient
     def convolution(x: Any, kernel: Any) -> tuple[Any, Any]:
-        _, height, width, _ = x.shape
-        inputs, taps = _compiled(_of_inputs)(x), _of_taps(kernel)
+        inputs, taps = _compiled(_transformed_inputs)(x), _transformed_taps(kernel)
 
         def gradient(upstream: Any) -> tuple[Any, Any]:
-            errors = _compiled(_to_products)(upstream)
+            # What comes after a convolution may have forgotten the shape.
+            upstream = tf.ensure_shape(upstream, (None, height, width, filters))
+            errors = _compiled(_product_gradients)(upstream)
             of_inputs = [
                 tf.matmul(*pair, transpose_b=True) for pair in zip(errors, taps, strict=True)
             ]
             of_taps = [
                 tf.matmul(*pair, transpose_a=True) for pair in zip(inputs, errors, strict=True)
             ]
-            return _compiled(_to_inputs, height, width)(of_inputs), _to_taps(of_taps)
+            return _compiled(_input_gradients, height, width)(of_inputs), _tap_gradients(of_taps)
 
         products = [tf.matmul(*pair) for pair in zip(inputs, taps, strict=True)]
-        return _compiled(_of_products, height, width)(products), gradient
+        return _compiled(_outputs, height, width)(products), gradient
 
-    return convolution(x, tf.convert_to_tensor(kernel))
+    return convolution(tf.ensure_shape(x, (None, height, width, channels)), kernel)
 
 
 @cache
 def _compiled(transformation: Any, *sizes: int) -> Any:
-    """One for all layers: XLA compiles it once for every shape."""
+    """One for all layers: XLA compiles it once for every shape, the batch among it."""
     import tensorflow as tf
 
     return tf.function(partial(transformation, *sizes), jit_compile=True, autograph=False)
 
 
-def _of_inputs(x: Any) -> list[Any]:
+def _transformed_inputs(x: Any) -> list[Any]:
     """Of a map, a (tiles, channels) for every product."""
     return [
         _flat(entry)
@@ -133,8 +147,8 @@ def _of_inputs(x: Any) -> list[Any]:
     ]
 
 
-def _to_inputs(height: int, width: int, errors: Sequence[Any]) -> Any:
-    """The transposed of `_of_inputs`."""
+def _input_gradients(height: int, width: int, errors: Sequence[Any]) -> Any:
+    """The transposed of `_transformed_inputs`."""
     of_columns, of_rows = _transposed(COLUMNS.of_inputs), _transposed(ROWS.of_inputs)
     rows = [
         _windows_added(_combined(of_columns, row), 2, COLUMNS.outputs, width)
@@ -143,7 +157,7 @@ def _to_inputs(height: int, width: int, errors: Sequence[Any]) -> Any:
     return _windows_added(_combined(of_rows, rows), 1, ROWS.outputs, height)
 
 
-def _of_taps(kernel: Any) -> list[Any]:
+def _transformed_taps(kernel: Any) -> list[Any]:
     """Of a kernel, a (channels, filters) for every product."""
     import tensorflow as tf
 
@@ -152,8 +166,8 @@ def _of_taps(kernel: Any) -> list[Any]:
     return tf.unstack(tf.reshape(taps, (-1, channels, filters)))
 
 
-def _to_taps(errors: Sequence[Any]) -> Any:
-    """The transposed of `_of_taps`."""
+def _tap_gradients(errors: Sequence[Any]) -> Any:
+    """The transposed of `_transformed_taps`."""
     import tensorflow as tf
 
     channels, filters = errors[0].shape
@@ -166,7 +180,7 @@ def _taps_to_products() -> np.ndarray:
     return np.kron(ROWS.of_taps, COLUMNS.of_taps).astype("float32")
 
 
-def _of_products(height: int, width: int, products: Sequence[Any]) -> Any:
+def _outputs(height: int, width: int, products: Sequence[Any]) -> Any:
     """The map of all products, (tiles, filters) each."""
     rows = [
         _joined(_combined(COLUMNS.of_products, row), 2, width)
@@ -175,8 +189,8 @@ def _of_products(height: int, width: int, products: Sequence[Any]) -> Any:
     return _joined(_combined(ROWS.of_products, rows), 1, height)
 
 
-def _to_products(errors: Any) -> list[Any]:
-    """The transposed of `_of_products`."""
+def _product_gradients(errors: Any) -> list[Any]:
+    """The transposed of `_outputs`."""
     of_columns, of_rows = _transposed(COLUMNS.of_products), _transposed(ROWS.of_products)
     return [
         _flat(entry)

@@ -85,18 +85,59 @@ def test_rounding_errors_of_many_channels():
     assert_close(outputs_and_gradients(winograd.convolve, *arguments), exact(*arguments), 3e-5)
 
 
-def test_batches_of_an_unknown_number():
-    @tf.function(input_signature=[tf.TensorSpec((None, 6, 7, 5)), tf.TensorSpec((3, 3, 5, 4))])
+@pytest.mark.parametrize("channels", [5, None])
+def test_unknown_shapes(channels):
+    """Of the batch, of its channels, and of what comes back from the operations after it."""
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, 6, 7, channels)), tf.TensorSpec((3, 3, 5, 4))]
+    )
     def kernel_gradient(x, kernel):
         with tf.GradientTape() as tape:
             tape.watch(kernel)
             outputs = winograd.convolve(x, kernel)
-        return tape.gradient(outputs, kernel)
+            forgotten = tf.transpose(outputs, tf.argsort(tf.range(4)))
+        return tape.gradient(forgotten, kernel)
 
     for batch in (1, 4):
         x, kernel, _ = random_convolution(6, 7, batch=batch)
         _, _, expected = exact(x, kernel, np.ones((batch, 6, 7, 4)))
         np.testing.assert_allclose(kernel_gradient(x, kernel), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("kernel", [(1, 9, 5, 4), (3, 3, 6, 4)])
+def test_kernels_that_do_not_fit_are_refused(kernel):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="compatible"):
+        winograd.convolve(tf.zeros((1, 8, 8, 5)), tf.zeros(kernel))
+    with pytest.raises(ValueError, match="Shapes are"):
+        tf.function(winograd.convolve)(tf.zeros((1, 8, 8, 5)), tf.zeros(kernel))
+
+
+def test_gradients_of_gradients():
+    x, kernel, _ = random_convolution(4, 4)
+
+    def gradient_of_gradient(convolve, dtype):
+        inputs, taps = tf.constant(x, dtype), tf.constant(kernel, dtype)
+        with tf.GradientTape() as outer:
+            outer.watch(taps)
+            with tf.GradientTape() as inner:
+                inner.watch(inputs)
+                loss = tf.reduce_sum(tf.sin(convolve(inputs, taps)))
+            penalty = tf.reduce_sum(inner.gradient(loss, inputs) ** 2)
+        return outer.gradient(penalty, taps)
+
+    found = gradient_of_gradient(winograd.convolve, "float32")
+    expected = gradient_of_gradient(lambda x, k: tf.nn.conv2d(x, k, 1, "SAME"), "float64")
+    assert_close([found], [expected], 1e-3)
+
+
+def test_a_large_value_spoils_its_tile_and_no_other():
+    x, kernel, upstream = random_convolution(8, 4)
+    x[0, 1, 1] = 1e6
+    found, expected = winograd.convolve(x, kernel), exact(x, kernel, upstream)[0]
+    errors = np.abs(found.numpy() - expected.numpy())
+    assert errors.max() > 1e-2
+    assert max(errors[1:].max(), errors[0, 4:, 2:].max()) < 1e-4
 
 
 def test_multiplications_saved():
@@ -108,9 +149,33 @@ def test_multiplications_saved():
 # --- Layers ---
 
 
-def takes_winograd(shape=(None, 8, 8, 4), training=True, compiled=False, **options):
+def allow_few(patch):
+    patch.setattr(layers, "MANY_CHANNELS", 1)
+    patch.setattr(layers, "MANY_MULTIPLICATIONS", 1)
+
+
+def counted(patch):
+    """Grows with every call."""
+    called = []
+    convolve = winograd.convolve
+    patch.setattr(winograd, "convolve", lambda *a: called.append(1) or convolve(*a))
+    return called
+
+
+def outputs_and_gradients_of_layer(call, layer, x):
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs = call(x)
+        loss = tf.reduce_sum(tf.sin(outputs))
+    return outputs, *tape.gradient(loss, (x, layer.kernel.value, layer.bias.value))
+
+
+def takes_winograd(
+    shape=(None, 8, 8, 4), training=True, compiled=False, kind=layers.Conv2D, **options
+):
     """Whether a layer calls it, its thresholds for many apart."""
-    layer = layers.Conv2D(4, **{"kernel_size": 3, "padding": "same", **options})
+    layer = kind(4, **{"kernel_size": 3, "padding": "same", **options})
     called = []
 
     def convolve(x, kernel):
@@ -129,24 +194,43 @@ def takes_winograd(shape=(None, 8, 8, 4), training=True, compiled=False, **optio
     return bool(called)
 
 
-def test_layers_called_eagerly(monkeypatch):
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("wrap", [lambda layer: layer, tf.function], ids=["eager", "graph"])
+def test_layers_answer_and_learn_as_stock(monkeypatch, wrap, activation):
     allow_few(monkeypatch)
-    x = np.ones((2, 8, 8, 4), "float32")
-    layer = layers.Conv2D(4, 3, padding="same")
-    with tf.GradientTape() as tape:
-        outputs = layer(x, training=True)
-    np.testing.assert_allclose(outputs, layer(x), rtol=0, atol=1e-5)
-    assert tape.gradient(outputs, layer.kernel.value).shape == (3, 3, 4, 4)
+    called = counted(monkeypatch)
+    options = {"padding": "same", "activation": activation, "bias_initializer": "normal"}
+    ours = layers.Conv2D(4, 3, **options)
+    stock = keras.layers.Conv2D(4, 3, **options)
+    ours.build((None, 8, 8, 5))
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 5)).astype("float32")
+    stock(x)
+    ours.set_weights(stock.get_weights())
+    found = outputs_and_gradients_of_layer(wrap(lambda x: ours(x, training=True)), ours, x)
+    assert called
+    expected = outputs_and_gradients_of_layer(stock, stock, x)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
 
 
-def allow_few(patch):
-    patch.setattr(layers, "MANY_CHANNELS", 1)
-    patch.setattr(layers, "MANY_MULTIPLICATIONS", 1)
+def test_bfloat16_that_is_not_cast_is_refused_as_by_stock(monkeypatch):
+    allow_few(monkeypatch)
+    x = tf.zeros((8, 8, 8, 4), "bfloat16")
+    layer = layers.Conv2D(4, 3, padding="same", autocast=False)
+    with pytest.raises((tf.errors.InvalidArgumentError, TypeError, ValueError)):
+        layer(x, training=True)
 
 
 def test_layers_take_it_in_training():
     assert takes_winograd()
     assert takes_winograd(activation="relu", use_bias=False)
+
+
+class Standardized(layers.Conv2D):
+    """As a user might derive one."""
+
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, kernel - tf.reduce_mean(kernel))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +239,10 @@ def test_layers_take_it_in_training():
         {"training": False},
         {"compiled": True},
         {"shape": (None, None, 8, 4)},
+        {"shape": (None, 8, None, 4)},
         {"shape": (None, 2, 2, 4)},  # saves too little
+        {"data_format": "channels_first", "shape": (None, 4, 8, 8)},
+        {"kind": Standardized},
         {"dtype": "mixed_bfloat16"},
         {"kernel_size": 5},
         {"kernel_size": (3, 1)},
@@ -174,14 +261,35 @@ def test_layers_convolve_where_tensorflow_lacks_xla(monkeypatch):
     assert not takes_winograd()
 
 
+def test_layers_convolve_where_the_environment_says_so(monkeypatch):
+    monkeypatch.setenv("RESNET_KERAS_WINOGRAD", "0")
+    assert not takes_winograd()
+    monkeypatch.setenv("RESNET_KERAS_WINOGRAD", "1")
+    assert takes_winograd()
+
+
 @pytest.mark.parametrize(
-    ("channels", "size", "gains"),
-    [(64, 56, True), (512, 7, True), (64, 32, True), (32, 56, False), (64, 16, False)],
+    ("channels", "filters", "size", "gains"),
+    [
+        (64, 64, 56, True),
+        (512, 512, 7, True),
+        (64, 64, 32, True),
+        (32, 64, 112, False),  # few channels
+        (64, 32, 112, False),
+        (64, 64, 28, False),  # few multiplications
+    ],
 )
-def test_small_convolutions_are_stock(channels, size, gains):
-    layer = layers.Conv2D(channels, 3, padding="same")
-    layer.build((None, size, size, channels))
-    assert layer._gains_by_winograd(size, size) is gains
+def test_small_convolutions_are_stock(channels, filters, size, gains):
+    layer = layers.Conv2D(filters, 3, padding="same")
+    x = keras.KerasTensor((None, size, size, channels))
+    layer.build(x.shape)
+    assert layer._gains_by_winograd(x) is gains
+
+
+def test_layers_of_a_size_share_what_is_compiled():
+    assert winograd._compiled(winograd._outputs, 4, 2) is winograd._compiled(
+        winograd._outputs, 4, 2
+    )
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3)).astype("uint8")
@@ -199,9 +307,7 @@ def test_networks_learn_the_same(monkeypatch, wrap):
 
     losses, weights = learnt()
     allow_few(monkeypatch)
-    called = []
-    convolve = winograd.convolve
-    monkeypatch.setattr(winograd, "convolve", lambda *a: called.append(1) or convolve(*a))
+    called = counted(monkeypatch)
     with_winograd, learnt_weights = learnt()
     assert called
     np.testing.assert_allclose(with_winograd, losses, rtol=1e-5)
@@ -228,11 +334,12 @@ def fit(strategy):
         convolution = layers.Conv2D(4, 3, padding="same")
         model = keras.Sequential([keras.Input((8, 8, 3)), convolution])
         model.compile("sgd", "mse", jit_compile=False)
+    called.clear()
     model.fit(x, x[..., :1], batch_size=8, epochs=3, verbose=0, shuffle=False)
+    assert called
     return model.get_weights()
 two = fit(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
 one = fit(tf.distribute.get_strategy())
-assert len(called) >= 3
 for a, b in zip(one, two):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 """
