@@ -154,6 +154,7 @@ bench-check: $(RUNTIME) ## fail where a training step is not 1.5 times as fast a
 
 .PHONY: input-bench
 input-bench: $(RUNTIME) ## time the input pipeline beside Keras's
+#: ARGS=--keep writes benchmarks/results/input_pipeline.json
 	$(BIN)/python benchmarks/input_pipeline.py $(ARGS)
 
 .PHONY: pictures

@@ -28,7 +28,7 @@ def main(page: bool = False) -> None:
     for script in () if page else SCRIPTS:
         print(f"== {script}", flush=True)
         start = time.monotonic()
-        subprocess.run([sys.executable, HERE / f"{script}.py"], check=True)
+        subprocess.run([sys.executable, HERE / f"{script}.py", "--keep"], check=True)
         print(f"   {time.monotonic() - start:.0f} s", flush=True)
     write_text(PAGE, written())
     print(f"written  {PAGE}")

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import measuring
-import tyro
 from input_pipeline import CLASSES, IMAGE_SIZE, RESIZED, photo_batches, write_photos
 from rich.console import Console
 from rich.progress import Progress
@@ -100,13 +99,15 @@ def _turns_of_fit(model: Any, batches: Any, steps: int) -> Callable[[int], float
     return run
 
 
-def main(rounds: int = 5, steps: int = 3) -> None:
+def main(rounds: int = 5, steps: int = 3, keep: bool = False) -> None:
     """Compare `fit` on JPEG files with bare training steps, ResNet-50 at 224 pixels.
 
     Args:
         rounds: turns of each.
         steps: timed ones in every turn.
+        keep: write what was found into benchmarks/results/, for docs/benchmarks.md.
     """
+    measuring.require_positive(rounds=rounds, steps=steps)
     policy = measuring.policies()[0]
     with tempfile.TemporaryDirectory() as folder, Progress(transient=True) as progress:
         write_photos(Path(folder), quality=90)
@@ -123,11 +124,14 @@ def main(rounds: int = 5, steps: int = 3) -> None:
         shares = measuring.spread(measuring.ratios(speeds, found[STEP]))
         table.add_row(peer, measuring.spread(speeds), shares)
     Console(width=120).print(table)
-    measuring.write_results("fit", policy=policy, batch_size=BATCH_SIZE, images_per_second=found)
+    if keep:
+        measuring.write_results(
+            "fit", policy=policy, batch_size=BATCH_SIZE, images_per_second=found
+        )
 
 
 if __name__ == "__main__":
     if arguments := measuring.worker_arguments():
         measuring.serve(partial(prepare, *arguments))
     else:
-        tyro.cli(main)
+        measuring.command(main)

@@ -7,6 +7,7 @@ there takes part. Images are uint8 on the device, and are normalised there. Each
 process of its own, and they take turns; times end when the device has finished.
 """
 
+import argparse
 import importlib.util
 import json
 import os
@@ -198,7 +199,7 @@ def in_process(*arguments: Any) -> dict[str, Any]:
     """A measurement in a process of its own, or the end of what it said where it failed."""
     try:
         finished = subprocess.run(
-            [sys.executable, __file__, json.dumps(arguments)],
+            [sys.executable, __file__, measuring.WORKER, json.dumps(arguments)],
             capture_output=True,
             text=True,
             timeout=SECONDS_AT_MOST,
@@ -213,11 +214,15 @@ def in_process(*arguments: Any) -> dict[str, Any]:
 
 def main() -> None:
     """Measures all there is, and writes it after every measurement."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args()
     if not importlib.util.find_spec("jax"):
-        raise SystemExit("gpu.py needs JAX with CUDA. Received: no jax")
+        parser.exit(2, "gpu.py: error: it needs JAX with CUDA. Received: no jax\n")
     gpus = listed_gpus()
     if not gpus:
-        raise SystemExit("gpu.py needs an NVIDIA GPU. Received: none that nvidia-smi lists")
+        parser.exit(2, "gpu.py: error: it needs an NVIDIA GPU. Received: none of nvidia-smi's\n")
     has_torch = importlib.util.find_spec("torch") and (
         importlib.util.find_spec("timm") or importlib.util.find_spec("torchvision")
     )
@@ -269,7 +274,7 @@ def listed_gpus() -> list[str]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(*json.loads(sys.argv[1]))))
+    if arguments := measuring.worker_arguments():
+        print(json.dumps(measure(*arguments)))
     else:
         main()

@@ -1,6 +1,6 @@
 """How cost grows with depth and batch: build, step and memory; recomputation; and a cold start.
 
-    python benchmarks/growth.py
+    python benchmarks/growth.py --keep
     python benchmarks/growth.py --very-deep
 
 Every case is a process of its own, and those of a series take turns (A B A B …).
@@ -18,7 +18,6 @@ from typing import Any
 
 import measuring
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -113,24 +112,29 @@ def prepare(case: Case) -> tuple[dict[str, Any], Callable[[], dict[str, Any]]]:
     return took, lambda: {"step": statistics.median(step() for _ in range(STEPS))}
 
 
-def main(rounds: int = 5, very_deep: bool = False) -> None:
+def main(rounds: int = 5, very_deep: bool = False, keep: bool = False) -> None:
     """Measure how time and memory grow with depth and batch.
 
     Args:
         rounds: turns of each case.
-        very_deep: resnet110, 1001 and 1202, with and without recomputation, alone: half an hour.
+        very_deep: resnet110, 1001 and 1202, with and without recomputation, alone, in one round:
+            half an hour.
+        keep: write what was found into benchmarks/results/, for docs/benchmarks.md.
     """
+    measuring.require_positive(rounds=rounds)
     if very_deep:
         found = _measure([(case,) for case in (*RECOMPUTED, *VERY_DEEP)], 1)
         _print(found)
-        measuring.write_results("growth-very-deep", measurements=_rows(found))
+        if keep:
+            measuring.write_results("growth-very-deep", measurements=_rows(found))
         return
     found = _measure([CIFAR_DEPTHS, IMAGENET_DEPTHS, BATCHES, RECOMPUTED, RESNEXT], rounds)
     _print(found)
     cold = {
         name: [_cold_start(command) for _ in range(COLD_STARTS)] for name, command in COLD.items()
     }
-    measuring.write_results("growth", measurements=_rows(found), cold_start=cold)
+    if keep:
+        measuring.write_results("growth", measurements=_rows(found), cold_start=cold)
     for name, seconds in cold.items():
         print(f"{name}: {measuring.spread(seconds)} s")
 
@@ -195,4 +199,4 @@ if __name__ == "__main__":
     if arguments := measuring.worker_arguments():
         measuring.serve(partial(prepare, Case(**arguments[0])))
     else:
-        tyro.cli(main)
+        measuring.command(main)

@@ -17,13 +17,15 @@ from typing import Any
 
 import measuring
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from resnet_keras.errors import InputError
+
 FOLDER = Path(__file__).parents[1] / "build" / "benchmarks"
 SIZE, CLASSES = 224, 1000
+RUNTIMES = ("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx")
 BATCHES = (1, 8)
 SECONDS = 1.0  # a turn of each batch size, of two calls at least
 THREADS = 2
@@ -206,13 +208,24 @@ def _speed(answer: Callable[[np.ndarray], Any], images: np.ndarray) -> float:
     return calls * len(images) / (time.perf_counter() - start)
 
 
-def main(rounds: int = 5, anew: bool = False) -> None:
+def main(rounds: int = 5, anew: bool = False, keep: bool = False) -> None:
     """Compare exported formats of ResNet-50 at 224 pixels.
 
     Args:
         rounds: turns of each.
         anew: make the files again.
+        keep: write what was found into benchmarks/results/, for docs/benchmarks.md.
+
+    Raises:
+        InputError: there are no rounds, or the packages that write and run the files are missing.
     """
+    measuring.require_positive(rounds=rounds)
+    missing = [name for name in RUNTIMES if not importlib.util.find_spec(name)]
+    if missing:
+        raise InputError(
+            f"the export packages are needed. Missing: {', '.join(missing)}; "
+            "`make bench` installs them, as does pip install -r requirements/export.txt"
+        )
     FOLDER.mkdir(parents=True, exist_ok=True)
     if anew:
         shutil.rmtree(FOLDER)
@@ -242,7 +255,8 @@ def main(rounds: int = 5, anew: bool = False) -> None:
     for name, speeds in found.items():
         table.add_row(name, *(measuring.spread(of, 1) for of in speeds.values()))
     Console(width=120).print(table)
-    measuring.write_results("inference", images_per_second=found)
+    if keep:
+        measuring.write_results("inference", images_per_second=found)
 
 
 if __name__ == "__main__":
@@ -253,4 +267,4 @@ if __name__ == "__main__":
         else:
             measuring.serve(partial(prepare, *arguments))
     else:
-        tyro.cli(main)
+        measuring.command(main)

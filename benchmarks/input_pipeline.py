@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import measuring
-import tyro
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+
+from resnet_keras.errors import InputError
 
 RESIZED, JITTER = "resnet_keras, random resized crop", "resnet_keras, scale jitter crop"
 STOCK = "keras.utils.image_dataset_from_directory"
@@ -188,6 +189,7 @@ def main(
     seconds: float = 4.0,
     batch_size: int = 32,
     quality: int = 90,
+    keep: bool = False,
 ) -> None:
     """Compare the crops with keras.utils.image_dataset_from_directory, RandomCrop and RandomFlip.
 
@@ -195,8 +197,15 @@ def main(
         rounds: turns of each peer.
         seconds: of a turn.
         batch_size: images a batch.
-        quality: of the JPEG files.
+        quality: of the JPEG files, 1 to 95.
+        keep: write what was found into benchmarks/results/.
+
+    Raises:
+        InputError: a number is out of range.
     """
+    measuring.require_positive(rounds=rounds, seconds=seconds, batch_size=batch_size)
+    if quality not in range(1, 96):
+        raise InputError(f"the quality of JPEG files is 1 to 95. Received: {quality}")
     peers = [RESIZED, JITTER, STOCK]
     if importlib.util.find_spec("torch"):
         peers.append(TORCH)
@@ -213,16 +222,17 @@ def main(
     }
     files = f"{WIDTH}x{HEIGHT} JPEG, quality {quality}, {kilobytes:.0f} kB"
     _print(found, f"{files}, batch {batch_size}; {measuring.machine()}")
-    measuring.write_results(
-        "input_pipeline",
-        files=files,
-        batch_size=batch_size,
-        measurements=[
-            {"peer": peer, **asdict(measurement)}
-            for peer, measurements in found.items()
-            for measurement in measurements
-        ],
-    )
+    if keep:
+        measuring.write_results(
+            "input_pipeline",
+            files=files,
+            batch_size=batch_size,
+            measurements=[
+                {"peer": peer, **asdict(measurement)}
+                for peer, measurements in found.items()
+                for measurement in measurements
+            ],
+        )
 
 
 def _print(found: dict[str, list[Measurement]], title: str) -> None:
@@ -255,4 +265,4 @@ if __name__ == "__main__":
     if arguments := measuring.worker_arguments():
         measuring.serve(partial(prepare, *arguments))
     else:
-        tyro.cli(main)
+        measuring.command(main)

@@ -1,7 +1,7 @@
 """A training step: this package beside stock Keras, PyTorch and the convolutions alone.
 
-    python benchmarks/training_step.py
-    python benchmarks/training_step.py --policies float32 --rounds 9
+    python benchmarks/training_step.py --keep
+    python benchmarks/training_step.py --policies float32 --networks resnet50 --rounds 9
     python benchmarks/training_step.py --check
 
 Every peer is a process of its own, and they take turns (A B A B …), so that a machine whose speed
@@ -13,10 +13,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import measuring
-import tyro
 from peers import (
     APPLICATIONS,
     ENVIRONMENTS,
@@ -30,28 +29,42 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from resnet_keras.errors import InputError
+
 GATE = 1.5  # ours over stock Keras
 SECONDS = 2.0  # a turn, of one step at least
 
+Policy = Literal["float32", "mixed_bfloat16"]
+Network = Literal["resnet50", "resnet20", "resnet56", "resnet110"]
+NETWORKS: tuple[Network, ...] = get_args(Network)
+
 
 def main(
-    policies: tuple[str, ...] = (),
-    networks: tuple[str, ...] = ("resnet50", "resnet20", "resnet56", "resnet110"),
+    policies: tuple[Policy, ...] = (),
+    networks: tuple[Network, ...] = NETWORKS,
     rounds: int = 7,
+    keep: bool = False,
     check: bool = False,
 ) -> None:
     """Compare training steps with those of stock Keras and PyTorch.
 
     Args:
-        policies: float32, mixed_bfloat16 or mixed_float16; those that this processor computes with
-            if none.
-        networks: of them.
+        policies: to train in; without any, those that this processor computes with as it is.
+        networks: to train.
         rounds: turns of each peer.
-        check: compare ResNet-50 with stock Keras alone, in the best policy, and fail where the
-            ratio is under 1.5; nothing is written.
+        keep: write what was found into benchmarks/results/, for docs/benchmarks.md.
+        check: compare ResNet-50 with stock Keras alone, in the fastest policy if none is named, and
+            fail where the ratio is under 1.5.
     """
+    measuring.require_positive(rounds=rounds)
+    if (keep or check) and networks != NETWORKS:
+        raise InputError(
+            "--keep is of all networks, --check of resnet50 alone. "
+            f"Received: --networks {' '.join(networks)}"
+        )
     if check:
-        sys.exit(_check(rounds))
+        fast = [_is_fast_enough(policy, rounds) for policy in policies or measuring.policies()[:1]]
+        sys.exit(0 if all(fast) else 1)
     for policy in policies or measuring.policies():
         comparisons = {}
         with Progress(transient=True) as progress:
@@ -64,7 +77,8 @@ def main(
                 }
         for network, comparison in comparisons.items():
             _print(comparison["found"], f"{network}, {policy}")
-        measuring.write_results(f"training_step-{policy}", comparisons=comparisons)
+        if keep:
+            measuring.write_results(f"training_step-{policy}", comparisons=comparisons)
 
 
 def _prepare(peer: str, task: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], Any]]:
@@ -92,15 +106,18 @@ def _compare(
     return {name: [one["images_per_second"] for one in turns] for name, turns in found.items()}
 
 
-def _check(rounds: int) -> int:
-    task = _task("resnet50", measuring.policies()[0])
+def _is_fast_enough(policy: str, rounds: int) -> bool:
+    task = _task("resnet50", policy)
     with Progress(transient=True) as progress:
         found = _compare(task, [OURS, APPLICATIONS], rounds, progress)
     ratios = measuring.ratios(found[OURS], found[APPLICATIONS])
+    passes = statistics.median(ratios) >= GATE
     print(
-        f"ours over stock Keras, {task.policy}: {measuring.spread(ratios)}, at least {GATE} wanted"
+        f"training step of {task.network}, {task.image_size}x{task.image_size}, batches of "
+        f"{task.batch_size}, {policy}, {rounds} rounds: ours {measuring.spread(ratios)} times as "
+        f"fast as keras.applications, at least {GATE} wanted: {'passed' if passes else 'FAILED'}"
     )
-    return 0 if statistics.median(ratios) >= GATE else 1
+    return passes
 
 
 def _print(found: dict[str, list[float]], title: str) -> None:
@@ -117,4 +134,4 @@ if __name__ == "__main__":
     if arguments := measuring.worker_arguments():
         measuring.serve(partial(_prepare, *arguments))
     else:
-        tyro.cli(main)
+        measuring.command(main)

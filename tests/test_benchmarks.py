@@ -136,13 +136,39 @@ def test_the_gpu_benchmark_takes_the_steps_of_fit():
     run(sys.executable, "-c", GPU_STEP, ROOT / "benchmarks", KERAS_BACKEND="jax")
 
 
-def test_the_gpu_benchmark_says_what_it_needs():
-    if gpu.listed_gpus():
-        pytest.skip("this machine has a GPU")
+def refused(script, *arguments):
+    """What a benchmark says of its arguments, and that its status is 2."""
     ended = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "gpu.py"],
+        [sys.executable, ROOT / "benchmarks" / f"{script}.py", *arguments],
         check=False,
         capture_output=True,
         text=True,
     )
-    assert ended.returncode and "needs an NVIDIA GPU. Received: none" in ended.stderr
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "told"),
+    [
+        ("training_step", ["--rounds", "0"], "rounds must be more than 0. Received: 0"),
+        ("training_step", ["--check", "--networks", "resnet20"], "Received: --networks resnet20"),
+        ("training_step", ["--keep", "--networks", "resnet20"], "--keep is of all networks"),
+        ("training_step", ["--policies", "float99"], "mixed_bfloat16"),
+        ("fit", ["--steps", "-1"], "steps must be more than 0. Received: -1"),
+        ("growth", ["--rounds", "-2"], "rounds must be more than 0. Received: -2"),
+        ("inference", ["--rounds", "0"], "rounds must be more than 0. Received: 0"),
+        ("input_pipeline", ["--quality", "500"], "1 to 95. Received: 500"),
+        ("input_pipeline", ["--batch-size", "-1"], "batch_size must be more than 0. Received: -1"),
+        ("gpu", ["--rounds", "1"], "unrecognized arguments: --rounds 1"),
+    ],
+)
+def test_bad_arguments_are_refused(script, arguments, told):
+    assert told in refused(script, *arguments)
+
+
+def test_the_gpu_benchmark_says_what_it_needs():
+    if gpu.listed_gpus():
+        pytest.skip("this machine has a GPU")
+    assert "needs an NVIDIA GPU. Received: none" in refused("gpu")
