@@ -17,15 +17,14 @@ from typing import Any
 
 import measuring
 import numpy as np
+from peers import APPLICATIONS as STOCK
+from peers import ENVIRONMENTS
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from resnet_keras.errors import InputError
-
 FOLDER = Path(__file__).parents[1] / "build" / "benchmarks"
 SIZE, CLASSES = 224, 1000
-RUNTIMES = ("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx")
 BATCHES = (1, 8)
 SECONDS = 1.0  # a turn of each batch size, of two calls at least
 THREADS = 2
@@ -219,27 +218,27 @@ def main(rounds: int = 5, anew: bool = False, keep: bool = False) -> None:
     Raises:
         InputError: there are no rounds, or the packages that write and run the files are missing.
     """
+    from export import formats
+
     measuring.require_positive(rounds=rounds)
-    missing = [name for name in RUNTIMES if not importlib.util.find_spec(name)]
-    if missing:
-        raise InputError(
-            f"the export packages are needed. Missing: {', '.join(missing)}; "
-            "`make bench` installs them, as does pip install -r requirements/export.txt"
-        )
+    formats.find([name for name in OURS.values() if name in formats.FORMATS])
     FOLDER.mkdir(parents=True, exist_ok=True)
     if anew:
         shutil.rmtree(FOLDER)
         FOLDER.mkdir()
+    environments = {"applications": ENVIRONMENTS[STOCK]}
     for name in ("ours", "applications"):
         print(f"making the files of {name}, unless they are there", flush=True)
-        with measuring.Worker(__file__, name) as worker:
+        with measuring.Worker(__file__, name, environment=environments.get(name)) as worker:
             worker.prepared()
     peers = {f"resnet_keras, {what}": ("ours", what) for what in OURS}
     peers |= {f"keras.applications, {what}": ("applications", what) for what in APPLICATIONS}
     if importlib.util.find_spec("transformers"):
         peers |= {what: ("torch", what) for what in (TORCH, TORCH_COMPILED)}
     workers = {
-        name: partial(measuring.Worker, __file__, *peer, str(FOLDER))
+        name: partial(
+            measuring.Worker, __file__, *peer, str(FOLDER), environment=environments.get(peer[0])
+        )
         for name, peer in peers.items()
     }
     with Progress(transient=True) as progress:

@@ -26,8 +26,6 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from resnet_keras.errors import InputError
-
 RESIZED, JITTER = "resnet_keras, random resized crop", "resnet_keras, scale jitter crop"
 STOCK = "keras.utils.image_dataset_from_directory"
 TORCH = "torch DataLoader, Pillow"
@@ -204,8 +202,9 @@ def main(
         InputError: a number is out of range.
     """
     measuring.require_positive(rounds=rounds, seconds=seconds, batch_size=batch_size)
-    if quality not in range(1, 96):
-        raise InputError(f"the quality of JPEG files is 1 to 95. Received: {quality}")
+    measuring.require(
+        quality in range(1, 96), f"the quality of JPEG files is 1 to 95. Received: {quality}"
+    )
     peers = [RESIZED, JITTER, STOCK]
     if importlib.util.find_spec("torch"):
         peers.append(TORCH)

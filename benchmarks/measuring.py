@@ -111,17 +111,24 @@ def command(main: Callable[..., None]) -> None:
         raise SystemExit(2) from None
 
 
-def require_positive(**numbers: float) -> None:
-    """Refuses what cannot be measured with.
+def require(holds: bool, otherwise: str) -> None:
+    """Refuses bad input.
 
     Raises:
-        InputError: one of them is zero or less.
+        InputError: it does not hold; with what is said otherwise.
     """
+    # Not at the top, nor in a benchmark's: this package sets TensorFlow to oneDNN's kernels, and
+    # stock Keras's processes, which import the same modules, are to have it as it comes.
     from resnet_keras.errors import InputError
 
+    if not holds:
+        raise InputError(otherwise)
+
+
+def require_positive(**numbers: float) -> None:
+    """Refuses numbers of zero or less, as `require` does."""
     for name, number in numbers.items():
-        if number <= 0:
-            raise InputError(f"{name} must be more than 0. Received: {number}")
+        require(number > 0, f"{name} must be more than 0. Received: {number}")
 
 
 def worker_arguments() -> list[Any] | None:

@@ -29,8 +29,6 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from resnet_keras.errors import InputError
-
 GATE = 1.5  # ours over stock Keras
 SECONDS = 2.0  # a turn, of one step at least
 
@@ -57,11 +55,11 @@ def main(
             fail where the ratio is under 1.5.
     """
     measuring.require_positive(rounds=rounds)
-    if (keep or check) and networks != NETWORKS:
-        raise InputError(
-            "--keep is of all networks, --check of resnet50 alone. "
-            f"Received: --networks {' '.join(networks)}"
-        )
+    measuring.require(
+        networks == NETWORKS or not (keep or check),
+        "--keep is of all networks, --check of resnet50 alone. "
+        f"Received: --networks {' '.join(networks)}",
+    )
     if check:
         fast = [_is_fast_enough(policy, rounds) for policy in policies or measuring.policies()[:1]]
         sys.exit(0 if all(fast) else 1)

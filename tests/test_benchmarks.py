@@ -168,6 +168,16 @@ def test_bad_arguments_are_refused(script, arguments, told):
     assert told in refused(script, *arguments)
 
 
+def test_processes_of_stock_keras_have_tensorflow_as_it_comes():
+    """What they import leaves it to them whether this package sets TensorFlow to oneDNN."""
+    modules = "training_step, inference, peers, measuring"
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'benchmarks')!r}); import {modules}\n"
+        "assert 'resnet_keras' not in sys.modules"
+    )
+    run(sys.executable, "-c", code)
+
+
 def test_the_gpu_benchmark_says_what_it_needs():
     if gpu.listed_gpus():
         pytest.skip("this machine has a GPU")
