@@ -20,7 +20,7 @@ MANY_WEIGHTS = 2**18  # from here on matrix products are faster than convolution
 MANY_CHANNELS = 64
 MANY_MULTIPLICATIONS = 2**25  # of an image
 WORTHWHILE_SAVING = 2.0
-NO_WINOGRAD = "RESNET_KERAS_WINOGRAD"  # an environment variable, 0 to do without
+WINOGRAD_SWITCH = "RESNET_KERAS_WINOGRAD"  # an environment variable, 0 to do without
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
@@ -215,7 +215,7 @@ class Conv2D(keras.layers.Conv2D):
             and winograd.saving(height, width) >= WORTHWHILE_SAVING
             and not _is_traced_for_xla()
             and _has_xla()
-            and os.environ.get(NO_WINOGRAD) != "0"
+            and os.environ.get(WINOGRAD_SWITCH) != "0"
         )
 
     def _gains_by_products(self) -> bool:

@@ -150,6 +150,7 @@ def test_the_sample_for_litert_feeds_the_int8_file_its_integers(everything, tmp_
 def test_a_file_that_is_too_far_from_keras_takes_no_place(everything, tmp_path, monkeypatch):
     folder = shutil.copytree(everything, tmp_path / "export")
     before = contents(folder)
+    (folder / FORMATS["tflite-dynamic-int8"].file).unlink()
     strict = replace(FORMATS["tflite-float16"], tolerance=Tolerance(probability=1e-9))
     monkeypatch.setitem(formats.FORMATS, "tflite-float16", strict)
     with pytest.raises(ExportError) as failure:
@@ -158,6 +159,7 @@ def test_a_file_that_is_too_far_from_keras_takes_no_place(everything, tmp_path, 
     assert "1 of 2 files are not exported" in told and "model_float16.tflite" in told
     assert re.search(r"largest difference of a probability 0\.\d+, allowed 1e-09", told)
     after = contents(folder)
+    assert files.Path(FORMATS["tflite-dynamic-int8"].file) in after
     for name in ("model_float16.tflite", "model_float32.tflite"):
         assert after[files.Path(name)] == before[files.Path(name)]
     assert [one.format for one in read_findings(folder).files] == list(FORMATS)
@@ -177,9 +179,9 @@ def test_a_folder_is_replaced_whole_and_an_earlier_models_file_is_told(everythin
     saved_model, *others = findings.files
     assert saved_model.model == findings.model
     assert {other.model for other in others}.isdisjoint({findings.model})
-    page = (folder / "README.md").read_text()
-    assert "**Of an earlier model**" in page
-    assert "model_float32.tflite" in page.partition("**Of an earlier model**")[2]
+    lines = (folder / "README.md").read_text().splitlines()
+    (told,) = (line for line in lines if line.startswith("**Of an earlier model**"))
+    assert told.endswith(f": {', '.join(other.file for other in others)}.")
 
 
 @pytest.mark.slow
