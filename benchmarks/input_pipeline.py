@@ -203,7 +203,7 @@ def main(
     """
     measuring.require_positive(rounds=rounds, seconds=seconds, batch_size=batch_size)
     measuring.require(
-        quality in range(1, 96), f"the quality of JPEG files is 1 to 95. Received: {quality}"
+        quality in range(1, 96), "quality is out of range", received=quality, accepted="1 to 95"
     )
     peers = [RESIZED, JITTER, STOCK]
     if importlib.util.find_spec("torch"):

@@ -111,24 +111,24 @@ def command(main: Callable[..., None]) -> None:
         raise SystemExit(2) from None
 
 
-def require(holds: bool, otherwise: str) -> None:
+def require(holds: bool, problem: str, *, received: object, accepted: object) -> None:
     """Refuses bad input.
 
     Raises:
-        InputError: it does not hold; with what is said otherwise.
+        InputError: it does not hold.
     """
     # Not at the top, nor in a benchmark's: this package sets TensorFlow to oneDNN's kernels, and
     # stock Keras's processes, which import the same modules, are to have it as it comes.
     from resnet_keras.errors import InputError
 
     if not holds:
-        raise InputError(otherwise)
+        raise InputError(problem, received=received, accepted=accepted)
 
 
 def require_positive(**numbers: float) -> None:
     """Refuses numbers of zero or less, as `require` does."""
     for name, number in numbers.items():
-        require(number > 0, f"{name} must be more than 0. Received: {number}")
+        require(number > 0, f"{name} is out of range", received=number, accepted="a number above 0")
 
 
 def worker_arguments() -> list[Any] | None:

@@ -57,8 +57,9 @@ def main(
     measuring.require_positive(rounds=rounds)
     measuring.require(
         networks == NETWORKS or not (keep or check),
-        "--keep is of all networks, --check of resnet50 alone. "
-        f"Received: --networks {' '.join(networks)}",
+        "--keep and --check choose the networks themselves",
+        received=f"--networks {' '.join(networks)}",
+        accepted="no --networks",
     )
     if check:
         fast = [_is_fast_enough(policy, rounds) for policy in policies or measuring.policies()[:1]]

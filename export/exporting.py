@@ -114,28 +114,37 @@ def _check(
     outputs = tuple(model.output_shape)
     if outputs != (None, len(class_names)):
         raise InputError(
-            f"the model's outputs are not the classes. Received: {len(class_names)} class names, "
-            f"output {outputs}; accepted: one name for every output"
+            "the model's outputs are not the classes",
+            received=f"{len(class_names)} class names, output {outputs}",
+            accepted="one name for every output",
         )
     for name in class_names:
         if name.splitlines() != [name]:
             raise InputError(
-                f"{LABELS} has one class name a line. "
-                f"Received: {name!r}; accepted: names of one line"
+                "a class name is not one line",
+                received=repr(name),
+                accepted=f"names of one line, for {LABELS}",
             )
     if len(images) == 0 or len(calibration) == 0:
-        raise InputError("an export needs held-out images and training images. Received: none")
+        raise InputError(
+            "an export needs held-out images and training images",
+            received=f"{len(images)} held-out images, {len(calibration)} training images",
+            accepted="1 or more of each",
+        )
     expected = tuple(model.input_shape[1:])
     for which, given in (("held-out", images), ("calibration", calibration)):
         if given.dtype != np.uint8 or given.shape[1:] != expected:
             raise InputError(
-                f"the {which} images are not what the model takes. "
-                f"Received: {given.shape[1:]} {given.dtype}; accepted: {expected} uint8"
+                f"the {which} images are not what the model takes",
+                received=f"{given.shape[1:]} {given.dtype}",
+                accepted=f"{expected} uint8",
             )
     if labels.shape != (len(images),) or not np.isin(labels, np.arange(len(class_names))).all():
         raise InputError(
-            f"labels are indices into the class names, one an image. Received: {labels.shape}, "
-            f"{len(images)} images, {len(class_names)} classes"
+            "the labels do not fit the images and the class names",
+            received=f"labels of shape {labels.shape}, {len(images)} images, "
+            f"{len(class_names)} classes",
+            accepted=f"{len(images)} labels from 0 to {len(class_names) - 1}",
         )
 
 

@@ -99,7 +99,11 @@ def read_findings(folder: Path) -> Findings | None:
         height, width = content.pop("image_size")
         return Findings(**content, files=files, folded=folded, image_size=(height, width))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read ({error}). Export to another folder") from error
+        raise InputError(
+            f"{FINDINGS} cannot be read",
+            received=f"{path} ({error})",
+            accepted="another folder to export to",
+        ) from error
 
 
 def _exported(content: dict[str, Any]) -> Exported:

@@ -80,7 +80,9 @@ def _layers(model: keras.Model) -> list[keras.layers.Layer]:
     operations = getattr(model, "operations", ())
     if len(operations) < 2 or len(model.inputs) != 1 or len(model.outputs) != 1:
         raise InputError(
-            f"an export takes a functional model from one tensor to one. Received: {model.name!r}"
+            "the model is not a functional model from one tensor to one",
+            received=repr(model.name),
+            accepted="a functional model of layers with one input and one output",
         )
     layers = [layer for layer in operations if not isinstance(layer, keras.layers.InputLayer)]
     for layer in layers:
@@ -90,7 +92,9 @@ def _layers(model: keras.Model) -> list[keras.layers.Layer]:
     given = {id(model.inputs[0]), *(id(layer.output) for layer in layers)}
     if not needed <= given or id(model.outputs[0]) != id(layers[-1].output):
         raise InputError(
-            f"an export takes a model of layers that are called once each. Received: {model.name!r}"
+            "the layers of the model are not called once each",
+            received=repr(model.name),
+            accepted="a model that calls every layer once",
         )
     return layers
 
@@ -99,24 +103,29 @@ def _check(layer: keras.layers.Layer) -> None:
     if type(layer) not in ACCEPTED:
         accepted = sorted({kind.__name__ for kind in ACCEPTED})
         raise InputError(
-            f"an export does not know this layer. Received: {layer.name!r} "
-            f"({type(layer).__name__}); accepted: {', '.join(accepted)}"
+            "an export does not know this layer",
+            received=f"{layer.name!r} ({type(layer).__name__})",
+            accepted=", ".join(accepted),
         )
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         raise InputError(
-            f"an export takes channels last. Received: {layer.name!r} ({layer.data_format})"
+            "a layer does not have its channels last",
+            received=f"{layer.name!r} ({layer.data_format})",
+            accepted="channels_last",
         )
     if type(layer) in NORMALIZATIONS and (len(layer.input.shape) != 4 or layer.axis not in (-1, 3)):
         raise InputError(
-            "an export takes batch normalisations of the channels of a map. "
-            f"Received: {layer.name!r}, axis {layer.axis} of shape {layer.input.shape}"
+            "a batch normalisation is not over the channels of a feature map",
+            received=f"{layer.name!r}, axis {layer.axis} of shape {layer.input.shape}",
+            accepted="axis -1 or 3 of shape (batch, height, width, channels)",
         )
     if isinstance(layer, keras.layers.Rescaling):
         shapes = np.shape(layer.scale), np.shape(layer.offset)
         if max(map(len, shapes)) > 1:
             raise InputError(
-                "an export takes rescalings by one number, or by one for each channel. "
-                f"Received: {layer.name!r}, scale and offset of shapes {shapes[0]} and {shapes[1]}"
+                "a rescaling is not the same for all pixels",
+                received=f"{layer.name!r}, scale and offset of shapes {shapes[0]} and {shapes[1]}",
+                accepted="one number, or one for each channel",
             )
 
 
@@ -124,9 +133,10 @@ def _image_shape(source: Any) -> tuple[int, int, int]:
     shape = tuple(source.shape[1:])
     if len(shape) != 3 or None in shape:
         raise InputError(
-            "an export needs to know the image's size. "
-            f"Received: {shape}; accepted: (height, width, channels) in pixels, as from "
-            "build(architecture, (224, 224, 3)) and load_weights"
+            "the model does not fix the image's size",
+            received=shape,
+            accepted="(height, width, channels) in pixels, as from "
+            "build(architecture, (224, 224, 3)) and load_weights",
         )
     return shape
 
@@ -141,9 +151,9 @@ def _gives_probabilities(last: keras.layers.Layer) -> bool:
         if activation is keras.activations.linear:
             return False
     raise InputError(
-        f"an export takes a network that ends in a classifier. Received: {last.name!r} "
-        f"({type(last).__name__}) of shape {last.output.shape}; "
-        "accepted: a Dense layer of logits, softmax or sigmoid"
+        "the network does not end in a classifier",
+        received=f"{last.name!r} ({type(last).__name__}) of shape {last.output.shape}",
+        accepted="a Dense layer of logits, softmax or sigmoid",
     )
 
 

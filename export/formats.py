@@ -157,12 +157,14 @@ def find(names: Sequence[str]) -> dict[str, Format]:
         if name not in FORMATS:
             if os.path.exists(name):
                 raise InputError(
-                    f"unknown format. Received: {name!r}, which is a path; a run or a model comes "
-                    f"before --formats. Accepted: {', '.join(FORMATS)}"
+                    "unknown format",
+                    received=f"{name!r}, which is a path",
+                    accepted=f"{', '.join(FORMATS)}; a run or a model comes before --formats",
                 )
             raise InputError(
-                f"unknown format. Received: {name!r}; accepted: {', '.join(FORMATS)}"
-                f"{did_you_mean(name, FORMATS)}"
+                "unknown format",
+                received=repr(name),
+                accepted=f"{', '.join(FORMATS)}{did_you_mean(name, FORMATS)}",
             )
     chosen = {
         name: kind
@@ -172,7 +174,8 @@ def find(names: Sequence[str]) -> dict[str, Format]:
     for name, kind in chosen.items():
         if missing := [package for package in kind.packages if find_spec(package) is None]:
             raise InputError(
-                f"{name} needs packages that are not installed. Received: no {', '.join(missing)}; "
-                f'accepted: pip install "resnet-keras[{kind.extra}]", or make export'
+                f"{name} needs packages that are not installed",
+                received=f"no {', '.join(missing)}",
+                accepted=f'pip install "resnet-keras[{kind.extra}]", or make export',
             )
     return chosen

@@ -131,7 +131,7 @@ def make_server(folder: Path, port: int) -> ThreadingHTTPServer:
     _check_export(folder)
     _check_runtimes()
     if not 0 <= port <= 65535:
-        raise InputError(f"no such port. Received: {port}; accepted: 0 (any free one) to 65535")
+        raise InputError("no such port", received=port, accepted="0 (any free one) to 65535")
     try:
         return _Server((ADDRESS, port), partial(_Handler, folder))
     except OSError as error:
@@ -139,26 +139,30 @@ def make_server(folder: Path, port: int) -> ThreadingHTTPServer:
         if error.errno not in reasons:
             raise
         raise InputError(
-            f"the port is {reasons[error.errno]}. Received: {port}; "
-            "accepted: another from 1024 to 65535, or 0 for any free one"
+            f"the port is {reasons[error.errno]}",
+            received=port,
+            accepted="another from 1024 to 65535, or 0 for any free one",
         ) from error
 
 
 def _check_export(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(
-            f"no such export. Received: {folder}; accepted: a folder that "
-            "`resnet-keras export` has written"
+            "no such export",
+            received=folder,
+            accepted="a folder that `resnet-keras export` has written",
         )
     if not any(folder.glob("[!.]*.tflite")):
         raise InputError(
-            f"the folder has no model for phones. Received: {folder}; accepted: a folder with a "
-            ".tflite file, as `resnet-keras export` writes it"
+            "the folder has no model for phones",
+            received=folder,
+            accepted="a folder with a .tflite file, as `resnet-keras export` writes it",
         )
     if not (folder / LABELS).is_file():
         raise InputError(
-            f"the export does not name its classes. Received: {folder}; accepted: a folder with "
-            f"{LABELS}, a class a line"
+            "the export does not name its classes",
+            received=folder,
+            accepted=f"a folder with {LABELS}, one class a line",
         )
 
 
@@ -166,8 +170,9 @@ def _check_runtimes() -> None:
     missing = [path for path in RUNTIMES.values() if not path.is_file()]
     if missing:
         raise InputError(
-            f"the browser's runtimes are not installed. Received: no {missing[0]}; "
-            f"accepted: what `make phone`, or `npm ci` in {WEB}, brings"
+            "the browser's runtimes are not installed",
+            received=f"no {missing[0]}",
+            accepted=f"`make phone`, or `npm ci` in {WEB}",
         )
 
 

@@ -61,9 +61,7 @@ def predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
         InputError: this is no Mac.
     """
     if sys.platform != "darwin":
-        raise InputError(
-            f"Core ML predicts on macOS alone. Received: {sys.platform}; accepted: darwin"
-        )
+        raise InputError("Core ML predicts on macOS only", received=sys.platform, accepted="darwin")
     package = ct.models.MLModel(str(path))
     class_names = json.loads(package.user_defined_metadata[CLASS_NAMES])
 

@@ -103,8 +103,9 @@ class Unit:
     def __post_init__(self) -> None:
         if not isinstance(self.ordering, Ordering):
             raise InputError(
-                "ordering is a value of architectures.Ordering, such as FULL_PREACTIVATION. "
-                f"Received: {self.ordering!r}"
+                "ordering has the wrong type",
+                received=repr(self.ordering),
+                accepted="a value of architectures.Ordering, such as FULL_PREACTIVATION",
             )
 
     def filters(self, stage_filters: int) -> tuple[int, ...]:
@@ -309,36 +310,46 @@ class Architecture:
     def __post_init__(self) -> None:
         if not self.blocks or len(self.blocks) != len(self.filters) or min(self.blocks) < 1:
             raise InputError(
-                "blocks and filters need one positive number for every stage. "
-                f"Received: blocks={self.blocks}, filters={self.filters}"
+                "blocks and filters do not describe the same stages",
+                received=f"blocks={self.blocks}, filters={self.filters}",
+                accepted="one positive number in each of them for every stage",
             )
         for name, kind in (("unit", Unit), ("shortcut", Shortcut), ("stem", Stem)):
             if not isinstance(getattr(self, name), kind):
                 raise InputError(
-                    f"{name} is a value of architectures.{kind.__name__}. "
-                    f"Received: {getattr(self, name)!r}"
+                    f"{name} has the wrong type",
+                    received=repr(getattr(self, name)),
+                    accepted=f"a value of architectures.{kind.__name__}",
                 )
         if not 0 < self.final_survival <= 1:
-            raise InputError(f"final_survival must lie in (0, 1]. Received: {self.final_survival}")
+            raise InputError(
+                "final_survival is out of range",
+                received=self.final_survival,
+                accepted="a number in (0, 1]",
+            )
         if (self.manipulation or self.final_survival < 1) and not self.is_residual:
             raise InputError(
-                "manipulations and stochastic depth need shortcuts. Received: a plain network"
+                "manipulations and stochastic depth need shortcuts",
+                received="a plain network",
+                accepted="networks with shortcuts",
             )
         if self.manipulation and self.shortcut == OPTION_C:
             raise InputError(
-                "manipulations are of shortcuts without a convolution. Received: option C, which "
-                "projects everywhere; accepted: options A and B"
+                "manipulations need shortcuts without a convolution",
+                received="option C, which projects everywhere",
+                accepted="options A and B",
             )
         if self.style.zero_init_last_gamma and not self.is_residual:
             raise InputError(
-                "zero_init_last_gamma would make every unit of a network without shortcuts give "
-                "zeros. Received: a plain network; accepted: networks with shortcuts"
+                "zero_init_last_gamma needs shortcuts, or every unit outputs zeros",
+                received="a plain network",
+                accepted="networks with shortcuts",
             )
         if self.output_stride not in (None, *self.undilated_strides):
             raise InputError(
-                "output_stride is one that a stage of the network has. "
-                f"Received: {self.output_stride}; "
-                f"accepted: {', '.join(map(str, self.undilated_strides))}"
+                "no stage of the network has this output_stride",
+                received=self.output_stride,
+                accepted=", ".join(map(str, self.undilated_strides)),
             )
 
     def adapted(self, preprocessing: Preprocessing, bn_epsilon: float) -> "Architecture":
@@ -517,8 +528,9 @@ def kernel_sizes(f: int, convolutions: int) -> tuple[int, ...]:
     """The kernels of a unit: f, f in a basic one; 1, f, 1 in a bottleneck; f in a single layer."""
     if convolutions not in (1, 2, 3):
         raise InputError(
-            "a unit has two convolutions (basic), three (bottleneck) or a single one. "
-            f"Received: filters for {convolutions}"
+            "a unit cannot have this number of convolutions",
+            received=f"filters for {convolutions}",
+            accepted="filters for 2 (basic), 3 (bottleneck) or 1 (a single layer)",
         )
     return (1, f, 1) if convolutions == 3 else convolutions * (f,)
 
@@ -759,12 +771,13 @@ def find(network: str, shortcut: str | None = None) -> Architecture:
         return architecture
     if shortcut not in SHORTCUT_OPTIONS:
         raise InputError(
-            "unknown shortcut option. "
-            f"Received: {shortcut!r}; accepted: {', '.join(SHORTCUT_OPTIONS)}"
+            "unknown shortcut option", received=repr(shortcut), accepted=", ".join(SHORTCUT_OPTIONS)
         )
     if not architecture.is_residual:
         raise InputError(
-            f"a plain network has no shortcuts. Received: {network!r}, shortcut {shortcut!r}"
+            "a plain network has no shortcuts",
+            received=f"{network!r}, shortcut {shortcut!r}",
+            accepted="no shortcut option, or a network with shortcuts",
         )
     return replace(architecture, shortcut=SHORTCUT_OPTIONS[shortcut])
 
@@ -777,7 +790,7 @@ def _named(network: str) -> Architecture:
     if network in variants:
         return variants[network](NETWORKS[base])
     raise InputError(
-        f"unknown network. Received: {network!r}; {nearest(network, [*NETWORKS, *variants])}"
+        "unknown network", received=repr(network), accepted=nearest(network, [*NETWORKS, *variants])
     )
 
 

@@ -78,8 +78,9 @@ def _chosen(maps: dict[str, Any], outputs: Sequence[str] | None) -> dict[str, An
         outputs = (outputs,)
     if not outputs or not set(outputs) <= set(maps):
         raise InputError(
-            "outputs are names of maps. "
-            f"Received: {outputs!r}; accepted: one or more of {', '.join(maps)}"
+            "outputs are not names of feature maps",
+            received=repr(outputs),
+            accepted=f"one or more of {', '.join(maps)}",
         )
     return {name: maps[name] for name in outputs}
 

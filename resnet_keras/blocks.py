@@ -63,9 +63,9 @@ def identity_block(
     """
     if x.shape[-1] != filters[-1]:
         raise InputError(
-            "an identity block needs an input with as many channels as its output has. "
-            f"Received: {x.shape[-1]} channels, filters={list(filters)}; "
-            "a convolutional_block takes any number"
+            "an identity block cannot change the number of channels",
+            received=f"{x.shape[-1]} channels, filters={list(filters)}",
+            accepted=f"{filters[-1]} channels, or convolutional_block, which takes any number",
         )
     name = f"{stage}{block}"
     activated = preactivation(x, name, unit, style)
@@ -185,8 +185,9 @@ def residual_branch(
     dilations = dilations or len(filters) * (1,)
     if len(dilations) != len(filters):
         raise InputError(
-            "a unit needs one dilation for each of its convolutions. "
-            f"Received: {list(dilations)} for filters={list(filters)}"
+            "a unit needs one dilation for each of its convolutions",
+            received=f"{list(dilations)} for filters={list(filters)}",
+            accepted=f"{len(filters)} dilations",
         )
     for index, kernel_size in enumerate(kernel_sizes(f, len(filters))):
         if index > 0:

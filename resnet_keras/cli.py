@@ -59,7 +59,9 @@ def list_networks(pattern: tyro.conf.Positional[str] = "*") -> None:
     if not names:
         everything = list(architectures.NETWORKS)
         raise InputError(
-            f"no network matches. Received: {pattern!r}; {nearest(pattern.strip('*'), everything)}"
+            "no network matches",
+            received=repr(pattern),
+            accepted=nearest(pattern.strip("*"), everything),
         )
     console = Console()
     for group in architectures.FAMILY:
@@ -101,6 +103,7 @@ def train(
     skip_bad_images: bool = False,
     recompute: bool = False,
     checkpoint_steps: int = CHECKPOINT_STEPS,
+    log_diagnostics: bool = True,
     devices: Annotated[
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: all)")
     ] = None,
@@ -145,6 +148,8 @@ def train(
         skip_bad_images: go on without images that cannot be used, and list them in skipped.csv.
         recompute: save memory, for a second forward pass a step; deep nets then fit.
         checkpoint_steps: steps between checkpoints; every epoch ends in one anyway.
+        log_diagnostics: let TensorBoard show pictures and gradient norms, too: a step more an
+            epoch.
         devices: how many GPUs of this machine to train on, or of every process.
         hosts: train together with other processes, on JAX: the address of process 0, where they
             meet, or auto under SLURM, Open MPI and Kubernetes; docs/scaling.md.
@@ -155,8 +160,9 @@ def train(
     architectures.find(network, shortcut)
     if weights not in (None, "imagenet") and not Path(weights).exists():
         raise InputError(
-            f"no such weights. Received: {weights}; accepted: a file, a run's folder or imagenet"
-            f"{did_you_mean_beside(Path(weights))}"
+            "no such weights",
+            received=weights,
+            accepted=f"a file, a run folder or imagenet{did_you_mean_beside(Path(weights))}",
         )
     base = recipes.find(recipe)
     if epochs is not None and epochs >= 1:
@@ -206,6 +212,7 @@ def train(
             devices=devices,
             recompute=recompute,
             checkpoint_steps=checkpoint_steps,
+            log_diagnostics=log_diagnostics,
             verbose=_verbosity(),
         )
     if not is_first:
@@ -218,7 +225,9 @@ def train(
 
 def _yes_or_no(word: str, option: str) -> bool:
     if word not in ("yes", "no"):
-        raise InputError(f"{option} is yes or no. Received: {word!r}")
+        raise InputError(
+            f"{option} has an unknown value", received=repr(word), accepted="yes or no"
+        )
     return word == "yes"
 
 
@@ -231,16 +240,18 @@ def _check_hosts(hosts: str | None, process: int | None, processes: int | None) 
     if hosts in (None, "auto"):
         if given:
             raise InputError(
-                f"{given[0]} goes with an address. Received: --hosts {hosts or 'not at all'}; "
-                "accepted: --hosts HOST:PORT"
+                f"{given[0]} needs an address",
+                received=f"--hosts {hosts}" if hosts else "no --hosts",
+                accepted="--hosts HOST:PORT",
             )
         return
     if not re.fullmatch(r".+:\d+", hosts):
-        raise InputError(f"unknown hosts. Received: {hosts!r}; accepted: auto, or HOST:PORT")
+        raise InputError("unknown hosts", received=repr(hosts), accepted="auto, or HOST:PORT")
     if process is None or processes is None or not 0 <= process < processes:
         raise InputError(
-            f"which of how many processes is this? Received: --process {process} --processes "
-            f"{processes}; accepted: a number from 0 on, and a larger one"
+            "--process or --processes is missing or out of range",
+            received=f"--process {process} --processes {processes}",
+            accepted="--process I --processes N, with I from 0 to N - 1",
         )
 
 
@@ -291,11 +302,14 @@ def evaluate(
     """
     folders = [Run(run) for run in runs]
     if not folders:
-        raise InputError("evaluate needs at least one run folder. Received: none")
+        raise InputError(
+            "evaluate needs a run folder", received="none", accepted="one or more run folders"
+        )
     if output is not None and not ensemble:
         raise InputError(
-            f"only an ensemble has a folder of its own. Received: --output {output}; "
-            "accepted: --output with --ensemble"
+            "only an ensemble has an output folder",
+            received=f"--output {output}",
+            accepted="--output with --ensemble",
         )
     chosen = Protocol(protocol, scales)
     for folder in folders:
@@ -376,14 +390,17 @@ def predict(
         output: where the pictures go.
     """
     if not images:
-        raise InputError("predict needs at least one image file or folder. Received: none")
+        raise InputError(
+            "predict needs an image", received="none", accepted="one or more image files or folders"
+        )
     if top < 1:
-        raise InputError(f"top must be at least 1. Received: {top}")
+        raise InputError("--top is too small", received=top, accepted="1 or more")
     for option, value in (("--class", class_name), ("--output", output)):
         if value is not None and not explain:
             raise InputError(
-                f"{option} is for explanations. Received: {option} {value}; "
-                f"accepted: {option} with --explain"
+                f"{option} applies to explanations only",
+                received=f"{option} {value}",
+                accepted=f"{option} with --explain",
             )
     run = Run(model)
     if model.suffix != ".keras" and (run.exists or not model.exists()):
@@ -420,8 +437,9 @@ def _image_files(given: Path) -> list[Path]:
     found, others = image_files(given)
     if not found:
         raise InputError(
-            f"a folder without images. Received: {given} ({others} other files); "
-            f"accepted: *{', *'.join(EXTENSIONS)}"
+            "the folder has no images",
+            received=f"{given} ({others} other files)",
+            accepted=f"*{', *'.join(EXTENSIONS)}",
         )
     return [Path(path) for path in found]
 
@@ -440,13 +458,16 @@ def _read_images(
 
 
 def _unreadable(errors: dict[Path, InputError], paths: Sequence[Path]) -> InputError:
+    from resnet_keras.data.images import FORMATS
+
     if len(paths) == 1:
         return errors[paths[0]]
     told = [f"{path} ({getattr(e, 'reason', 'no such file')})" for path, e in errors.items()]
     more = f" and {len(told) - SHOWN_REASONS} more" if len(told) > SHOWN_REASONS else ""
     return InputError(
-        f"{len(told)} of {len(paths)} images cannot be read. "
-        f"Received: {', '.join(told[:SHOWN_REASONS])}{more}"
+        f"{len(told)} of {len(paths)} images cannot be read",
+        received=f"{', '.join(told[:SHOWN_REASONS])}{more}",
+        accepted=", ".join(FORMATS),
     )
 
 
@@ -455,7 +476,7 @@ def _label_of(class_name: str | None, class_names: Sequence[str]) -> int | None:
         return None
     if class_name not in class_names:
         raise InputError(
-            f"unknown class. Received: {class_name!r}; {nearest(class_name, class_names)}"
+            "unknown class", received=repr(class_name), accepted=nearest(class_name, class_names)
         )
     return class_names.index(class_name)
 
@@ -530,7 +551,7 @@ def export(
     known.find(formats)
     for name, count in (("--images", images), ("--calibration-images", calibration_images)):
         if count < 1:
-            raise InputError(f"{name} must be at least 1. Received: {count}")
+            raise InputError(f"{name} is too small", received=count, accepted="1 or more")
     path = model or _latest_run()
     with _quiet_tensorflow():
         from resnet_keras import evaluation, subjects
@@ -584,8 +605,9 @@ def _latest_run() -> Path:
     models = sorted(RUNS.glob("*/best.keras"), key=lambda path: path.stat().st_mtime)
     if not models:
         raise InputError(
-            f"there is no run yet. Received: nothing with a model in {RUNS}/; accepted: a run "
-            "folder, or train one first, as make train-resnet50 does"
+            "there is no run yet",
+            received=f"nothing with a model in {RUNS}/",
+            accepted="a run folder (make train-resnet50 trains one)",
         )
     return models[-1].parent
 
@@ -641,10 +663,18 @@ def _read_class_names(path: Path) -> tuple[str, ...]:
     try:
         names = tuple(path.read_text("utf-8").splitlines())
     except (OSError, ValueError) as error:
-        raise InputError(f"no text file that can be read. Received: {path} ({error})") from error
+        raise InputError(
+            "the class names cannot be read",
+            received=f"{path} ({error})",
+            accepted="a UTF-8 text file with one class name a line",
+        ) from error
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise InputError(f"a class is named twice. Received: {twice[0]!r} in {path}")
+        raise InputError(
+            "a class is named twice",
+            received=f"{twice[0]!r} in {path}",
+            accepted="every class name once",
+        )
     return names
 
 
@@ -743,8 +773,9 @@ def _quiet_tensorflow() -> Iterator[None]:
     backend = os.environ.get("KERAS_BACKEND", BACKENDS[0])
     if backend not in BACKENDS:
         raise InputError(
-            f"no backend of this package. Received: KERAS_BACKEND={backend}; "
-            f"accepted: {', '.join(BACKENDS)}"
+            "this package does not support this backend",
+            received=f"KERAS_BACKEND={backend}",
+            accepted=", ".join(BACKENDS),
         )
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield

@@ -14,6 +14,7 @@ from resnet_keras.loading import Source, Stored, fit_weights, read_weights
 from resnet_keras.models import Classifier, Features, build, dtype_policy
 from resnet_keras.weights.bridges import unbridge
 from resnet_keras.weights.cards import to_metadata
+from resnet_keras.weights.reading import first_line
 
 ACCEPTED = (".keras", ".safetensors")
 
@@ -46,8 +47,9 @@ def convert(
     path = Path(path)
     if path.suffix not in ACCEPTED:
         raise InputError(
-            f"no file that weights are converted to. Received: {path}; "
-            f"accepted: {' or '.join(ACCEPTED)}"
+            "weights cannot be converted to this kind of file",
+            received=path,
+            accepted=f"a {' or '.join(ACCEPTED)} file",
         )
     architecture = find(network)
     stored = read_weights(source, network, architecture)
@@ -67,7 +69,11 @@ def convert(
         else:
             write_file(path, partial(_save_tensors, stored))
     except OSError as error:
-        raise InputError(f"the file cannot be written. Received: {path} ({error})") from error
+        raise InputError(
+            "the file cannot be written",
+            received=f"{path} ({first_line(error)})",
+            accepted="a file in a writable folder on a disk with free space",
+        ) from error
     return stored
 
 

@@ -66,16 +66,17 @@ class Placement:
         asked = {"clip_norm": recipe.clip_norm, "accumulate": recipe.accumulate > 1}
         if self.synchronizes_normalization and any(asked.values()):
             raise InputError(
-                "Keras on TensorFlow cannot clip or accumulate the gradients of several devices "
-                f"together. Received: {', '.join(name for name in asked if asked[name])}, on "
-                f"{self.devices} devices; accepted: --devices 1, or KERAS_BACKEND=jax"
+                "Keras on TensorFlow cannot clip or accumulate gradients on several devices",
+                received=f"{', '.join(name for name in asked if asked[name])}, "
+                f"on {self.devices} devices",
+                accepted="--devices 1, or KERAS_BACKEND=jax",
             )
         if rest := batch_size % self.devices:
             below, above = batch_size - rest, batch_size - rest + self.devices
             raise InputError(
-                f"batch_size has to be a multiple of the number of devices, {self.devices}. "
-                f"Received: {batch_size}; accepted: {f'{below} or ' if below else ''}{above}, "
-                "for example"
+                f"batch_size is not a multiple of the number of devices, {self.devices}",
+                received=batch_size,
+                accepted=f"{f'{below} or ' if below else ''}{above}, for example",
             )
 
     def agree(self, number: int) -> int:
@@ -118,7 +119,7 @@ def _check_devices(devices: int | None, available: int) -> int:
     if devices is not None and not 1 <= devices <= available:
         accepted = "1" if available == 1 else f"1 to {available}"
         raise InputError(
-            f"there are not so many devices. Received: {devices}; accepted: {accepted}"
+            "this number of devices is not available", received=devices, accepted=accepted
         )
     return devices or available
 
@@ -191,8 +192,9 @@ def joined(
     backend = keras.backend.backend()
     if backend != "jax":
         raise InputError(
-            "training on several hosts needs the JAX backend. "
-            f"Received: KERAS_BACKEND={backend}; accepted: KERAS_BACKEND=jax"
+            "training on several hosts needs the JAX backend",
+            received=f"KERAS_BACKEND={backend}",
+            accepted="KERAS_BACKEND=jax",
         )
     import jax  # pyright: ignore[reportMissingImports]
 
@@ -211,9 +213,11 @@ def joined(
         )
     except (ValueError, RuntimeError) as error:
         raise InputError(
-            f"the processes cannot be joined ({str(error).splitlines()[0]}). Received: "
-            f"address {address}, process {process} of {processes}; accepted: --hosts HOST:PORT "
-            "--process I --processes N, or --hosts auto under SLURM, Open MPI or Kubernetes"
+            "the processes cannot be joined",
+            received=f"address {address}, process {process} of {processes} "
+            f"({str(error).splitlines()[0]})",
+            accepted="--hosts HOST:PORT --process I --processes N, or --hosts auto under SLURM, "
+            "Open MPI or Kubernetes",
         ) from error
     try:
         yield jax.process_index() == 0

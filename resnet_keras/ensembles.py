@@ -140,16 +140,18 @@ def evaluate_ensemble(
 def _check_runs(runs: Sequence[Run], protocol: Protocol) -> list[RunDetails]:
     if len(runs) < 2:
         raise InputError(
-            f"an ensemble is of several runs. Received: {', '.join(map(str, runs)) or 'none'}; "
-            "accepted: two run folders or more"
+            "an ensemble needs several runs",
+            received=", ".join(map(str, runs)) or "none",
+            accepted="two run folders or more",
         )
     seen: dict[Path, Run] = {}
     for run in runs:
         place = run.folder.resolve()
         if place in seen:
             raise InputError(
-                f"one run is there twice, and would count twice. Received: {seen[place]} and "
-                f"{run}; accepted: different run folders"
+                "a run is named twice",
+                received=f"{seen[place]} and {run}",
+                accepted="different run folders",
             )
         seen[place] = run
     return [check_measurable(run, protocol) for run in runs]
@@ -162,15 +164,17 @@ def _common_data(runs: Sequence[Run], source: Source | None) -> CheckedSource:
         its_data = data_of(run, source)
         if its_data.class_names != data.class_names:
             raise InputError(
-                "the runs of an ensemble tell the same classes apart, in the same order. Received: "
-                f"{_some(data.class_names)} in {first}, {_some(its_data.class_names)} in {run}; "
-                "accepted: runs on the same data"
+                "the runs have different classes, or a different order of classes",
+                received=f"{_some(data.class_names)} in {first}, "
+                f"{_some(its_data.class_names)} in {run}",
+                accepted="runs on the same data",
             )
         if its_data.fingerprint != data.fingerprint:
             raise InputError(
-                "the runs of an ensemble are measured on the same images. Received: "
-                f"{data.name}, {data.fingerprint}, in {first} and {its_data.name}, "
-                f"{its_data.fingerprint}, in {run}; accepted: runs on the same data"
+                "the runs have different images",
+                received=f"{data.name}, {data.fingerprint}, in {first} and "
+                f"{its_data.name}, {its_data.fingerprint}, in {run}",
+                accepted="runs on the same data",
             )
     return data
 
@@ -191,7 +195,7 @@ def _make_folder(folder: Path, key: str) -> None:
     if inside and (RESULT not in inside or _read_json(folder)["key"] != key):
         other = "the result of another ensemble" if RESULT in inside else "files of something else"
         raise InputError(
-            f"the folder holds {other}. Received: {folder}; accepted: a new or an empty folder"
+            f"the folder holds {other}", received=folder, accepted="a new or an empty folder"
         )
 
 
@@ -235,7 +239,11 @@ def read_ensemble(folder: Path) -> Ensemble:
             evaluation=evaluation,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / RESULT} is damaged ({error})") from error
+        raise InputError(
+            f"{RESULT} is damaged",
+            received=f"{folder / RESULT} ({error})",
+            accepted="the folder of an ensemble (evaluate --ensemble writes a new one)",
+        ) from error
 
 
 def _read_json(folder: Path) -> dict[str, Any]:
@@ -243,15 +251,26 @@ def _read_json(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise InputError(f"no ensemble's folder: {path} is missing. Received: {folder}") from error
+        raise InputError(
+            "the folder holds no ensemble",
+            received=f"{folder} ({RESULT} is missing)",
+            accepted="the folder of an ensemble (evaluate --ensemble writes a new one)",
+        ) from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged or cannot be read ({error})") from error
+        raise InputError(
+            f"{RESULT} is damaged or cannot be read",
+            received=f"{path} ({error})",
+            accepted="the folder of an ensemble (evaluate --ensemble writes a new one)",
+        ) from error
     if not isinstance(content, dict) or not {"key", "evaluation"} <= content.keys():
-        raise InputError(f"{path} is damaged (no result in it)")
+        raise InputError(
+            f"{RESULT} is damaged",
+            received=f"{path} (no result in it)",
+            accepted="the folder of an ensemble (evaluate --ensemble writes a new one)",
+        )
     if content.get("format") != FORMAT_VERSION:
         raise InputError(
-            f"{path} is of another format. Received: {content.get('format')}; "
-            f"accepted: {FORMAT_VERSION}"
+            f"{path} has an unknown format", received=content.get("format"), accepted=FORMAT_VERSION
         )
     return content
 

@@ -4,12 +4,29 @@ import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+QUESTION = "did you mean "
+
 
 class InputError(ValueError):
-    """Bad input, told in one line: what was wrong, what was received, what is accepted.
+    """Bad input, in one line: what is wrong, what was received, what is accepted.
 
-    The command line prints it and exits with status 2; in Python it is an ordinary ValueError.
+    The command line prints it and exits with status 2. In Python it is an ordinary ValueError.
+
+    Attributes:
+        problem: what is wrong, without a full stop.
+        received: the value at fault. A word that a user typed is quoted (`repr`).
+        accepted: which values are accepted, or the question that `nearest` asks.
     """
+
+    def __init__(
+        self, problem: str, *, received: object, accepted: object, items: Iterable[str] = ()
+    ) -> None:
+        """Takes the attributes, and `items`: an indented line each, where much is wrong at once."""
+        self.problem, self.received, self.accepted = problem, str(received), str(accepted)
+        is_question = self.accepted.startswith(QUESTION)
+        told = self.accepted if is_question else f"accepted: {self.accepted}"
+        line = f"{problem}. Received: {self.received}; {told}"
+        super().__init__("\n  ".join([line, *items]))
 
 
 class TrainingError(Exception):
@@ -40,17 +57,15 @@ class Interrupted(KeyboardInterrupt):
 
 
 def nearest(received: str, accepted: Sequence[str]) -> str:
-    """Words for the end of a message: the accepted names most like the one received, or all."""
+    """What is accepted in place of a name: the names most like it as a question, or all names."""
     close = difflib.get_close_matches(received, accepted, n=3, cutoff=0.6)
-    if close:
-        return f"did you mean {', '.join(close)}?"
-    return f"accepted: {', '.join(accepted)}"
+    return f"{QUESTION}{', '.join(close)}?" if close else ", ".join(accepted)
 
 
 def did_you_mean(received: str, known: Iterable[str]) -> str:
     """Words for the end of a message that has told what is accepted; none if nothing is like it."""
     close = difflib.get_close_matches(received, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; {QUESTION}{close[0]!r}?" if close else ""
 
 
 def did_you_mean_beside(path: Path) -> str:
@@ -60,4 +75,4 @@ def did_you_mean_beside(path: Path) -> str:
     except OSError:
         return ""
     close = difflib.get_close_matches(path.name, beside, n=1)
-    return f"; did you mean {str(path.with_name(close[0]))!r}?" if close else ""
+    return f"; {QUESTION}{str(path.with_name(close[0]))!r}?" if close else ""

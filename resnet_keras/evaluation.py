@@ -196,7 +196,11 @@ def _read(run: Run, name: str) -> tuple[Protocol, Evaluation] | None:
     place = f"the {name} evaluation in {run}"
     protocol, evaluation = from_content(content, place)
     if protocol.name != name:
-        raise InputError(f"{place} is damaged (it tells of {protocol.name})")
+        raise InputError(
+            "the evaluation is damaged",
+            received=f"{place} (with results of {protocol.name})",
+            accepted=f"results of {name}",
+        )
     return protocol, evaluation
 
 
@@ -240,7 +244,11 @@ def from_content(content: dict[str, Any], place: str) -> tuple[Protocol, Evaluat
         if not all(_is_possible(mistake, evaluation) for mistake in mistakes):
             raise ValueError("a mistake is of no image or class")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{place} is damaged ({error})") from error
+        raise InputError(
+            "the evaluation is damaged",
+            received=f"{place} ({error})",
+            accepted="results that evaluate wrote (evaluate writes them again)",
+        ) from error
     return protocol, evaluation
 
 
@@ -413,8 +421,16 @@ def check_measurable(run: Run, protocol: Protocol) -> RunDetails:
     details = run.read_details()
     if not run.best_model.exists():
         if run.read_history():
-            raise InputError(f"the run's model is missing. Received: no {run.best_model}")
-        raise InputError(f"no epoch of this run has ended yet. Received: {run}")
+            raise InputError(
+                "the run's model is missing",
+                received=f"no {run.best_model}",
+                accepted="a run with its model, or train again (--start-over moves the run aside)",
+            )
+        raise InputError(
+            "no epoch of this run has ended yet",
+            received=run,
+            accepted="a run with one finished epoch or more",
+        )
     if protocol.scales is not None:
         protocol.check(find(details.network, details.shortcut))
     return details
@@ -457,15 +473,16 @@ def data_of(run: Run, source: Source | None = None) -> CheckedSource:
     details = run.read_details()
     if source is None and details.data.startswith(Arrays.prefix):
         raise InputError(
-            f"{run} was trained on arrays of a Python session, which have no name that tells where "
-            "they are. Evaluate it there: evaluation.evaluate_run(run, source=Arrays(…))"
+            "the run was trained on arrays of a Python session, which have no path",
+            received=run,
+            accepted="in Python, evaluation.evaluate_run(run, source=Arrays(…)) with the arrays",
         )
     data = check(source or sources.find(details.data), details.skip_bad_images)
     if details.fingerprint not in (None, data.fingerprint):
         raise InputError(
-            f"images were added, removed or changed in {details.data} since {run} was trained. "
-            f"Received: data with the fingerprint {data.fingerprint}; accepted: "
-            f"{details.fingerprint}, as it was; or train again (--start-over moves the run aside)"
+            f"images were added, removed or changed in {details.data} since {run} was trained",
+            received=f"data with the fingerprint {data.fingerprint}",
+            accepted=f"{details.fingerprint}, or train again (--start-over moves the run aside)",
         )
     return data
 
@@ -483,7 +500,8 @@ def load_run_model(run: Run) -> keras.Model:
     found = (model.name, model.output_shape)
     if expected != found:
         raise InputError(
-            f"{run.best_model} is not this run's model. "
-            f"Expected: {expected[0]} with output {expected[1]}; found: {found[0]}, {found[1]}"
+            f"{run.best_model} is not this run's model",
+            received=f"{found[0]} with output {found[1]}",
+            accepted=f"{expected[0]} with output {expected[1]}",
         )
     return model

@@ -137,13 +137,16 @@ def places(images: Sequence[Path], folder: Path | None = None) -> list[dict[str,
         for path in paths.values():
             if path.resolve() in given:
                 raise InputError(
-                    f"a picture of {image} would overwrite one of the images. Received: {path}; "
-                    "accepted: images apart from the pictures of others, or another folder"
+                    f"a picture of {image} would overwrite one of the images",
+                    received=path,
+                    accepted="another folder for the pictures (--output), "
+                    "or images without earlier pictures among them",
                 )
             if other := taken.get(path.resolve()):
                 raise InputError(
-                    f"the pictures of two images would be the same files. Received: {other} and "
-                    f"{image}; accepted: images of different names"
+                    "the pictures of two images would be the same files",
+                    received=f"{other} and {image}",
+                    accepted="images of different names",
                 )
         taken |= {path.resolve(): image for path in paths.values()}
         found.append(paths)

@@ -68,7 +68,11 @@ def make_folder(folder: Path, what: str) -> None:
 
 def unwritable(folder: Path, what: str, reason: str | None) -> InputError:
     """The error that `make_folder` raises, for what fails later for the same reason."""
-    return InputError(f"{what} cannot be written. Received: {folder} ({reason})")
+    return InputError(
+        f"{what} cannot be written",
+        received=f"{folder} ({reason})",
+        accepted="a writable folder on a disk with free space",
+    )
 
 
 def replace_folder(new: Path, place: Path) -> None:
@@ -120,7 +124,10 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
-                f"another process is {doing} {folder}. Wait for it, stop it, or name another folder"
+                f"another process is {doing} this folder",
+                received=folder,
+                accepted="another folder, or this one after the other process ends "
+                "(wait for it or stop it)",
             ) from error
         except OSError:
             pass  # some network file systems have no locks

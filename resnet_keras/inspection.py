@@ -89,10 +89,12 @@ def grad_cam(
     stage = stage or list(stages)[-1]
     if not isinstance(classifier, keras.layers.Dense):
         raise InputError(
-            f"Grad-CAM is of a class, and needs a classifier. Received: {model.name!r}"
+            "Grad-CAM needs a classifier",
+            received=repr(model.name),
+            accepted="a model whose last layer is Dense",
         )
     if stage not in stages:
-        raise InputError(f"no such stage. Received: {stage!r}; accepted: {', '.join(stages)}")
+        raise InputError("no such stage", received=repr(stage), accepted=", ".join(stages))
     if classes is not None:
         _check_classes(np.asarray(classes), len(images), classifier.units)
     with recursion_for(len(network.layers)):
@@ -185,8 +187,9 @@ def _check_classes(classes: np.ndarray, images: int, known: int) -> None:
     is_whole = np.issubdtype(classes.dtype, np.integer)
     if classes.shape != (images,) or not is_whole or not np.all((classes >= 0) & (classes < known)):
         raise InputError(
-            f"classes has an index for each image. Received: {classes.tolist()}; "
-            f"accepted: {images} of 0 to {known - 1}"
+            "classes does not have a class index for each image",
+            received=classes.tolist(),
+            accepted=f"{images} integers from 0 to {known - 1}",
         )
 
 

@@ -129,8 +129,9 @@ class Dense(keras.layers.Dense):
         super().__init__(units, *args, **kwargs)
         if class_names is not None and len(class_names) != units:
             raise InputError(
-                "a classifier needs a name for every class. "
-                f"Received: {len(class_names)} names; accepted: {units}"
+                "a classifier needs a name for every class",
+                received=f"{len(class_names)} names",
+                accepted=f"{units} names",
             )
         self.class_names = None if class_names is None else tuple(class_names)
 

@@ -32,15 +32,25 @@ def load_model(path: str | PathLike[str]) -> keras.Model:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"no such model file. Received: {path}{did_you_mean_beside(path)}")
+        raise InputError(
+            "no such model file",
+            received=path,
+            accepted=f"an existing .keras file{did_you_mean_beside(path)}",
+        )
     if not zipfile.is_zipfile(path):
-        raise InputError(f"not a .keras file, or a truncated one. Received: {path}")
+        raise InputError(
+            "the file is not a .keras file, or is truncated",
+            received=path,
+            accepted="a complete .keras file",
+        )
     try:
         with recursion_for(_check_archive(path)):
             return keras.saving.load_model(path)
     except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
-            f"this model cannot be loaded. Received: {path} ({first_line(error)})"
+            "this model cannot be loaded",
+            received=f"{path} ({first_line(error)})",
+            accepted="an undamaged .keras file of this package",
         ) from error
 
 
@@ -115,8 +125,9 @@ def read_weights(source: Source, network: str, architecture: Architecture) -> St
     if not isinstance(source, str | PathLike):
         if not isinstance(source, keras.Model):
             raise InputError(
-                "weights are a path, a Keras model or 'imagenet'. "
-                f"Received: a {type(source).__name__}"
+                "weights have the wrong type",
+                received=f"a {type(source).__name__}",
+                accepted="a path, a Keras model or 'imagenet'",
             )
         _check_name(source, f"the model {source.name!r}", network)
         return _of_model(source, f"the model {source.name!r}", architecture)
@@ -139,8 +150,9 @@ def _check_name(model: keras.Model, source: str, network: str) -> None:
     found = names.get(model.name)
     if OUR_STEM in {layer.name for layer in model.layers} and found not in (None, network):
         raise InputError(
-            f"these are weights of {found}. Received: {source} for {network}; "
-            f"accepted: weights of {network}"
+            f"these are weights of {found}",
+            received=f"{source} for {network}",
+            accepted=f"weights of {network}",
         )
 
 
@@ -161,7 +173,9 @@ def _of_layers(weights: Weights, source: str, architecture: Architecture) -> Sto
     try:
         bridged = translate(content, architecture)
     except InputError as error:
-        raise InputError(f"{error}. Received: {source}") from error
+        raise InputError(
+            error.problem, received=f"{error.received}, in {source}", accepted=error.accepted
+        ) from error
     return Stored(source, bridged.architecture, bridged.weights, bridged.class_names)
 
 
@@ -206,7 +220,9 @@ def load_weights(
     elif path.name.endswith(".weights.h5"):
         stored = dict(_read_weights_file(path))
     else:
-        raise InputError(f"weights are a .keras or a .weights.h5 file. Received: {path}")
+        raise InputError(
+            "unknown kind of weights file", received=path, accepted="a .keras or a .weights.h5 file"
+        )
     return fit_weights(model, stored, str(path), skip_classifier)
 
 
@@ -227,8 +243,9 @@ def fit_weights(
         found = [value.shape for value in stored.get(layer.name, [])]
         if expected != found:
             raise InputError(
-                f"the weights in {source} do not fit layer {layer.name!r}. "
-                f"Expected shapes: {expected}; found: {found or 'no such layer'}"
+                f"the weights do not fit layer {layer.name!r}",
+                received=f"{f'shapes {found}' if found else 'no such layer'} in {source}",
+                accepted=f"shapes {expected}",
             )
     # A deeper network's file has every layer of a shallower one, with the same shapes. A classifier
     # alone may be left over: it is, where the model ends in features.
@@ -236,8 +253,9 @@ def fit_weights(
     for name, values in stored.items():
         if values and name not in known and not is_classifier(name):
             raise InputError(
-                f"the weights in {source} are of another network. Received: layer {name!r}; "
-                f"accepted: the layers of {model.name!r}"
+                "the weights are of another network",
+                received=f"layer {name!r} in {source}",
+                accepted=f"the layers of {model.name!r}",
             )
     for layer in layers:
         layer.set_weights(stored[layer.name])
@@ -248,7 +266,11 @@ def _read_weights_file(path: Path) -> Iterator[tuple[str, list[Any]]]:
     import h5py
 
     if not path.is_file():
-        raise InputError(f"no such weights file. Received: {path}{did_you_mean_beside(path)}")
+        raise InputError(
+            "no such weights file",
+            received=path,
+            accepted=f"an existing .weights.h5 file{did_you_mean_beside(path)}",
+        )
     try:
         with h5py.File(path) as file:
             for layer in file["layers"].values():
@@ -257,7 +279,9 @@ def _read_weights_file(path: Path) -> Iterator[tuple[str, list[Any]]]:
                 yield variables.attrs["name"], values
     except UNREADABLE as error:
         raise InputError(
-            f"not a Keras weights file, or a truncated one. Received: {path}"
+            "the file is not a Keras weights file, or is truncated",
+            received=f"{path} ({first_line(error)})",
+            accepted="a complete .weights.h5 file",
         ) from error
 
 

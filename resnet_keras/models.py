@@ -84,7 +84,9 @@ def build(
     """
     if not isinstance(architecture, Architecture):
         raise InputError(
-            f"build takes an Architecture, create takes a name. Received: {architecture!r}"
+            "architecture has the wrong type",
+            received=repr(architecture),
+            accepted="an Architecture (create takes a name)",
         )
     shape = input_shape or (architecture.input_size, architecture.input_size, 3)
     _check_input_shape(architecture, shape, include_preprocessing)
@@ -150,7 +152,11 @@ def _head(x: Any, architecture: Architecture, head: Classifier | Features) -> An
     if isinstance(head, Classifier):
         classes = architecture.classes if head.classes is None else head.classes
         if classes < 1:
-            raise InputError(f"a classifier needs at least one class. Received: classes={classes}")
+            raise InputError(
+                "a classifier needs at least one class",
+                received=f"classes={classes}",
+                accepted="1 or more",
+            )
         return Dense(
             classes,
             activation=head.activation,
@@ -165,7 +171,9 @@ def _head(x: Any, architecture: Architecture, head: Classifier | Features) -> An
         return keras.layers.GlobalMaxPooling2D(dtype="float32", name="max_pool")(x)
     if head.pooling is None:
         return x
-    raise InputError(f"pooling is None, 'avg' or 'max'. Received: {head.pooling!r}")
+    raise InputError(
+        "unknown pooling", received=repr(head.pooling), accepted="None, 'avg' or 'max'"
+    )
 
 
 def _average(x: Any, window: int | None) -> Any:
@@ -185,19 +193,22 @@ def _check_input_shape(
 ) -> None:
     if len(shape) != 3 or shape[2] is None:
         raise InputError(
-            "input_shape is (height, width, channels), height and width may be None. "
-            f"Received: {shape}"
+            "input_shape is not a shape of images",
+            received=shape,
+            accepted="(height, width, channels), of which height and width may be None",
         )
     minimum = architecture.minimum_input_size
     if any(side is not None and side < minimum for side in shape[:2]):
         raise InputError(
-            f"the image is too small for the network. Received: {shape[0]}x{shape[1]} pixels; "
-            f"accepted: at least {minimum}x{minimum}"
+            "the image is too small for the network",
+            received=f"{shape[0]}x{shape[1]} pixels",
+            accepted=f"at least {minimum}x{minimum}",
         )
     if include_preprocessing and shape[2] != 3:
         raise InputError(
-            "the built-in preprocessing normalises RGB images. "
-            f"Received: {shape[2]} channels; accepted: 3, or include_preprocessing=False"
+            "the built-in preprocessing takes RGB images only",
+            received=f"{shape[2]} channels",
+            accepted="3, or include_preprocessing=False",
         )
 
 
@@ -238,7 +249,9 @@ def create(
     """
     if not isinstance(network, str):
         raise InputError(
-            f"create takes a network's name, build takes an Architecture. Received: {network!r}"
+            "network has the wrong type",
+            received=repr(network),
+            accepted="a network's name (build takes an Architecture)",
         )
     architecture, stored, class_names = find(network), None, None
     if weights is not None:
@@ -246,9 +259,10 @@ def create(
         architecture = stored.architecture
         if include_top and classes not in (None, stored.classes):
             raise InputError(
-                f"the weights tell other classes apart. Received: classes={classes}, and "
-                f"{stored.classes or 'none'} in {stored.source}; accepted: those, or "
-                "include_top=False, or train with these weights, which makes a new classifier"
+                "the weights have another number of classes",
+                received=f"classes={classes}, and {stored.classes or 'none'} in {stored.source}",
+                accepted="the weights' number of classes, include_top=False, or train with these "
+                "weights, which makes a new classifier",
             )
         classes = stored.classes if classes is None else classes
         class_names = stored.class_names if classes == stored.classes else None
@@ -302,7 +316,9 @@ def _unit_outputs(model: keras.Model) -> dict[tuple[str, str], Any]:
             outputs[match[1], match[2]] = layer.output
     if not outputs:
         raise InputError(
-            f"the model has no residual stages by this package's names. Received: {model.name!r}"
+            "the model has no residual stages by this package's names",
+            received=repr(model.name),
+            accepted="a model of this package",
         )
     return outputs
 
@@ -329,9 +345,9 @@ def of_any_size(model: keras.Model, architecture: Architecture) -> keras.Model:
     features, classes = classifier.kernel.shape
     if features != architecture.out_filters:
         raise InputError(
-            "this network takes images of one size only: its classifier sees several places of "
-            f"the last map apart. Received: {model.name!r} of {model.input_shape[1]}x"
-            f"{model.input_shape[2]} pixels; accepted: networks that average the whole map"
+            "the classifier of this network takes images of one size only",
+            received=f"{model.name!r} of {model.input_shape[1]}x{model.input_shape[2]} pixels",
+            accepted="networks that average the whole feature map",
         )
     head = Classifier(classes, classifier.activation.__name__)
     policy = next(layer.dtype_policy.name for layer in model.layers if layer.weights)

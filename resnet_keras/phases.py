@@ -44,8 +44,9 @@ def phases(model: keras.Model, recipe: Recipe) -> list[Phase]:
     else:
         accepted = [NOTHING, *parts[:-1], BACKBONE]
         raise InputError(
-            f"no part of {model.name!r} that can be frozen. Received: freeze={recipe.freeze!r}; "
-            f"{nearest(recipe.freeze, accepted)}"
+            f"{model.name!r} has no such part to freeze",
+            received=f"freeze={recipe.freeze!r}",
+            accepted=nearest(recipe.freeze, accepted),
         )
     head_epochs = min(recipe.head_epochs, recipe.epochs)
     if count == len(parts) - 1:

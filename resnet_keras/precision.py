@@ -72,7 +72,7 @@ def decide(machine: Machine, requested: str = "auto") -> Precision:
     policy, reason = _best(machine)
     if requested not in ("auto", *POLICIES):
         raise InputError(
-            f"unknown precision. Received: {requested!r}; accepted: auto, {', '.join(POLICIES)}"
+            "unknown precision", received=repr(requested), accepted=f"auto, {', '.join(POLICIES)}"
         )
     if requested == policy:
         reason = f"requested, {reason}"

@@ -41,20 +41,24 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.name not in NAMES:
             raise InputError(
-                f"unknown protocol. Received: {self.name!r}; {nearest(self.name, list(NAMES))}"
+                "unknown protocol",
+                received=repr(self.name),
+                accepted=nearest(self.name, list(NAMES)),
             )
         if self.scales is None:
             return
         received = " ".join(map(str, self.scales)) or "none"
         if self.name != MULTI_SCALE:
             raise InputError(
-                f"only multi-scale testing takes scales. Received: scales {received} with "
-                f"{self.name}; accepted: {self.name} without, or {MULTI_SCALE}"
+                "only multi-scale testing takes scales",
+                received=f"scales {received} with {self.name}",
+                accepted=f"{self.name} without scales, or {MULTI_SCALE}",
             )
         if not self.scales or min(self.scales) < 1:
             raise InputError(
-                f"scales are shorter sides in pixels. Received: {received}; "
-                "accepted: one or more, each at least 1"
+                "a scale is too small, or there is none",
+                received=received,
+                accepted="one or more shorter sides in pixels, each at least 1",
             )
 
     def __str__(self) -> str:
@@ -75,8 +79,9 @@ class Protocol:
         minimum = architecture.minimum_input_size
         if self.scales and min(self.scales) < minimum:
             raise InputError(
-                f"a scale is too small for the network. Received: {min(self.scales)} pixels; "
-                f"accepted: at least {minimum}"
+                "a scale is too small for the network",
+                received=f"{min(self.scales)} pixels",
+                accepted=f"at least {minimum}",
             )
 
 

@@ -109,33 +109,54 @@ class Recipe:
         for name in ("epochs", "batch_size", "accumulate", "image_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1. Received: {value}")
+                raise InputError(f"{name} is too small", received=value, accepted="1 or more")
         for name in ("learning_rate", "decay_factor", "clip_norm", "warmup_rate", "stage_decay"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise InputError(f"{name} must be positive. Received: {value}")
+                raise InputError(
+                    f"{name} is out of range", received=value, accepted="a number above 0"
+                )
         for name in ("l2", "weight_decay", "warmup_epochs", "head_epochs", "seed"):
             if not getattr(self, name) >= 0:
-                raise InputError(f"{name} must not be negative. Received: {getattr(self, name)}")
+                raise InputError(
+                    f"{name} is out of range", received=getattr(self, name), accepted="0 or more"
+                )
         for name in ("momentum", "ema"):
             if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} must lie in [0, 1). Received: {getattr(self, name)}")
+                raise InputError(
+                    f"{name} is out of range",
+                    received=getattr(self, name),
+                    accepted="a number in [0, 1)",
+                )
         if not 0 < self.centre <= 1:
-            raise InputError(f"centre must lie in (0, 1]. Received: {self.centre}")
+            raise InputError(
+                "centre is out of range", received=self.centre, accepted="a number in (0, 1]"
+            )
         if not isinstance(self.freeze_bn, bool):
-            raise InputError(f"freeze_bn is True or False. Received: {self.freeze_bn!r}")
+            raise InputError(
+                "freeze_bn has the wrong type",
+                received=repr(self.freeze_bn),
+                accepted="True or False",
+            )
         for name, kind in CHOICES.items():
             if getattr(self, name) not in get_args(kind):
                 raise InputError(
-                    f"{name} is {' or '.join(map(repr, get_args(kind)))}. "
-                    f"Received: {getattr(self, name)!r}"
+                    f"unknown {name}",
+                    received=repr(getattr(self, name)),
+                    accepted=" or ".join(map(repr, get_args(kind))),
                 )
         if self.loss == "binary" and self.augmentation.label_smoothing:
             raise InputError(
-                "label_smoothing would make every class present. Received: it, with binary loss"
+                "label_smoothing would make every class present in binary loss",
+                received=f"label_smoothing={self.augmentation.label_smoothing}, loss={self.loss!r}",
+                accepted="label_smoothing=0, or loss='cross-entropy'",
             )
         if self.momentum_correction and self.optimizer != "sgd":
-            raise InputError("momentum_correction is SGD's. Received: it, with LAMB")
+            raise InputError(
+                "momentum_correction needs SGD",
+                received=f"optimizer={self.optimizer!r}",
+                accepted="optimizer='sgd', or momentum_correction=False",
+            )
 
     def in_epochs(self, epochs: int) -> "Recipe":
         """The same course in another number of epochs: its parts keep their shares of them."""
@@ -277,5 +298,7 @@ def find(recipe: str) -> Recipe:
         InputError: there is no such recipe; the nearest names are suggested.
     """
     if recipe not in RECIPES:
-        raise InputError(f"unknown recipe. Received: {recipe!r}; {nearest(recipe, list(RECIPES))}")
+        raise InputError(
+            "unknown recipe", received=repr(recipe), accepted=nearest(recipe, list(RECIPES))
+        )
     return RECIPES[recipe]

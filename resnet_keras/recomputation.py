@@ -60,14 +60,16 @@ def recompute(model: keras.Model) -> RecomputingModel:
     backend = keras.backend.backend()
     if backend not in _RECOMPUTERS:
         raise InputError(
-            f"no recomputation on this backend. Received: {backend}; "
-            f"accepted: {', '.join(_RECOMPUTERS)}"
+            "recomputation does not work on this backend",
+            received=backend,
+            accepted=", ".join(_RECOMPUTERS),
         )
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     if inputs is None or outputs is None or len(inputs) != 1 or len(outputs) != 1:
         raise InputError(
-            "recomputation takes a functional model from one tensor to one. "
-            f"Received: {model.name!r}"
+            "recomputation cannot take this kind of model",
+            received=repr(model.name),
+            accepted="a functional model from one tensor to one",
         )
     with recursion_for(len(model.layers)):
         return RecomputingModel(inputs[0], outputs[0], name=model.name)
@@ -178,7 +180,9 @@ def _layers(model: keras.Model) -> list[keras.layers.Layer]:
         if needed <= given and layers[-1].output is model.outputs[0]:
             return layers
     raise InputError(
-        f"recomputation takes a model of layers that are called once each. Received: {model.name!r}"
+        "recomputation cannot follow the layers of this model",
+        received=repr(model.name),
+        accepted="a model of layers that are called once each",
     )
 
 

@@ -41,7 +41,6 @@ class Recorder(keras.callbacks.Callback):
         images: (training images a step, validation images).
         averages: whether the optimizer keeps averages of the weights, which are then validated.
         agree: the largest of the numbers that all processes of the training bring.
-        gradient_norms: gives the gradients' norms by stage, for TensorBoard.
     """
 
     def __init__(
@@ -57,7 +56,6 @@ class Recorder(keras.callbacks.Callback):
         images: tuple[int, int],
         averages: bool,
         agree: Callable[[int], int],
-        gradient_norms: Callable[[], dict[str, float]],
     ) -> None:
         super().__init__()
         self.run = run
@@ -68,7 +66,6 @@ class Recorder(keras.callbacks.Callback):
         self.batch_size, self.validation_images = images
         self.averages = averages
         self.agree = agree
-        self.gradient_norms = gradient_norms
         self.step = start.step if start else 0
         self.phase_end: int | None = None  # the epoch with which fit is to stop
         self.history: list[HistoryRow] = list(start.notes["history"]) if start else []
@@ -220,15 +217,13 @@ class Recorder(keras.callbacks.Callback):
         errors = ("loss", "top1_error", "top5_error")
         speed = self._speeds[-1]
         steps = self.step - self._first_step
-        norms = {f"gradient_norm/{part}": norm for part, norm in self.gradient_norms().items()}
         logs.training.scalars(
             epoch,
             {name: row[name] for name in (*errors, "learning_rate")}
             | {
                 "images_per_second": speed["images_per_second"],
                 "seconds_per_step": speed["seconds"] / steps,
-            }
-            | norms,
+            },
         )
         logs.validation.scalars(epoch, {name: row[f"validation_{name}"] for name in errors})
 

@@ -143,9 +143,9 @@ def _measured(
     """Draws an evaluation; where there are no mistakes to show, it needs no images."""
     if evaluation.classes != len(class_names):
         raise InputError(
-            f"the {title} evaluation is damaged. Received: a confusion matrix of "
-            f"{evaluation.classes} "
-            f"classes; accepted: one of {len(class_names)}"
+            f"the {title} evaluation is damaged",
+            received=f"a confusion matrix of {evaluation.classes} classes",
+            accepted=f"one of {len(class_names)} classes (evaluate writes it again)",
         )
     present = [
         (one, name)

@@ -167,7 +167,11 @@ class Run:
             InputError: it cannot be made or written.
         """
         if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"the run folder is a file. Received: {self.folder}")
+            raise InputError(
+                "the run folder is a file",
+                received=self.folder,
+                accepted="a folder, or a path where nothing is yet",
+            )
         make_folder(self.folder, FOLDER)
 
     def locked(self) -> AbstractContextManager[None]:
@@ -184,8 +188,9 @@ class Run:
         try:
             if any(not path.name.startswith(PARTIAL) for path in self.folder.iterdir()):
                 raise InputError(
-                    "the run folder holds files of something else. "
-                    f"Received: {self.folder}; accepted: a new or an empty folder"
+                    "the run folder holds files of something else",
+                    received=self.folder,
+                    accepted="a new or an empty folder",
                 )
             self.write_details(details)
         except OSError as error:
@@ -200,7 +205,9 @@ class Run:
             return self.folder.rename(aside)
         except OSError as error:
             raise InputError(
-                f"the run folder cannot be moved aside. Received: {self.folder} ({error.strerror})"
+                "the run folder cannot be moved aside",
+                received=f"{self.folder} ({error.strerror})",
+                accepted="a folder whose parent is writable, or another run folder (--run)",
             ) from error
 
     def remove_partial(self) -> None:
@@ -223,14 +230,17 @@ class Run:
         """
         if not self.folder.is_dir():
             raise InputError(
-                f"no such run folder. Received: {self.folder}{did_you_mean_beside(self.folder)}"
+                "no such run folder",
+                received=self.folder,
+                accepted=f"an existing run folder{did_you_mean_beside(self.folder)}",
             )
         content = self._read_json(self._details)
         found = content.pop("format", None)
         if found not in READABLE_VERSIONS:
             raise InputError(
-                f"{self._details} is of another format. "
-                f"Received: {found}; accepted: {FORMAT_VERSION} and earlier"
+                f"{self._details} has an unknown format",
+                received=found,
+                accepted=f"{FORMAT_VERSION} and earlier",
             )
         try:
             content["recipe"] = _recipe_of(content["recipe"])
@@ -239,7 +249,11 @@ class Run:
                 content["preprocessing"] = Preprocessing(tuple(told["mean"]), tuple(told["std"]))
             return RunDetails(**content)
         except (KeyError, TypeError) as error:
-            raise InputError(f"{self._details} is damaged ({error})") from error
+            raise InputError(
+                f"{self._details.name} is damaged",
+                received=f"{self._details} ({error})",
+                accepted="the file that train wrote, or train --start-over (moves the run aside)",
+            ) from error
 
     def write_history(self, rows: Sequence[HistoryRow]) -> None:
         _write_table(self._history, HISTORY_COLUMNS, rows)
@@ -289,11 +303,23 @@ class Run:
         try:
             content = json.loads(path.read_text())
         except FileNotFoundError as error:
-            raise InputError(f"not a run folder: {path} is missing") from error
+            raise InputError(
+                "this is not a run folder",
+                received=f"{path.parent} ({path.name} is missing)",
+                accepted="a folder that train wrote",
+            ) from error
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} is damaged or cannot be read ({error})") from error
+            raise InputError(
+                f"{path.name} is damaged or cannot be read",
+                received=f"{path} ({error})",
+                accepted="the file that train or evaluate wrote",
+            ) from error
         if not isinstance(content, dict):
-            raise InputError(f"{path} is damaged (not a JSON object)")
+            raise InputError(
+                f"{path.name} is damaged",
+                received=f"{path} (not a JSON object)",
+                accepted="the file that train or evaluate wrote",
+            )
         return content
 
 
@@ -324,7 +350,11 @@ def _read_table(path: Path, columns: Sequence[str]) -> list[dict[str, float]]:
             reader = csv.DictReader(file, strict=True)
             return [{name: float(row[name]) for name in columns} for row in reader]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise InputError(f"{path} is damaged ({error})") from error
+        raise InputError(
+            f"{path.name} is damaged",
+            received=f"{path} ({error})",
+            accepted="the file that train wrote, or train --start-over (moves the run aside)",
+        ) from error
 
 
 def best_row(history: Sequence[HistoryRow]) -> HistoryRow:

@@ -47,12 +47,13 @@ def find(path: Path, data: str | None = None) -> Subject:
     if path.suffix == ".keras":
         return _of_file(path, data)
     run = Run(path)
-    _check_no_export(path, "an export folder, of which there is nothing more to export")
+    _check_no_export(path, "an export folder cannot be exported again")
     details = run.read_details()
     if data is not None:
         raise InputError(
-            f"a run has its own data. Received: --data {data}, but {run} was trained on "
-            f"{details.data}; accepted: the run without --data, or its best.keras with it"
+            "a run has its own data",
+            received=f"--data {data}, but {run} was trained on {details.data}",
+            accepted="the run without --data, or its best.keras with --data",
         )
     unfinished = ""
     if not details.finished:
@@ -78,11 +79,13 @@ def classifier(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
     """
     if path.suffix != ".keras":
         run = Run(path)
-        _check_no_export(path, "an export folder, whose files are for apps")
+        _check_no_export(path, "an export folder has no model to predict with")
         if path.exists() and not run.exists:
             raise InputError(
-                f"no run folder and no .keras file. Received: {path}; accepted: one of them; of "
-                f"weights, resnet-keras convert {path} --network NAME -o FILE.keras makes one"
+                "this path holds no model",
+                received=path,
+                accepted="a run folder or a .keras file (of weights, "
+                f"resnet-keras convert {path} --network NAME -o FILE.keras makes one)",
             )
         return load_run_model(run), run.read_details().class_names
     model = load_model(path)
@@ -90,8 +93,10 @@ def classifier(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
     class_names = getattr(model.layers[-1], "class_names", None)
     if class_names is None:
         raise InputError(
-            f"this model does not know its classes. Received: {path}; accepted: a run folder, or "
-            "a model that train or convert wrote (convert --class-names gives it some)"
+            "the model file has no class names",
+            received=path,
+            accepted="a run folder, or a model that train or convert wrote "
+            "(convert --class-names adds the names)",
         )
     return model, tuple(class_names)
 
@@ -106,8 +111,7 @@ def _check_no_export(path: Path, complaint: str) -> None:
         return
     run = f", {path.parent}" if Run(path.parent).exists else ""
     raise InputError(
-        f"{complaint}. Received: {path}; accepted: the run or the .keras file that it was made of"
-        f"{run}"
+        complaint, received=path, accepted=f"the run or the .keras file that it was made of{run}"
     )
 
 
@@ -115,23 +119,28 @@ def _check_square(model: keras.Model) -> None:
     height, width = model.input_shape[1:3]
     if height is None or height != width:
         raise InputError(
-            f"only models of square images of one size are taken. Received: {height}x{width}"
+            "the model's images are not square, or have no fixed size",
+            received=f"{height}x{width}",
+            accepted="a model of square images of one size",
         )
 
 
 def _of_file(path: Path, data: str | None) -> Subject:
     if data is None:
         raise InputError(
-            f"a model file does not tell its images and classes. Received: {path} without --data; "
-            "accepted: --data, spelled as for train"
+            "a model file does not name its data",
+            received=f"{path} without --data",
+            accepted="--data, spelled as for train",
         )
     model = load_model(path)
     source = check(sources.find(data), False)
     _check_square(model)
     if model.output_shape != (None, len(source.class_names)):
         raise InputError(
-            f"{path} tells other classes apart than the data has. Received: output "
-            f"{model.output_shape}, {len(source.class_names)} classes in {data}"
+            "the model has other classes than the data",
+            received=f"output {model.output_shape} of {path}, "
+            f"{len(source.class_names)} classes in {data}",
+            accepted=f"a model with {len(source.class_names)} outputs, or the data of the model",
         )
     description = f"{model.name} for {_public(source.name)}, {len(source.class_names)} classes"
     return Subject(model, source, 1.0, description, path.with_name(f"{path.stem}-export"))

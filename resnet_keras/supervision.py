@@ -24,12 +24,13 @@ LIFELINE = (
 GRACE_SECONDS = 15.0  # for the other children, after one has ended with an error
 POLL_SECONDS = 0.1
 
-_PROGRAM = """
+PROGRAM = """
 import sys
 from resnet_keras.cli import main
 sys.argv = sys.argv[1:]
 main()
 """
+"""The Python program of every process: resnet-keras. Its first argument is the program's name."""
 
 
 def free_address() -> str:
@@ -54,10 +55,10 @@ def launch(processes: int, command: Sequence[str]) -> int:
         InputError: it is another command, or there would be no process.
     """
     if processes < 1:
-        raise InputError(f"there must be at least 1 process. Received: {processes}")
+        raise InputError("there are too few processes", received=processes, accepted="1 or more")
     if list(command[:1]) != ["train"]:
         received = " ".join(command) or "nothing"
-        raise InputError(f"only training is launched. Received: {received}; accepted: train …")
+        raise InputError("launch starts training only", received=received, accepted="train …")
     address = free_address()
     places = [
         ("--hosts", address, "--process", str(process), "--processes", str(processes))
@@ -73,7 +74,9 @@ def launch(processes: int, command: Sequence[str]) -> int:
 
 
 def supervise(
-    commands: Sequence[Sequence[str]], environments: Sequence[Mapping[str, str]] | None = None
+    commands: Sequence[Sequence[str]],
+    environments: Sequence[Mapping[str, str]] | None = None,
+    program: str = PROGRAM,
 ) -> int:
     """Runs commands of resnet-keras in processes of their own, until all have ended.
 
@@ -83,6 +86,7 @@ def supervise(
     Args:
         commands: arguments of resnet-keras.
         environments: of each; None for this process's.
+        program: Python source that takes the commands; resnet-keras by default.
 
     Returns:
         The exit status: 0, or that of the child that failed, or 1 if one was killed or lost others.
@@ -90,7 +94,7 @@ def supervise(
     ours, theirs = os.pipe()
     with _closing(theirs):
         children = [
-            _start(command, environment, ours, is_first=number == 0)
+            _start([program, sys.argv[0], *command], environment, ours, is_first=number == 0)
             for number, (command, environment) in enumerate(
                 zip(commands, environments or [os.environ] * len(commands), strict=True)
             )
@@ -135,7 +139,7 @@ def _start(
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         # As its console script would be: without the working directory on the path.
-        [sys.executable, "-P", "-c", _PROGRAM, sys.argv[0], *command],
+        [sys.executable, "-P", "-c", *command],
         env={**environment, LIFELINE: str(lifeline)},
         pass_fds=(lifeline,),
         stdout=None if is_first else subprocess.DEVNULL,

@@ -13,12 +13,11 @@ import keras
 import numpy as np
 
 from resnet_keras import (
-    inspection,
+    diagnostics,
     interruptions,
     losses,
     optimizers,
     phases,
-    pictures,
     precision,
     recipes,
     recomputation,
@@ -30,11 +29,11 @@ from resnet_keras.data.augmentation import PadAndCrop
 from resnet_keras.data.checks import check
 from resnet_keras.data.epochs import steps_per_epoch
 from resnet_keras.data.splits import ArraySplit, Source, Split, resized
+from resnet_keras.diagnostics import Diagnostics
 from resnet_keras.distribution import Placement, place
 from resnet_keras.errors import InputError, TrainingError
-from resnet_keras.evaluation import evaluate, evaluation_data
-from resnet_keras.events import EventLog, image_grid
-from resnet_keras.explanation import explain_mistakes
+from resnet_keras.evaluation import evaluation_data
+from resnet_keras.events import EventLog
 from resnet_keras.files import write_file
 from resnet_keras.loading import Source as Weights
 from resnet_keras.loading import Stored, fit_weights, load_model, read_weights
@@ -44,10 +43,8 @@ from resnet_keras.recipes import Recipe
 from resnet_keras.recorder import Logs, Recorder
 from resnet_keras.runs import Run, RunDetails, best_row, versions
 
-GRID_IMAGES = 32
 NAMED_CLASSES = 5
 OF_EPOCHS = {"epochs", "warmup_epochs", "head_epochs"}  # change together, see Recipe.in_epochs
-CONFUSION_MATRIX, WORST_MISTAKES = AT_THE_END = ("confusion_matrix", "worst_mistakes")  # tags
 
 
 def train(
@@ -64,6 +61,7 @@ def train(
     devices: int | None = None,
     recompute: bool = False,
     checkpoint_steps: int = CHECKPOINT_STEPS,
+    log_diagnostics: bool = True,
     verbose: int | str = "auto",
 ) -> None:
     """Trains a network into a run folder, or goes on with a run that was interrupted.
@@ -90,6 +88,7 @@ def train(
         devices: how many devices of each process to train on; None for all, see distribution.py.
         recompute: keep fewer activations, see recomputation.py; the weights come out the same.
         checkpoint_steps: steps between checkpoints; every epoch ends in one anyway.
+        log_diagnostics: let TensorBoard show pictures and gradient norms, too, see diagnostics.py.
         verbose: of Keras's progress bar: 0 none, 1 a bar, 2 a line an epoch, "auto" either.
 
     Raises:
@@ -103,18 +102,26 @@ def train(
     run = run if isinstance(run, Run) else Run(run)
     if not hasattr(source, "class_names"):
         raise InputError(
-            f"training takes a source of labelled images. Received: a {type(source).__name__}; "
-            "accepted: what sources.find gives, a spelling of --data, or Arrays((images, labels))"
+            "training needs a source of labelled images",
+            received=f"a {type(source).__name__}",
+            accepted="what sources.find returns, a spelling of --data, or Arrays((images, labels))",
         )
     if checkpoint_steps < 1:
-        raise InputError(f"checkpoint_steps must be at least 1. Received: {checkpoint_steps}")
+        raise InputError(
+            "checkpoint_steps is too small", received=checkpoint_steps, accepted="1 or more"
+        )
     if weights is None and recipe.needs_weights:
         raise InputError(
-            "this recipe keeps some of the weights that it starts from (head_epochs, freeze or "
-            "freeze_bn). Received: no weights; accepted: --weights, a file or imagenet"
+            "head_epochs, freeze and freeze_bn need weights to start from",
+            received="no weights",
+            accepted="--weights, a file or imagenet",
         )
     if weights is not None and builder is not None:
-        raise InputError("weights are for networks with a name here. Received: them and a builder")
+        raise InputError(
+            "weights need a network that has a name",
+            received="weights and a builder",
+            accepted="one of the two",
+        )
     placement = place(devices)
     architecture = None if builder else find(network, shortcut)
     data = check(source, skip_bad_images)
@@ -214,11 +221,16 @@ def train(
                     kept,
                     start,
                     checkpoint_steps,
+                    log_diagnostics,
                     verbose,
                 )
             if not placement.is_first:
                 return
-            _finish(run, model, validation, details)
+            write_file(run.last_model, model.save)
+            if log_diagnostics:
+                with EventLog(run.events / "validation") as log:
+                    best = load_model(run.best_model)
+                    diagnostics.log_mistakes(log, best, validation, details)
             run.write_details(dataclasses.replace(details, finished=True))
         except OSError as error:
             raise TrainingError(
@@ -318,13 +330,15 @@ def _start(
     steps, asked_for = zip(*states, strict=True)
     if len(set(asked_for)) > 1:
         raise InputError(
-            "the processes were given different commands or data. Received: "
-            f"{len(set(asked_for))} kinds; accepted: the same on every host"
+            "the processes were given different commands or data",
+            received=f"{len(set(asked_for))} kinds",
+            accepted="the same on every host",
         )
     if len(set(steps)) > 1:
         raise InputError(
-            f"the processes find different checkpoints in {run}. Received: steps "
-            f"{', '.join(map(str, steps))}; accepted: one folder that all hosts share"
+            "the processes find different checkpoints",
+            received=f"steps {', '.join(map(str, steps))} in {run}",
+            accepted="one folder that all hosts share",
         )
     return start
 
@@ -334,19 +348,22 @@ def _check_same(run: Run, asked: RunDetails) -> RunDetails:
     found = run.read_details()
     if not found.finished and found.fingerprint is None:
         raise InputError(
-            f"{run} was begun by an earlier version, whose checkpoints cannot be gone on from. "
-            "Begin again, which moves it aside (--start-over; with make START_OVER=1)"
+            "the checkpoints of an earlier version cannot be used",
+            received=run,
+            accepted="--start-over (START_OVER=1 with make), which moves this run aside",
         )
     differing = {name: (there, here) for name, there, here in _pairs(found, asked) if there != here}
     if differing:
-        elsewhere = "Name another folder (--run; with make RUN=)"
+        elsewhere = "another folder (--run, or RUN= with make)"
         if "epochs" in differing and differing.keys() <= OF_EPOCHS:
             differing = {"epochs": differing["epochs"]}  # the others follow from it
-            elsewhere = f"Train on from its weights in another folder (--weights {run} --run …)"
+            elsewhere = f"training on from its weights in another folder (--weights {run} --run …)"
         told = [_told(name, there, here) for name, (there, here) in differing.items()]
         raise InputError(
-            f"{run} holds another run: {'; '.join(told)}. {elsewhere}, or begin again, which moves "
-            "this one aside (--start-over; with make START_OVER=1)"
+            "the run folder holds another run",
+            received=f"{run} ({', '.join(told)})",
+            accepted=f"{elsewhere}, or --start-over (START_OVER=1 with make), "
+            "which moves this run aside",
         )
     return found
 
@@ -384,6 +401,7 @@ def _fit(
     kept: Checkpoints,
     start: Checkpoint | None,
     checkpoint_steps: int,
+    log_diagnostics: bool,
     verbose: int | str,
 ) -> None:
     recipe = details.recipe
@@ -395,10 +413,6 @@ def _fit(
         print(f"{run} was interrupted; going on after step {start.step} of {steps * recipe.epochs}")
     with ExitStack() as stack:
         logs = stack.enter_context(_logs(run, start)) if placement.is_first else None
-        images, labels = (np.asarray(array) for array in next(iter(batches(0))))
-        if logs and not start:
-            logs.training.graph(model)
-            logs.training.image(0, "augmented_inputs", image_grid(images[:GRID_IMAGES]))
         recorder = Recorder(
             run,
             logs,
@@ -408,13 +422,15 @@ def _fit(
             start,
             steps_per_epoch=steps,
             checkpoint_steps=checkpoint_steps,
-            images=(len(images) * placement.share.count, len(validation)),
+            images=(min(recipe.batch_size, len(training)), len(validation)),
             averages=recipe.ema > 0,
             agree=placement.agree,
-            gradient_norms=lambda: inspection.by_stage(
-                inspection.gradient_norms(model, images, labels)
-            ),
         )
+        callbacks: list[keras.callbacks.Callback] = [recorder]
+        if logs and log_diagnostics:
+            images, labels = (np.asarray(array) for array in next(iter(batches(0))))
+            # Before the recorder, which may end the epoch with an interruption.
+            callbacks.insert(0, Diagnostics(logs.training, images, labels, begins=not start))
         measured_on = evaluation_data(validation, details.image_size, recipe.centre, placement)
         for phase in plan:
             if recorder.step > steps * phase.last:
@@ -432,7 +448,7 @@ def _fit(
                     # counts steps from its start.
                     epochs=recipe.epochs,
                     steps_per_epoch=steps - done,
-                    callbacks=[recorder],
+                    callbacks=callbacks,
                     validation_data=measured_on,
                     shuffle=False,  # the pipeline has done it
                     verbose=verbose,
@@ -466,8 +482,10 @@ def _restore(model: keras.Model, start: Checkpoint, run: Run) -> None:
         restore(model, start.arrays)
     except ValueError as error:
         raise InputError(
-            f"{run} cannot go on: {error}. Another version of Keras may have written it, see "
-            "run.json; or begin again, which moves it aside (--start-over; with make START_OVER=1)"
+            "the run cannot go on",
+            received=f"{run} ({error})",
+            accepted="the version of Keras in run.json, or --start-over (START_OVER=1 with make), "
+            "which moves this run aside",
         ) from error
 
 
@@ -476,26 +494,9 @@ def _logs(run: Run, start: Checkpoint | None) -> Iterator[Logs]:
     logged = len(start.notes["history"]) if start else -1
     with (
         EventLog(run.events / "training", logged) as training,
-        EventLog(run.events / "validation", logged, without=AT_THE_END) as validation,
+        EventLog(run.events / "validation", logged, without=diagnostics.AT_THE_END) as validation,
     ):
         yield Logs(training, validation)
-
-
-def _finish(run: Run, model: keras.Model, validation: Split, details: RunDetails) -> None:
-    """Keeps the model as it is at the end, and shows what the best one confuses and why."""
-    write_file(run.last_model, model.save)
-    recipe = details.recipe
-    best = load_model(run.best_model)
-    found = evaluate(best, validation, recipe.centre, verbose=0)
-    names = details.class_names
-    drawn = {
-        CONFUSION_MATRIX: pictures.confusion_matrix(np.array(found.confusion_matrix), names),
-        WORST_MISTAKES: explain_mistakes(best, validation, found.mistakes, names, recipe.centre),
-    }
-    with EventLog(run.events / "validation") as log:
-        for tag, picture in drawn.items():
-            if picture:
-                log.image(recipe.epochs, tag, pictures.pixels(picture))
 
 
 def _make_variables(model: keras.Model) -> None:

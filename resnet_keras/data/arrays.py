@@ -47,8 +47,9 @@ class Arrays:
         self.class_names = tuple(class_names or map(str, range(classes)))
         if len(self.class_names) < classes:
             raise InputError(
-                f"every label needs a class name. Received: labels up to {classes - 1}, "
-                f"{len(self.class_names)} class names"
+                "some labels have no class name",
+                received=f"labels up to {classes - 1}, {len(self.class_names)} class names",
+                accepted=f"{classes} class names or more",
             )
         self.image_size = min(self._splits["train"].images.shape[1:3])
         self.name = f"{self.prefix}{self._checksum():08x}"
@@ -58,8 +59,9 @@ class Arrays:
     def load(self, split: SplitName) -> ArraySplit:
         if split not in self._splits:
             raise MissingSplitError(
-                f"no such split. Received: {split!r}; accepted: {', '.join(self._splits)}; "
-                "give its images and labels too"
+                "no such split",
+                received=repr(split),
+                accepted=f"{', '.join(self._splits)}, or Arrays with {split}=(images, labels)",
             )
         return self._splits[split]
 
@@ -84,8 +86,9 @@ class Arrays:
             )
         except ValueError as error:  # too few of a class
             raise InputError(
-                f"no tenth of the training images can be set aside ({error}); "
-                "give validation images and labels"
+                "a tenth of the training images cannot be set aside",
+                received=f"{len(whole)} training images ({error})",
+                accepted="validation images and labels, or more training images of each class",
             ) from error
         for name, chosen in (("train", train), ("validation", validation)):
             self._splits[name] = ArraySplit(whole.images[chosen], whole.labels[chosen])
@@ -97,24 +100,29 @@ def _split_of(name: str, images: np.ndarray, labels: np.ndarray) -> ArraySplit:
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise InputError(
-            f"{name} images are not pixels 0..255. Received: {images.dtype} of shape "
-            f"{images.shape}; accepted: uint8 (n, height, width, 3), or (n, height, width) for grey"
+            f"{name} images are not pixels 0..255",
+            received=f"{images.dtype} of shape {images.shape}",
+            accepted="uint8 (n, height, width, 3), or (n, height, width) for grey",
         )
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) and (labels < 0).any():
         index = int(labels.argmin())
         raise InputError(
-            f"{name} labels count classes from 0. Received: {labels[index]} for image {index}"
+            f"{name} labels are negative",
+            received=f"{labels[index]} for image {index}",
+            accepted="integers from 0",
         )
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(
-            f"{name} labels are not class numbers. Received: {labels.dtype} of shape "
-            f"{labels.shape}; accepted: integers from 0, (n,) or (n, 1)"
+            f"{name} labels are not class numbers",
+            received=f"{labels.dtype} of shape {labels.shape}",
+            accepted="integers from 0, (n,) or (n, 1)",
         )
     if not 0 < len(images) == len(labels):
         raise InputError(
-            f"{name} needs as many labels as images, and one at least. "
-            f"Received: {len(images)} images, {len(labels)} labels"
+            f"{name} images and labels do not match",
+            received=f"{len(images)} images, {len(labels)} labels",
+            accepted="one image or more, and one label for each image",
         )
     return ArraySplit(np.broadcast_to(images, (*images.shape[:3], 3)), labels.astype(np.int64))

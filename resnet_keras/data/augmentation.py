@@ -26,7 +26,9 @@ class PadAndCrop:
     def __post_init__(self) -> None:
         if not 0 <= self.pad < 1:
             raise InputError(
-                f"pad is a fraction of the image's side, in [0, 1). Received: {self.pad}"
+                "pad is out of range",
+                received=self.pad,
+                accepted="a fraction of the image's side, in [0, 1)",
             )
 
     def pixels(self, image_size: int) -> int:
@@ -49,8 +51,9 @@ class ScaleJitterCrop:
     def __post_init__(self) -> None:
         if not 0 < self.shortest <= self.longest:
             raise InputError(
-                "shortest must be positive and not above longest. "
-                f"Received: {self.shortest}, {self.longest}"
+                "shortest and longest are out of range",
+                received=f"shortest {self.shortest}, longest {self.longest}",
+                accepted="0 < shortest <= longest",
             )
 
 
@@ -93,11 +96,15 @@ class RandAugment:
 
     def __post_init__(self) -> None:
         if self.layers < 1:
-            raise InputError(f"layers must be at least 1. Received: {self.layers}")
+            raise InputError("layers is out of range", received=self.layers, accepted="1 or more")
         if not 0 <= self.magnitude <= 10:
-            raise InputError(f"magnitude must lie in [0, 10]. Received: {self.magnitude}")
+            raise InputError(
+                "magnitude is out of range", received=self.magnitude, accepted="a number in [0, 10]"
+            )
         if not self.magnitude_std >= 0:
-            raise InputError(f"magnitude_std must not be negative. Received: {self.magnitude_std}")
+            raise InputError(
+                "magnitude_std is out of range", received=self.magnitude_std, accepted="0 or more"
+            )
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ class PCAColor:
 
     def __post_init__(self) -> None:
         if not self.std > 0:
-            raise InputError(f"std must be positive. Received: {self.std}")
+            raise InputError("std is out of range", received=self.std, accepted="a number above 0")
 
 
 PCA_EIGENVALUES = (0.2175, 0.0188, 0.0045)
@@ -143,7 +150,11 @@ class RandomErasing:
 
     def __post_init__(self) -> None:
         if not 0 < self.probability <= 1:
-            raise InputError(f"probability must lie in (0, 1]. Received: {self.probability}")
+            raise InputError(
+                "probability is out of range",
+                received=self.probability,
+                accepted="a number in (0, 1]",
+            )
         _check_range("area", self.area, highest=1.0)
         _check_range("aspect_ratio", self.aspect_ratio)
 
@@ -160,7 +171,9 @@ class MixUp:
 
     def __post_init__(self) -> None:
         if not self.alpha > 0:
-            raise InputError(f"alpha must be positive. Received: {self.alpha}")
+            raise InputError(
+                "alpha is out of range", received=self.alpha, accepted="a number above 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -177,7 +190,9 @@ class CutMix:
 
     def __post_init__(self) -> None:
         if not self.alpha > 0:
-            raise InputError(f"alpha must be positive. Received: {self.alpha}")
+            raise InputError(
+                "alpha is out of range", received=self.alpha, accepted="a number above 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -210,7 +225,9 @@ class Augmentation:
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise InputError(
-                f"label_smoothing must lie in [0, 1). Received: {self.label_smoothing}"
+                "label_smoothing is out of range",
+                received=self.label_smoothing,
+                accepted="a number in [0, 1)",
             )
 
     @property
@@ -222,8 +239,9 @@ class Augmentation:
         """Raises InputError if a crop of this side does not lie within the resized image."""
         if isinstance(self.crop, ScaleJitterCrop) and image_size > self.crop.shortest:
             raise InputError(
-                f"crops of {image_size} pixels need a shorter side of as many at least. "
-                f"Received: ScaleJitterCrop({self.crop.shortest}, {self.crop.longest})"
+                f"a crop of {image_size} pixels does not fit into the resized image",
+                received=f"ScaleJitterCrop({self.crop.shortest}, {self.crop.longest})",
+                accepted=f"shortest of {image_size} pixels or more",
             )
 
 
@@ -257,14 +275,21 @@ def _crop_of(values: Mapping[str, Any]) -> Any:
     for kind in _CROPS:
         if set(values) & {field.name for field in fields(kind)}:
             return kind
-    raise InputError(f"no crop has these values. Received: {dict(values)}")
+    raise InputError(
+        "no crop has these values",
+        received=dict(values),
+        accepted=", ".join(field.name for kind in _CROPS for field in fields(kind)),
+    )
 
 
 def _part(kind: Any, values: Mapping[str, Any]) -> Any:
-    unknown = set(values) - {field.name for field in fields(kind)}
+    known = [field.name for field in fields(kind)]
+    unknown = set(values) - set(known)
     if unknown:
         raise InputError(
-            f"{kind.__name__} has no such value. Received: {', '.join(sorted(unknown))}"
+            f"{kind.__name__} has no such value",
+            received=", ".join(sorted(unknown)),
+            accepted=", ".join(known),
         )
     tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return kind(**tuples)
@@ -273,4 +298,8 @@ def _part(kind: Any, values: Mapping[str, Any]) -> Any:
 def _check_range(name: str, values: tuple[float, float], highest: float = float("inf")) -> None:
     low, high = values
     if not 0 < low <= high <= highest:
-        raise InputError(f"{name} is from a lower to a higher share. Received: {values}")
+        raise InputError(
+            f"{name} is out of range",
+            received=values,
+            accepted=f"(low, high) with 0 < low <= high <= {highest}",
+        )

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,8 +52,10 @@ class CheckedSource:
     def load(self, split: SplitName) -> Split:
         if split not in self.splits:
             raise MissingSplitError(
-                f"{self.name} has no {split} images. Received: {', '.join(self.splits)}; accepted: "
-                "a split of its own, or three images of a class at least to set some aside"
+                f"{self.name} has no {split} images",
+                received=", ".join(self.splits),
+                accepted=f"a {split} split, or at least three images of a class, "
+                "of which some are set aside",
             )
         return self.splits[split]
 
@@ -108,7 +110,13 @@ def check(source: Source, skip_bad_images: bool = False) -> CheckedSource:
         good[name] = good[name][~strangers]
     bad = list(dict.fromkeys(bad))
     if bad and not skip_bad_images:
-        raise InputError(_listing(source, bad))
+        raise InputError(
+            "the source has data that cannot be used",
+            received=_count(source, bad),
+            accepted="images that decode, of classes to train on, "
+            "or --skip-bad-images to train without the bad ones",
+            items=_items(bad),
+        )
     return _without(source, splits, good, kept, tuple(bad))
 
 
@@ -122,9 +130,11 @@ def _without(
     if kept.sum() < min(2, len(kept)) or not all(map(len, good.values())):
         left = ", ".join(f"{len(indices)} {name}" for name, indices in good.items())
         raise InputError(
-            f"too few images are left. Received: {left or 'no'} images of {kept.sum()} classes "
-            f"that can be used; accepted: images of two classes and in every split. "
-            f"{_listing(source, bad)}"
+            "too few images are left",
+            received=f"{left or 'no'} images of {kept.sum()} classes that can be used, "
+            f"in {_count(source, bad)}",
+            accepted="usable images of two classes or more, some in every split",
+            items=_items(bad),
         )
     new_labels = np.cumsum(kept) - 1
     whole = kept.all() and all(len(good[name]) == len(splits[name]) for name in splits)
@@ -179,18 +189,15 @@ def _strangers(
         yield BadImage(f"class {source.class_names[label]}", reason)
 
 
-def _listing(source: Source, bad: list[BadImage] | tuple[BadImage, ...]) -> str:
-    lines = [f"  {_printable(image.path)}: {image.reason}" for image in bad[:SHOWN]]
+def _count(source: Source, bad: Sequence[BadImage]) -> str:
+    return f"{source.name} with {len(bad)} bad files or classes"
+
+
+def _items(bad: Sequence[BadImage]) -> list[str]:
+    items = [f"{_printable(image.path)}: {image.reason}" for image in bad[:SHOWN]]
     if len(bad) > SHOWN:
-        lines.append(f"  and {len(bad) - SHOWN} more")
-    return "\n".join(
-        [
-            f"data that cannot be used. Received: {source.name} with {len(bad)} bad files or "
-            "classes; accepted: images that decode, of classes to train on; training goes on "
-            "without them with --skip-bad-images:",
-            *lines,
-        ]
-    )
+        items.append(f"and {len(bad) - SHOWN} more")
+    return items
 
 
 def _printable(path: str) -> str:

@@ -76,10 +76,10 @@ class Folder:
         self.class_names = tuple(sorted(names))
         if len(self.class_names) < 2:
             raise InputError(
-                f"images need two class folders at least. Received: {self.folder} with "
-                f"{', '.join(self.class_names) or 'no folder'}; "
-                f"accepted: {self.folder}/CLASS/*.jpg or {self.folder}/train/CLASS/*.jpg"
-                f"{self._perhaps_below(self.class_names)}"
+                "there are fewer than two class folders",
+                received=f"{self.folder} with {', '.join(self.class_names) or 'no folder'}",
+                accepted=f"{self.folder}/CLASS/*.jpg or {self.folder}/train/CLASS/*.jpg"
+                f"{self._perhaps_below(self.class_names)}",
             )
         self._files = {split: self._labelled_files(root) for split, root in roots.items()}
         self._check_level()
@@ -94,8 +94,9 @@ class Folder:
         files = self._files[split]
         if not files:
             raise MissingSplitError(
-                f"no {split} images. Received: {self.folder}; accepted: *{', *'.join(EXTENSIONS)} "
-                "in class folders"
+                f"there are no {split} images",
+                received=self.folder,
+                accepted=f"*{', *'.join(EXTENSIONS)} in class folders",
             )
         paths = [path for path, _ in files]
 
@@ -118,8 +119,9 @@ class Folder:
                 continue
             if split in roots:
                 raise InputError(
-                    f"two folders for the {split} images. Received: {roots[split]} and "
-                    f"{folders[name]}; accepted: one of them"
+                    f"there are two folders for the {split} images",
+                    received=f"{roots[split]} and {folders[name]}",
+                    accepted="one of them",
                 )
             roots[split] = folders[name]
         return roots
@@ -130,8 +132,9 @@ class Folder:
         except OSError as error:
             if folder == self.folder:
                 raise InputError(
-                    f"no folder that can be read. Received: {folder} ({error.strerror}); "
-                    "accepted: a folder of class folders"
+                    "the folder cannot be read",
+                    received=f"{folder} ({error.strerror})",
+                    accepted="a folder of class folders",
                 ) from error
             self._cannot_list(error)
             return []
@@ -145,8 +148,9 @@ class Folder:
         found = {self.class_names[label] for files in self._files.values() for _, label in files}
         if hint := self._perhaps_below(tuple(found)):
             raise InputError(
-                f"all images are in one class folder, and in folders there. "
-                f"Received: {self.folder}{hint}"
+                "all images are in one class folder, which holds folders itself",
+                received=self.folder,
+                accepted=f"images in two class folders or more{hint}",
             )
 
     def _perhaps_below(self, names: Sequence[str]) -> str:
@@ -177,13 +181,15 @@ class Folder:
         for split, fraction in given.items():
             if fraction is not None and split in files:
                 raise InputError(
-                    f"{self.folder} has {split} images of its own. Received: {split}={fraction}; "
-                    "accepted: no fraction"
+                    f"{self.folder} has {split} images of its own",
+                    received=f"{split}={fraction}",
+                    accepted=f"no {split} fraction",
                 )
             if fraction is not None and not 0 < fraction < 1:
                 raise InputError(
-                    f"{split} is no fraction of the images. Received: {fraction}; "
-                    "accepted: more than 0 and less than 1"
+                    f"{split} is out of range",
+                    received=fraction,
+                    accepted="a fraction in (0, 1)",
                 )
         whole = len(files["train"])
         default = min(SET_ASIDE, SET_ASIDE_AT_MOST / max(whole, 1))
@@ -194,8 +200,9 @@ class Folder:
         missing: list[SplitName] = [split for split in fractions if split not in files]
         if sum(fractions[split] for split in missing) >= 1:
             raise InputError(
-                f"nothing is left to train on. Received: {self.name}; "
-                "accepted: fractions that add up to less than 1"
+                "nothing is left to train on",
+                received=self.name,
+                accepted="fractions that add up to less than 1",
             )
         for split in missing:
             left = len(files["train"]) / max(whole, 1)

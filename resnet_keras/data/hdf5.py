@@ -37,9 +37,10 @@ class Hdf5(Arrays):
         lacking = [name for name in NEEDED if name not in arrays]
         if lacking:
             raise InputError(
-                f"{place} lacks {', '.join(lacking)}. Received: "
-                f"{', '.join(sorted(arrays)) or 'none'}; accepted: a file with "
-                f"{', '.join(NEEDED)}, or the folder of the two files with them"
+                f"{place} lacks {', '.join(lacking)}",
+                received=", ".join(sorted(arrays)) or "none",
+                accepted=f"a file with {', '.join(NEEDED)}, "
+                "or the folder of the two files with them",
             )
         names = arrays.get("list_classes")
         try:
@@ -49,7 +50,9 @@ class Hdf5(Arrays):
                 class_names=None if names is None else [_text(name) for name in np.ravel(names)],
             )
         except InputError as error:
-            raise InputError(f"{place}: {error}") from error
+            raise InputError(
+                error.problem, received=f"{error.received}, in {place}", accepted=error.accepted
+            ) from error
         self.name = str(place)
 
 
@@ -67,16 +70,18 @@ def files_in(folder: Path) -> list[Path]:
     for several in found:
         if len(several) > 1:
             raise InputError(
-                f"several sets in one folder. Received: {', '.join(f.name for f in several)} in "
-                f"{folder}; accepted: one train_*.h5 and one test_*.h5"
+                "the folder holds several sets",
+                received=f"{', '.join(f.name for f in several)} in {folder}",
+                accepted="one train_*.h5 and one test_*.h5",
             )
     train, test = found
     if bool(train) != bool(test):
         (there,) = train or test
         missing = "test_*.h5" if train else "train_*.h5"
         raise InputError(
-            f"the course's data are two files. Received: {there.name} in {folder}, no {missing}; "
-            f"accepted: both in one folder, or a file with {', '.join(NEEDED)}"
+            "one of the two HDF5 files is missing",
+            received=f"{there.name} in {folder}, no {missing}",
+            accepted=f"both in one folder, or a file with {', '.join(NEEDED)}",
         )
     return train + test
 
@@ -91,8 +96,9 @@ def _read(file: Path) -> dict[str, Any]:
             }
     except OSError as error:
         raise InputError(
-            f"no HDF5 file that can be read. Received: {file} ({error}); accepted: .h5 files with "
-            f"{', '.join(NEEDED)}"
+            "the HDF5 file cannot be read",
+            received=f"{file} ({error})",
+            accepted=f".h5 files with {', '.join(NEEDED)}",
         ) from error
 
 

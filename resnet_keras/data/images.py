@@ -45,8 +45,9 @@ class UnreadableImageError(InputError):
     def __init__(self, reason: str, received: object) -> None:
         self.reason = reason
         super().__init__(
-            f"not an image that can be read. Received: {received} ({reason}); "
-            f"accepted: {', '.join(FORMATS)}"
+            "not an image that can be read",
+            received=f"{received} ({reason})",
+            accepted=", ".join(FORMATS),
         )
 
 
@@ -64,7 +65,9 @@ def read_image(path: str | PathLike[str]) -> np.ndarray:
             return decode(file.read())
     except FileNotFoundError as error:
         raise InputError(
-            f"no such image file. Received: {path}{did_you_mean_beside(Path(path))}"
+            "no such image file",
+            received=path,
+            accepted=f"an existing file{did_you_mean_beside(Path(path))}",
         ) from error
     except OSError as error:
         raise UnreadableImageError(error.strerror or str(error), path) from error

@@ -82,8 +82,9 @@ def check(augmentation: Augmentation) -> None:
     """Raises InputError if the augmentation is of a kind that needs TensorFlow."""
     if asked := [name for name in UNSUPPORTED if getattr(augmentation, name)]:
         raise InputError(
-            f"this augmentation needs TensorFlow. Received: {', '.join(asked)}; "
-            "without it there are crops and flips"
+            "this augmentation needs TensorFlow",
+            received=", ".join(asked),
+            accepted="crops and flips, or KERAS_BACKEND=tensorflow",
         )
 
 

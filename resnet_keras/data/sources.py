@@ -86,25 +86,28 @@ def find(data: str) -> Source:
     there = bool(name) and os.path.exists(path)
     if not there and os.sep not in name:
         raise InputError(
-            f"unknown data. Received: {data!r}, and there is no such file or folder here; "
-            f"accepted: {SPELLINGS}{did_you_mean(name, ('digits', *OF_TFDS, *_beside(path)))}"
+            "unknown data",
+            received=f"{data!r}, and there is no such file or folder here",
+            accepted=f"{SPELLINGS}{did_you_mean(name, ('digits', *OF_TFDS, *_beside(path)))}",
         )
     if not there:
         raise InputError(
-            f"no such file or folder. Received: {data!r}; accepted: {SPELLINGS}"
-            f"{did_you_mean_beside(path)}"
+            "no such file or folder",
+            received=repr(data),
+            accepted=f"{SPELLINGS}{did_you_mean_beside(path)}",
         )
     try:
         of_hdf5 = path.is_file() or bool(files_in(path))
     except OSError as error:
         raise InputError(
-            f"no folder that can be read. Received: {path} ({error.strerror}); "
-            "accepted: a folder of class folders or of two .h5 files"
+            "the folder cannot be read",
+            received=f"{path} ({error.strerror})",
+            accepted="a folder of class folders or of two .h5 files",
         ) from error
     if not of_hdf5:
         return Folder(path, **_fractions(options))
     if options:
-        raise InputError(f"HDF5 files take no options. Received: {data!r}; accepted: {name!r}")
+        raise InputError("HDF5 files take no options", received=repr(data), accepted=repr(name))
     return Hdf5(path)
 
 
@@ -120,8 +123,10 @@ def _splits(options: Sequence[str]) -> dict[SplitName, str]:
         name, _, part = option.partition("=")
         if name not in known or not part:
             raise InputError(
-                f"no choice of a split. Received: {option!r}; accepted: "
-                f"{', '.join(f'{split}=PART' for split in known)}, such as train=train[:80%]"
+                "unknown choice of a split",
+                received=repr(option),
+                accepted=f"{', '.join(f'{split}=PART' for split in known)}, "
+                "such as train=train[:80%]",
             )
         splits[known[name]] = part
     return splits
@@ -136,8 +141,9 @@ def _fractions(options: Sequence[str]) -> dict[str, Any]:
             values[name] = kinds[name](value)
         except (KeyError, ValueError) as error:
             raise InputError(
-                f"no option of a folder. Received: {option!r}; "
-                "accepted: validation=0.1, test=0.1, seed=0"
+                "unknown option of a folder",
+                received=repr(option),
+                accepted="validation=0.1, test=0.1, seed=0",
             ) from error
     return values
 

@@ -7,7 +7,7 @@ from typing import Literal, Protocol, Self
 
 import numpy as np
 
-from resnet_keras.data.images import UnreadableImageError, decode, resize, shorter_side
+from resnet_keras.data.images import FORMATS, UnreadableImageError, decode, resize, shorter_side
 from resnet_keras.errors import InputError
 
 SplitName = Literal["train", "validation", "test"]
@@ -156,7 +156,11 @@ class EncodedSplit(_Labelled):
             with suppress(UnreadableImageError, OSError):  # the checks tell of these
                 sides.append(shorter_side(self.read(int(index))))
         if not sides:
-            raise InputError(f"no image can be read. Received: {len(self)} images")
+            raise InputError(
+                "no image can be read",
+                received=f"{len(self)} images",
+                accepted=", ".join(FORMATS),
+            )
         return int(np.median(sides))
 
 

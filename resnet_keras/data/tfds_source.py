@@ -62,7 +62,11 @@ class Tfds:
     def load(self, split: SplitName) -> EncodedSplit:
         instructions = self._instructions[split]
         if not instructions:
-            raise MissingSplitError(f"{self.name} has no {split} images. Received: {split!r}")
+            raise MissingSplitError(
+                f"{self.name} has no {split} images",
+                received=repr(split),
+                accepted=f"{self.name},{split}=PART",
+            )
         files = stamp(instruction.filename for instruction in instructions)
         parts = [(part.filename, part.skip, part.take) for part in instructions]
         mark = f"tfds {self._image} {self._label} {parts} {files}"
@@ -98,8 +102,9 @@ class Tfds:
         if len(images) != 1 or len(labels) != 1:
             kinds = ", ".join(f"{name} ({type(part).__name__})" for name, part in features.items())
             raise InputError(
-                f"{self.name} is not of images with one class each. Received: {kinds}; "
-                "accepted: one Image and one ClassLabel"
+                f"{self.name} is not of images with one class each",
+                received=kinds,
+                accepted="one Image and one ClassLabel",
             )
         return images[0], labels[0]
 
@@ -108,8 +113,9 @@ class Tfds:
         there = self._builder.info.splits
         if "train" not in self._asked and "train" not in there:
             raise InputError(
-                f"{self.name} has no split to train on. Received: {', '.join(there)}; "
-                f"accepted: {self.name},train=SPLIT"
+                f"{self.name} has no split to train on",
+                received=", ".join(there),
+                accepted=f"{self.name},train=SPLIT",
             )
         names = {split: self._asked.get(split, split) for split in SPLIT_NAMES}
         parts = {
@@ -130,8 +136,9 @@ class Tfds:
         for split, part in (("validation", validation), ("test", test)):
             if _overlap(train, part):
                 raise InputError(
-                    f"images to train on are {split} images too. Received: {self.name}; "
-                    f"accepted: parts apart, such as train=train[:90%] and {split}=train[90%:]"
+                    f"images to train on are {split} images too",
+                    received=self.name,
+                    accepted=f"separate parts, such as train=train[:90%] and {split}=train[90%:]",
                 )
         return {"train": train, "validation": validation, "test": test}
 
@@ -141,8 +148,10 @@ class Tfds:
             return [part for part in there[expression].file_instructions if part.take > 0]
         except (ValueError, KeyError, AssertionError) as error:
             raise InputError(
-                f"no split of {self.name}. Received: {expression!r}; accepted: {', '.join(there)}, "
-                "their sums (train+test) and parts (train[:80%], train[:45000])"
+                f"{self.name} has no such split",
+                received=repr(expression),
+                accepted=f"{', '.join(there)}, their sums (train+test) "
+                "and parts (train[:80%], train[:45000])",
             ) from error
 
     def _records(self, instructions: Sequence[Any]) -> "_Records":
@@ -154,8 +163,9 @@ class Tfds:
         if form == FileFormat.ARRAY_RECORD:
             return _ArrayRecords(instructions)
         raise InputError(
-            f"files of {self.name} have no random access. Received: {form}; "
-            "accepted: tfrecord, array_record"
+            f"the files of {self.name} have no random access",
+            received=form,
+            accepted="tfrecord, array_record",
         )
 
     def _is_labelled(self, instructions: Sequence[Any]) -> bool:
@@ -205,8 +215,9 @@ class _TFRecords:
         finally:
             os.close(descriptor)
         raise InputError(
-            f"a file of records was truncated while it was in use. Received: {path}; "
-            "accepted: the file as it was"
+            "a file of records was truncated while it was in use",
+            received=path,
+            accepted="the whole file, as TFDS wrote it",
         )
 
     def scan(self, instruction: Any) -> Iterator[tuple[int, bytes]]:
@@ -219,8 +230,9 @@ class _TFRecords:
                 length = self.header.unpack(header)[0] if len(header) == self.header.size else size
                 if offset + self.header.size + length + self.footer > size:
                     raise InputError(
-                        f"a file of records is truncated. Received: {instruction.filename} with "
-                        f"{number} records; accepted: {instruction.examples_in_shard}"
+                        "a file of records is truncated",
+                        received=f"{instruction.filename} with {number} records",
+                        accepted=f"{instruction.examples_in_shard} records",
                     )
                 if number < instruction.skip:
                     file.seek(length + self.footer, os.SEEK_CUR)
@@ -283,8 +295,9 @@ def _value(example: bytes, name: str, kind: str) -> Any:
         return getattr(feature, kind).value[0]
     except (DecodeError, IndexError) as error:
         raise InputError(
-            f"a damaged record. Received: {len(example)} bytes without {name!r}; accepted: a "
-            "tf.train.Example as TFDS writes it; prepare the set again"
+            "a record is damaged",
+            received=f"{len(example)} bytes without {name!r}",
+            accepted="a tf.train.Example as TFDS writes it: prepare the set again",
         ) from error
 
 
@@ -322,39 +335,46 @@ def _prepared(name: str) -> Any:
         import tensorflow_datasets as tfds
     except ModuleNotFoundError as error:
         raise InputError(
-            f"no TFDS set without tensorflow-datasets ({error.name} is not installed). "
-            f"Received: tfds:{name}; accepted after: pip install 'resnet-keras[tensorflow]'"
+            "TFDS sets need tensorflow-datasets",
+            received=f"tfds:{name} ({error.name} is not installed)",
+            accepted="pip install 'resnet-keras[tensorflow]'",
         ) from error
     # As it is now, not as it was when TFDS was imported.
     folder = os.environ.get("TFDS_DATA_DIR", str(Path.home() / "tensorflow_datasets"))
     try:
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
     except tfds.core.registered.DatasetNotFoundError as error:
-        raise InputError(_how_to_prepare(name, folder)) from error
+        raise _not_prepared(name, folder) from error
     except (ValueError, OSError) as error:
         first_line = str(error).strip().partition("\n")[0]
         raise InputError(
-            f"no TFDS set that can be read. Received: tfds:{name} in {folder} ({first_line}); "
-            "accepted: tfds:NAME[/CONFIG][:VERSION]"
+            "the TFDS set cannot be read",
+            received=f"tfds:{name} in {folder} ({first_line})",
+            accepted="tfds:NAME[/CONFIG][:VERSION]",
         ) from error
 
 
-def _how_to_prepare(name: str, folder: str) -> str:
+def _not_prepared(name: str, folder: str) -> InputError:
     import tensorflow_datasets as tfds
 
     plain = name.partition("/")[0].partition(":")[0]
     known = tfds.list_builders(with_community_datasets=False)
     if plain not in known:
         near = did_you_mean(f"tfds:{plain}", [f"tfds:{one}" for one in known])
-        return (
-            f"no such TFDS set, and none in {folder}. Received: tfds:{name}; accepted: what TFDS "
-            f"lists or has prepared there{near}"
+        return InputError(
+            "no such TFDS set",
+            received=f"tfds:{name}",
+            accepted=f"a set that TFDS lists or has prepared in {folder}{near}",
         )
     by_hand = getattr(tfds.builder_cls(plain), "MANUAL_DOWNLOAD_INSTRUCTIONS", None)
     first = f" (its archives first go by hand to {folder}/downloads/manual)" if by_hand else ""
-    return (
-        f"not downloaded yet: nothing is prepared in {folder}. Received: tfds:{name}; to download "
-        f"and prepare it{first}: {shlex.quote(sys.executable)} -c "
+    command = (
+        f"{shlex.quote(sys.executable)} -c "
         '"import tensorflow_datasets as tfds; '
         f"tfds.builder('{name}', data_dir='{folder}').download_and_prepare()\""
+    )
+    return InputError(
+        "the TFDS set is not downloaded yet",
+        received=f"tfds:{name}, which is not in {folder}",
+        accepted=f"the set that this command downloads and prepares{first}: {command}",
     )

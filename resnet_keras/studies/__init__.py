@@ -30,7 +30,7 @@ STUDIES = (
 def check(name: str) -> None:
     """Raises InputError if there is no such study; the nearest names are suggested."""
     if name not in STUDIES:
-        raise InputError(f"unknown study. Received: {name!r}; {nearest(name, list(STUDIES))}")
+        raise InputError("unknown study", received=repr(name), accepted=nearest(name, STUDIES))
 
 
 def find(name: str) -> "Study":

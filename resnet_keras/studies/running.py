@@ -56,18 +56,17 @@ def reproduce(
     """
     chosen = find(study)
     if scale not in get_args(Scale):
-        raise InputError(
-            f"unknown scale. Received: {scale!r}; accepted: {', '.join(get_args(Scale))}"
-        )
+        raise InputError("unknown scale", received=repr(scale), accepted=", ".join(get_args(Scale)))
     if seeds is not None and seeds < 1:
-        raise InputError(f"seeds must be at least 1. Received: {seeds}")
+        raise InputError("seeds is out of range", received=seeds, accepted="1 or more")
     source = sources.find(data)
     setting = Setting(scale, data, source.image_size, seeds or chosen.seeds[scale])
     home = Path(folder or HOME / f"{sources.slug(data)}-{scale}")
     if Run(home).exists:
         raise InputError(
-            f"the folder is that of a run. Received: {home}; accepted: one that holds studies, or "
-            "a new one"
+            "the folder is that of a run",
+            received=home,
+            accepted="a folder that holds studies, or a new one",
         )
     make_folder(home, "the study's folder")
     trainings = [

@@ -81,7 +81,11 @@ def bridge(path: Path, architecture: Architecture) -> Bridged:
     try:
         return translate(content, architecture, cards.beside(path))
     except InputError as error:
-        raise InputError(f"{error}. Received: {path}{_hint(content)}") from error
+        raise InputError(
+            error.problem,
+            received=f"{error.received}, in {path}",
+            accepted=f"{error.accepted}{_hint(content)}",
+        ) from error
 
 
 def translate(content: Content, architecture: Architecture, card: Card = UNKNOWN) -> Bridged:
@@ -142,8 +146,9 @@ def unbridge(
 def _check_takes_others(architecture: Architecture) -> None:
     if not _is_like_others(architecture):
         raise InputError(
-            "weights of other projects are of networks with the original units: convolution, batch "
-            "normalisation, ReLU. Received: a network with other ones"
+            "weights of other projects fit only networks with the original units",
+            received="weights for a network with other units",
+            accepted="units of convolution, batch normalisation and ReLU, in this order",
         )
 
 
@@ -170,8 +175,9 @@ def _origin(content: Content) -> Origin:
     is_torch = isinstance(content, Tensors)
     if any("preact" in name for name in content.values):
         raise InputError(
-            "these weights are of a ResNet V2 of keras.applications, which is another architecture "
-            "(pre-activated, its strides at the ends of the stages) than any network here"
+            "ResNet V2 of keras.applications has another architecture than the networks here",
+            received="weights of pre-activated units with strides at the ends of the stages",
+            accepted="weights of a ResNet V1, such as ResNet50 of keras.applications",
         )
     for origin in ORIGINS:
         stem = f"{origin.naming.stem}.weight" if is_torch else origin.naming.stem
@@ -179,7 +185,9 @@ def _origin(content: Content) -> Origin:
             return origin
     first = ", ".join(list(content.values)[:3]) or "none"
     known = ", ".join(origin.naming.title for origin in ORIGINS)
-    raise InputError(f"the names in these weights are not known: {first}; accepted: {known}")
+    raise InputError(
+        "the names in these weights are not known", received=first, accepted=f"names of {known}"
+    )
 
 
 def _check_stride(architecture: Architecture, origin: Origin, card: Card) -> None:
@@ -189,8 +197,9 @@ def _check_stride(architecture: Architecture, origin: Origin, card: Card) -> Non
         return
     where = {0: "first 1x1 (v1: resnet50, …)", 1: "3x3 (v1.5: resnet50v1.5, …)"}
     raise InputError(
-        f"these weights, of {origin.naming.title}, are of bottlenecks whose stride is on the "
-        f"{where[theirs]}, and the network has it on the {where[architecture.unit.stride_at]}"
+        "the weights and the network have the stride of a bottleneck in different places",
+        received=f"weights of {origin.naming.title} with the stride on the {where[theirs]}",
+        accepted=f"the stride on the {where[architecture.unit.stride_at]}",
     )
 
 
@@ -211,8 +220,9 @@ def _check_whole(content: Content, naming: Naming, known: Sequence[Place]) -> No
     for name in content.values:
         if _layer(name, content) not in ours:
             raise InputError(
-                f"the weights are of another network. Expected: {len(ours)} layers, the last of "
-                f"them {naming.name(known[-1])}; found: {name}, which is none of them"
+                "the weights are of another network",
+                received=f"{name}, which this network lacks",
+                accepted=f"{len(ours)} layers, the last of them {naming.name(known[-1])}",
             )
 
 

@@ -58,7 +58,9 @@ def beside(path: Path) -> Card:
             return _of_timm(config)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"what is told about these weights is damaged. Received: {path.parent} ({error!r})"
+            "the description of these weights is damaged",
+            received=f"{path.parent} ({error!r})",
+            accepted="config.json and preprocessor_config.json as the Hugging Face hub has them",
         ) from error
     return UNKNOWN
 
@@ -111,7 +113,9 @@ def _json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise InputError(
-            f"what is told about these weights is damaged. Received: {path} ({error})"
+            "the description of these weights is damaged",
+            received=f"{path} ({error})",
+            accepted="a JSON file as the Hugging Face hub has it",
         ) from error
     return content if isinstance(content, dict) else {}
 

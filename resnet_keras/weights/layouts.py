@@ -64,7 +64,9 @@ def from_keras(
 def _find(values: Mapping[str, Any], name: str, place: Place) -> Any:
     if name not in values:
         raise InputError(
-            f"the weights do not fit layer {place.layer!r}. Expected: {name}; found: no such name"
+            f"the weights do not fit layer {place.layer!r}",
+            received=f"no {name}",
+            accepted="weights with this name",
         )
     return values[name]
 

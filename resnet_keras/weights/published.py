@@ -74,8 +74,9 @@ def fetch(network: str) -> Path:
     """
     if network not in PUBLISHED:
         raise InputError(
-            f"no weights on ImageNet are published of this network. Received: {network!r}; "
-            f"accepted: {', '.join(PUBLISHED)}"
+            "no weights on ImageNet are published of this network",
+            received=repr(network),
+            accepted=", ".join(PUBLISHED),
         )
     published = PUBLISHED[network]
     if isinstance(published, KerasFile):
@@ -99,8 +100,9 @@ def _from_hub(file: HubFile) -> Path:
         from huggingface_hub import hf_hub_download
     except ModuleNotFoundError as error:
         raise InputError(
-            f"{file.address} is fetched by huggingface_hub, which is not installed. "
-            "Accepted: pip install huggingface_hub, or that file fetched by yourself, by its path"
+            "huggingface_hub, which downloads the weights, is not installed",
+            received=file.address,
+            accepted="pip install huggingface_hub, or the path of this file downloaded by yourself",
         ) from error
     try:
         path = Path(hf_hub_download(file.repository, file.name))
@@ -119,13 +121,16 @@ def _check_blob(path: Path) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != published:
         raise InputError(
-            f"this file is not what was published; delete it, and it is fetched anew. Received: "
-            f"{path.resolve()} with SHA-256 {found}"
+            "the file is not what was published",
+            received=f"{path.resolve()} with SHA-256 {found}",
+            accepted="the published file: delete this one, and it is fetched again",
         )
 
 
 def _unreachable(file: KerasFile | HubFile, error: Exception) -> InputError:
     return InputError(
-        f"the weights cannot be fetched ({first_sentence(error)}). Without a connection, bring "
-        f"{file.address} here by other means and name the file instead"
+        "the weights cannot be fetched",
+        received=f"{file.address} ({first_sentence(error)})",
+        accepted="a connection; without one, download this file elsewhere, copy it here "
+        "and name the file instead",
     )

@@ -56,7 +56,11 @@ def read(path: Path) -> Content:
             rather than arrays.
     """
     if not path.is_file():
-        raise InputError(f"no such weights file. Received: {path}{did_you_mean_beside(path)}")
+        raise InputError(
+            "no such weights file",
+            received=path,
+            accepted=f"an existing file{did_you_mean_beside(path)}",
+        )
     readers = {
         ".safetensors": _safetensors,
         **dict.fromkeys((".pth", ".pt", ".bin"), _torch),
@@ -64,7 +68,7 @@ def read(path: Path) -> Content:
         ".h5": _hdf5,
     }
     if path.suffix not in readers:
-        raise InputError(f"no weights file that is known. Received: {path}; accepted: {ACCEPTED}")
+        raise InputError("unknown kind of weights file", received=path, accepted=ACCEPTED)
     try:
         return readers[path.suffix](path)
     except InputError:
@@ -72,8 +76,9 @@ def read(path: Path) -> Content:
     except (*UNREADABLE, zipfile.BadZipFile) as error:
         reason = first_sentence(error)
         raise InputError(
-            f"these weights cannot be read: the file is damaged, or something else. "
-            f"Received: {path} ({reason})"
+            "these weights cannot be read",
+            received=f"{path} ({reason})",
+            accepted=f"an undamaged {path.suffix} file of weights",
         ) from error
 
 
@@ -97,7 +102,9 @@ def find_in(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise InputError(
-        f"no weights in this folder. Received: {folder}; accepted: one with {', '.join(IN_FOLDERS)}"
+        "the folder has no weights",
+        received=folder,
+        accepted=f"a folder with one of {', '.join(IN_FOLDERS)}",
     )
 
 
@@ -119,8 +126,9 @@ def _torch(path: Path) -> Tensors:
         import torch  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
         raise InputError(
-            f"{path.suffix} files are read by torch, which is not installed. Received: {path}; "
-            "accepted: pip install torch, or the weights as .safetensors"
+            f"torch, which reads {path.suffix} files, is not installed",
+            received=path,
+            accepted="pip install torch, or the weights as .safetensors",
         ) from error
     from pickle import UnpicklingError
 
@@ -129,8 +137,9 @@ def _torch(path: Path) -> Tensors:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:  # of anything but arrays
         raise InputError(
-            "the file holds code, which is not run, or no weights at all. "
-            f"Received: {path}; accepted: a state_dict saved by torch.save"
+            "the file holds code, which is not run, or no weights at all",
+            received=path,
+            accepted="a state_dict saved by torch.save",
         ) from error
     for nest in _NESTS:
         if isinstance(content.get(nest), dict):
