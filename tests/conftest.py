@@ -1,4 +1,4 @@
-"""What every test needs: a quiet TensorFlow, and Keras in its initial state."""
+"""What every test needs: a quiet TensorFlow, Keras in its initial state, and the form of errors."""
 
 import os
 
@@ -7,15 +7,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Before Keras, for it chooses TensorFlow's kernels.
 import resnet_keras  # noqa: F401  # isort: skip
 
-import dataclasses
+import functools
+from collections.abc import Iterator
 
 import keras
+import kit
 import pytest
 
-from resnet_keras import architectures
-from resnet_keras.architectures import RESNET20, Stem
+from resnet_keras.errors import InputError
 
-TINY = dataclasses.replace(RESNET20, stem=Stem(4, 3), blocks=(1, 1, 1), filters=(4, 8, 16))
+RAISED: list[InputError] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,6 +25,25 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.cache:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("xla")))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    InputError.__init__ = _remembering(InputError.__init__)
+
+
+def _remembering(initialize):
+    @functools.wraps(initialize)
+    def remember(error, *arguments, **options):
+        initialize(error, *arguments, **options)
+        RAISED.append(error)
+
+    return remember
+
+
+@pytest.fixture(autouse=True)
+def errors_have_their_form() -> Iterator[None]:
+    """Fails a test in which an InputError does not tell the whole story in one line."""
+    RAISED.clear()
+    yield
+    for error in RAISED:
+        assert not kit.faults_of(error), f"{error!s}: {kit.faults_of(error)}"
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +56,6 @@ def fresh_keras() -> None:
 
 @pytest.fixture(scope="module")
 def tiny_network():
-    """Puts a network of seconds, "tiny", into the table of named ones."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(architectures.NETWORKS, "tiny", TINY)
-        yield TINY
+    """Puts `kit.TINY`, a network of seconds, into the table of named ones as "tiny"."""
+    with kit.tiny_names():
+        yield kit.TINY

@@ -29,5 +29,6 @@ class Mislabelled(tfds.core.GeneratorBasedBuilder):
 
 
 def prepare(folder):
+    """Writes the set "mislabelled" into a folder, which TFDS_DATA_DIR then has to name."""
     tfds.disable_progress_bar()
     Mislabelled(data_dir=str(folder)).download_and_prepare()

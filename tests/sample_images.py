@@ -10,13 +10,25 @@ ORIENTATION = 0x0112
 
 
 def saved(image, suffix, **options):
+    """The bytes of a file that Pillow writes.
+
+    Args:
+        image: a Pillow image.
+        suffix: Pillow's name of the format, such as JPEG.
+        **options: of `Image.save`.
+    """
     file = io.BytesIO()
     image.save(file, suffix, **options)
     return file.getvalue()
 
 
 def photo(mode="RGB", size=(24, 16)):
-    """A smooth picture, as JPEG likes it."""
+    """A Pillow image of smooth colours, which JPEG changes little.
+
+    Args:
+        mode: Pillow's, such as RGB or CMYK.
+        size: (width, height) in pixels.
+    """
     across = np.linspace(0, 255, size[0])[None, :, None]
     down = np.linspace(255, 0, size[1])[:, None, None]
     pixels = np.concatenate(np.broadcast_arrays(across, down, (across + down) / 2), axis=-1)
@@ -24,16 +36,19 @@ def photo(mode="RGB", size=(24, 16)):
 
 
 def rotated(suffix="JPEG", orientation=6):
+    """The bytes of `photo` with the camera's orientation in EXIF; 6 is a quarter turn."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     return saved(photo(), suffix, exif=exif)
 
 
 def animation():
+    """The bytes of a GIF of two frames."""
     return saved(photo("P"), "GIF", save_all=True, append_images=[photo("L").convert("P")])
 
 
 def deep_grey():
+    """The bytes of a grey PNG of 16 bits a pixel, from black to white."""
     values = np.linspace(0, 65535, 24 * 16).reshape(16, 24).astype(np.uint16)
     return saved(Image.fromarray(values), "PNG")
 
@@ -47,6 +62,8 @@ PLAIN = {
     "grey.png": saved(photo("L"), "PNG"),
     "png-called.jpg": saved(photo(), "PNG"),
 }
+"""Images that TensorFlow decodes as Pillow does, by file name."""
+
 NOT_PLAIN = {
     "cmyk.jpg": saved(photo("CMYK"), "JPEG"),
     "rotated.jpg": rotated(),
@@ -64,6 +81,8 @@ NOT_PLAIN = {
     "photo.bmp": saved(photo(), "BMP"),
     "jpeg-called.png": rotated(orientation=3),
 }
+"""Images that TensorFlow would decode otherwise than Pillow, or not at all."""
+
 BAD = {
     "empty.jpg": (b"", "the file is empty"),
     "text.jpg": (b"Not Found: photo 17", "no image format, it begins with b'Not Found: p'"),
@@ -81,10 +100,20 @@ BAD = {
     "figures.png": (saved(Image.new("F", (4, 4)), "TIFF"), "32 bits"),
     "postscript.jpg": (saved(photo(), "EPS"), "no image format"),
 }
+"""Bytes that are no image to train on, and words of the reason."""
 
 
 def folder_with(root, files, others=6):
-    """Two classes of good images, and the files in the first."""
+    """Writes a data folder: two classes of good images, a and b, and further files in a.
+
+    Args:
+        root: the folder, a path; parents are made.
+        files: bytes by file name.
+        others: good images in each class.
+
+    Returns:
+        The folder.
+    """
     for name in ("a", "b"):
         (root / name).mkdir(parents=True)
         for number in range(others):

@@ -1,12 +1,14 @@
 """Augmentation: the values, and every operation by itself, eagerly and traced."""
 
 import dataclasses
+import functools
 import json
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from kit import refusal
 from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_image
 
@@ -24,7 +26,6 @@ from resnet_keras.data.augmentation import (
     ScaleJitterCrop,
 )
 from resnet_keras.data.tf_randaugment import OPERATIONS, rand_augment
-from resnet_keras.errors import InputError
 
 SEED = tf.constant([3, 4])
 
@@ -68,55 +69,59 @@ def test_json_and_back(augmentation):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "received", "accepted"),
     [
-        ({"crop": {"side": 3}}, "no crop has these values. Received: {'side': 3}"),
-        ({"blur": 1}, "Augmentation has no such value. Received: blur"),
-        ({"mixup": {"beta": 1}}, "MixUp has no such value. Received: beta"),
+        ({"crop": {"side": 3}}, "{'side': 3}", "shortest"),
+        ({"blur": 1}, "blur", "erasing"),
+        ({"mixup": {"beta": 1}}, "beta", "alpha"),
     ],
 )
-def test_unknown_values(content, message):
-    with pytest.raises(InputError, match=message):
-        values.from_dict(content)
+def test_unknown_values(content, received, accepted):
+    error = refusal(values.from_dict, content)
+    assert error.received == received and accepted in error.accepted
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "name", "received"),
     [
-        (lambda: PadAndCrop(4), "pad is a fraction of the image's side, in [0, 1). Received: 4"),
-        (lambda: ScaleJitterCrop(480, 256), "shortest must be positive and not above longest"),
-        (lambda: RandomResizedCrop((0.0, 1.0)), "area is from a lower to a higher"),
-        (lambda: RandomResizedCrop(aspect_ratio=(2, 1)), "aspect_ratio is from a lower to a"),
-        (lambda: RandAugment(0), "layers must be at least 1. Received: 0"),
-        (lambda: RandAugment(magnitude=11), "magnitude must lie in [0, 10]. Received: 11"),
-        (lambda: RandAugment(magnitude_std=-1), "magnitude_std must not be negative"),
-        (lambda: PCAColor(0), "std must be positive. Received: 0"),
-        (lambda: RandomErasing(0), "probability must lie in (0, 1]. Received: 0"),
-        (lambda: MixUp(0), "alpha must be positive. Received: 0"),
-        (lambda: CutMix(-1), "alpha must be positive. Received: -1"),
-        (lambda: Augmentation(label_smoothing=1), "label_smoothing must lie in [0, 1)"),
+        (lambda: PadAndCrop(4), "pad", "4"),
+        (lambda: ScaleJitterCrop(480, 256), "shortest", "shortest 480, longest 256"),
+        (lambda: RandomResizedCrop((0.0, 1.0)), "area", "(0.0, 1.0)"),
+        (lambda: RandomResizedCrop(aspect_ratio=(2, 1)), "aspect_ratio", "(2, 1)"),
+        (lambda: RandAugment(0), "layers", "0"),
+        (lambda: RandAugment(magnitude=11), "magnitude", "11"),
+        (lambda: RandAugment(magnitude_std=-1), "magnitude_std", "-1"),
+        (lambda: PCAColor(0), "std", "0"),
+        (lambda: RandomErasing(0), "probability", "0"),
+        (lambda: MixUp(0), "alpha", "0"),
+        (lambda: CutMix(-1), "alpha", "-1"),
+        (lambda: Augmentation(label_smoothing=1), "label_smoothing", "1"),
         (
             lambda: Augmentation(ScaleJitterCrop()).check_image_size(320),
-            "crops of 320 pixels need a shorter side of as many at least",
+            "320",
+            "ScaleJitterCrop(256, 480)",
         ),
     ],
 )
-def test_refuses_values_that_make_no_sense(make, message):
-    with pytest.raises(InputError) as error:
-        make()
-    assert message in str(error.value)
+def test_refuses_values_that_make_no_sense(make, name, received):
+    error = refusal(make)
+    assert name in error.problem and error.received == received
 
 
-def windows(crop, height, width, image_size=224, count=300):
-    shape = tf.constant([height, width, 3])
-    draw = tf.function(lambda seed: operations.window(shape, seed, crop, image_size))
-    return np.array([draw(tf.constant([0, number])) for number in range(count)])
+@functools.cache
+def traced_window(crop):
+    return tf.function(lambda shape, seed: operations.window(shape, seed, crop, 224))
+
+
+def windows(crop, height, width, count=300):
+    draw, shape = traced_window(crop), tf.constant([height, width, 3])
+    return np.array([draw(shape, tf.constant([0, number])) for number in range(count)])
 
 
 @pytest.mark.parametrize("size", [(375, 500), (500, 375), (1, 1), (3, 900), (900, 2)])
 @pytest.mark.parametrize("crop", [None, ScaleJitterCrop(), RandomResizedCrop()])
 def test_windows_lie_in_the_image(crop, size):
-    found = windows(crop, *size, count=60)
+    found = windows(crop, *size, count=25)
     assert (found[:, :2] >= 0).all() and (found[:, 2:] >= 1).all()
     assert (found[:, :2] + found[:, 2:] <= size).all()
 
@@ -204,11 +209,8 @@ def test_flip_mirrors_half_of_the_images():
     np.testing.assert_array_equal(flipped[mirrored], images[mirrored][:, :, ::-1])
     np.testing.assert_array_equal(flipped[~mirrored], images[~mirrored])
     assert 150 < mirrored.sum() < 250
-    alone = tf.map_fn(
-        lambda number: operations.flip_one(images[0], tf.stack([7, number])),
-        tf.range(400),
-        fn_output_signature=tf.uint8,
-    ).numpy()
+    flip_one = tf.function(lambda number: operations.flip_one(images[0], tf.stack([7, number])))
+    alone = np.array([flip_one(number) for number in tf.range(400)])
     mirrored = alone[:, 0, 0, 0] == 7
     np.testing.assert_array_equal(alone[mirrored], images[mirrored][:, :, ::-1])
     assert 150 < mirrored.sum() < 250
@@ -303,8 +305,8 @@ def test_every_operation_changes_the_image_and_nothing_else(photo, name):
         for level in (0.6, -0.6):
             found = OPERATIONS[name](tf.constant(image), tf.constant(level))
             assert found.shape == image.shape and found.dtype == tf.uint8
-            traced = as_traced(OPERATIONS[name], tf.constant(image), tf.constant(level))
-            np.testing.assert_array_equal(traced, found)
+    traced = as_traced(OPERATIONS[name], tf.constant(narrow), tf.constant(-0.6))
+    np.testing.assert_array_equal(traced, found)
     changes = (found.numpy() != narrow).any()
     assert changes == (name != "identity")
     single = OPERATIONS[name](tf.constant(photo[:1, :1]), LEVEL)
@@ -364,9 +366,8 @@ def test_equal_pixels_survive_what_stretches_them():
 def test_randaugment_draws_for_each_image_and_is_stateless(photo):
     draw = tf.function(lambda seed: rand_augment(tf.constant(photo), seed, RandAugment(2, 9.0)))
     found = [draw(tf.constant([1, number])).numpy() for number in range(40)]
-    again = [draw(tf.constant([1, number])).numpy() for number in range(40)]
     assert all(image.shape == photo.shape and image.dtype == np.uint8 for image in found)
-    np.testing.assert_array_equal(found, again)
+    np.testing.assert_array_equal(found[7], draw(tf.constant([1, 7])))
     assert len({image.tobytes() for image in found}) > 30
     eager = rand_augment(tf.constant(photo), tf.constant([1, 5]), RandAugment(2, 9.0)).numpy()
     assert np.abs(eager.astype(int) - found[5]).max() <= 1  # a sum may be taken in another order

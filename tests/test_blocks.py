@@ -5,6 +5,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from kit import refusal
 
 from resnet_keras.architectures import BOTTLENECK, COURSE_STYLE, Style
 from resnet_keras.blocks import (
@@ -13,8 +14,6 @@ from resnet_keras.blocks import (
     plain_block,
     zero_padded_block,
 )
-from resnet_keras.errors import InputError
-from resnet_keras.layers import ZeroPaddedShortcut
 
 PAPER_STYLE = Style()
 
@@ -162,9 +161,10 @@ def test_dilated_blocks_do_on_every_grid_what_plain_ones_do(block):
 
 @pytest.mark.parametrize("dilations", [(2,), (1, 2), (1, 2, 2, 2)])
 def test_blocks_refuse_dilations_that_are_not_one_each(dilations):
-    with pytest.raises(InputError, match="one dilation for each") as error:
-        identity_block(keras.Input((4, 4, 3)), 3, [2, 4, 3], 2, "b", dilations=dilations)
-    assert "\n" not in str(error.value)
+    x = keras.Input((4, 4, 3))
+    error = refusal(identity_block, x, 3, [2, 4, 3], 2, "b", dilations=dilations)
+    assert str(list(dilations)) in error.received
+    assert "3 dilations" in error.accepted
 
 
 @pytest.mark.parametrize("filters", [[4, 3], [2, 4, 3]])
@@ -240,9 +240,9 @@ def test_strided_padding_does_not_prefer_a_side(block):
 
 def test_identity_block_refuses_another_number_of_channels():
     x = keras.Input((4, 4, 5))
-    with pytest.raises(InputError, match="Received: 5 channels, filters=") as error:
-        identity_block(x, 3, [2, 4, 3], 2, "b")
-    assert "\n" not in str(error.value)
+    error = refusal(identity_block, x, 3, [2, 4, 3], 2, "b")
+    assert "5 channels" in error.received
+    assert "3 channels" in error.accepted and "convolutional_block" in error.accepted
 
 
 @pytest.mark.parametrize("filters", [[3, 3, 3, 3], [3, 3, 3, 3, 3]])
@@ -250,13 +250,8 @@ def test_identity_block_refuses_another_number_of_channels():
     "block", [identity_block, convolutional_block, zero_padded_block, plain_block]
 )
 def test_blocks_refuse_more_than_three_filters(block, filters):
-    with pytest.raises(InputError, match=f"Received: filters for {len(filters)}"):
-        block(keras.Input((4, 4, 3)), 3, filters, 2, "b")
-
-
-def test_zero_padded_shortcut_cannot_remove_channels():
-    with pytest.raises(ValueError, match="Received: 5 channels to become 4"):
-        ZeroPaddedShortcut(4, 2)(images(1, 4, 4, 5))
+    error = refusal(block, keras.Input((4, 4, 3)), 3, filters, 2, "b")
+    assert str(len(filters)) in error.received
 
 
 @pytest.mark.parametrize(("filters", "stride_at"), [([2, 4, 6], 1), ([4, 6], 0), ([4, 6], 1)])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import sample_images
 import tensorflow as tf
+from kit import refusal
 from PIL import Image
 from sample_images import BAD, ORIENTATION, PLAIN, RED, folder_with, photo, saved
 
@@ -21,7 +22,6 @@ from resnet_keras.data.checks import check
 from resnet_keras.data.folder import Folder
 from resnet_keras.data.images import UnreadableImageError, decode, inspect
 from resnet_keras.data.splits import SPLIT_NAMES, BadImage, MissingSplitError
-from resnet_keras.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ NOT_PLAIN = {**sample_images.NOT_PLAIN, "deep-colour.png": deep_colour()}
 
 def reasons(error):
     """From the listing, file names and why they are bad."""
-    lines = str(error.value).splitlines()[1:]
+    lines = str(error).splitlines()[1:]
     return {Path(path.strip()).name: why for path, _, why in (li.partition(": ") for li in lines)}
 
 
@@ -91,20 +91,18 @@ def test_rotation_is_the_cameras():
 def test_bad_images_are_refused_with_their_reason(name, tmp_path):
     data, reason = BAD[name]
     if "placeholder" not in reason:
-        with pytest.raises(UnreadableImageError) as error:
+        with pytest.raises(UnreadableImageError) as unreadable:
             decode(data)
-        assert reason in error.value.reason and "\n" not in str(error.value)
-    with pytest.raises(InputError) as error:
-        check(Folder(folder_with(tmp_path, {name: data})))
-    assert list(reasons(error)) == [name] and reason in reasons(error)[name]
+        assert reason in unreadable.value.reason and "\n" not in str(unreadable.value)
+    found = reasons(refusal(check, Folder(folder_with(tmp_path, {name: data}))))
+    assert list(found) == [name] and reason in found[name]
 
 
 def test_a_decompression_bomb(tmp_path):
     """24,000 bytes that would fill 588 MB."""
     bomb = saved(Image.new("1", (14_000, 14_000)), "PNG")
     assert len(bomb) < 50_000
-    with pytest.raises(InputError) as error:
-        check(Folder(folder_with(tmp_path, {"bomb.png": bomb})))
+    error = refusal(check, Folder(folder_with(tmp_path, {"bomb.png": bomb})))
     assert "decompression bomb" in reasons(error)["bomb.png"]
 
 
@@ -151,8 +149,8 @@ def test_good_data_passes_and_knows_its_plain_images(tmp_path):
 def test_all_offenders_are_told_at_once_and_skipped_on_demand(tmp_path):
     files = {name: data for name, (data, _) in BAD.items()}
     source = Folder(folder_with(tmp_path, files))
-    with pytest.raises(InputError, match=f"with {len(BAD)} bad files or classes") as error:
-        check(source)
+    error = refusal(check, source)
+    assert f"{source.name} with {len(BAD)} " in error.received
     assert set(reasons(error)) == set(BAD)
     checked = check(source, skip_bad_images=True)
     assert {Path(image.path).name for image in checked.skipped} == set(BAD)
@@ -169,16 +167,15 @@ def test_all_offenders_are_told_at_once_and_skipped_on_demand(tmp_path):
 
 def test_twenty_are_shown_and_all_counted(tmp_path):
     files = {f"{number}.jpg": b"" for number in range(33)}
-    with pytest.raises(InputError, match="with 33 bad files") as error:
-        check(Folder(folder_with(tmp_path, files)))
-    lines = str(error.value).splitlines()
+    error = refusal(check, Folder(folder_with(tmp_path, files)))
+    lines = str(error).splitlines()
+    assert "33" in error.received
     assert len(lines) == 22 and lines[-1].strip() == "and 13 more"
 
 
 def test_a_name_that_would_break_the_listing(tmp_path):
-    with pytest.raises(InputError) as error:
-        check(Folder(folder_with(tmp_path, {"two\nlines.jpg": b""})))
-    assert len(str(error.value).splitlines()) == 2
+    error = refusal(check, Folder(folder_with(tmp_path, {"two\nlines.jpg": b""})))
+    assert len(str(error).splitlines()) == 2
 
 
 @pytest.fixture
@@ -200,9 +197,7 @@ def test_unreadable_files_and_folders(nobody):
     (root / "a" / "secret.png").chmod(0)
     (root / "a" / "dangling.png").symlink_to(root / "nowhere.png")
     become_nobody()
-    with pytest.raises(InputError) as error:
-        check(Folder(root))
-    assert reasons(error) == {
+    assert reasons(refusal(check, Folder(root))) == {
         "secret.png": "Permission denied",
         "dangling.png": "No such file or directory",
     }
@@ -211,9 +206,7 @@ def test_unreadable_files_and_folders(nobody):
     (root / "a" / "dangling.png").unlink()
     (root / "b" / "closed").mkdir(mode=0)
     become_nobody()
-    with pytest.raises(InputError) as error:
-        check(Folder(root))
-    assert reasons(error) == {"closed": "Permission denied"}
+    assert reasons(refusal(check, Folder(root))) == {"closed": "Permission denied"}
 
 
 def test_empty_class_folders(tmp_path):
@@ -223,9 +216,7 @@ def test_empty_class_folders(tmp_path):
     photo().save(tmp_path / "tiffs" / "scan.tif")
     source = Folder(tmp_path)
     assert source.class_names == ("a", "b", "empty", "tiffs")
-    with pytest.raises(InputError) as error:
-        check(source)
-    assert reasons(error) == {
+    assert reasons(refusal(check, source)) == {
         "empty": "a class folder without images",
         "tiffs": "a class folder without images (files of other kinds: 1)",
     }
@@ -243,9 +234,9 @@ def test_a_class_only_in_the_test(tmp_path):
         (tmp_path / "test" / "aardvark" / f"{number}.png").write_bytes(PLAIN["colour.png"])
     source = Folder(tmp_path)
     assert source.class_names == ("a", "aardvark", "b")
-    with pytest.raises(InputError) as error:
-        check(source)
-    assert reasons(error) == {"class aardvark": "3 test images of a class without training images"}
+    assert reasons(refusal(check, source)) == {
+        "class aardvark": "3 test images of a class without training images"
+    }
     checked = check(source, skip_bad_images=True)
     assert checked.class_names == ("a", "b")
     assert checked.load("test").labels.tolist() == [0] * 6 + [1] * 6
@@ -270,16 +261,16 @@ def test_nothing_good_is_left(tmp_path):
     folder_with(tmp_path, {}, others=4)
     for file in tmp_path.rglob("*.png"):
         file.write_bytes(b"")
-    with pytest.raises(InputError, match="too few images are left"):
-        check(Folder(tmp_path), skip_bad_images=True)
+    error = refusal(check, Folder(tmp_path), skip_bad_images=True)
+    assert f"{tmp_path} with " in error.received
 
 
 def test_labels_out_of_range(tmp_path, monkeypatch):
     mislabelled.prepare(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     source = sources.find("tfds:mislabelled")
-    with pytest.raises(InputError, match="with 2 bad files") as error:
-        check(source)
+    error = refusal(check, source)
+    assert "mislabelled with 2 " in error.received
     assert set(reasons(error).values()) == {"label -1, of 2 classes"}
     checked = check(source, skip_bad_images=True)
     lost = {image.path.split()[0] for image in checked.skipped}
@@ -294,10 +285,10 @@ def test_arrays_pass_and_unused_class_names_stay():
     checked = check(source)
     assert checked.class_names == ("a", "b", "never")
     assert len(checked.load("validation")) == 4
-    with pytest.raises(MissingSplitError, match="no test images. Received: train, validation"):
+    with pytest.raises(MissingSplitError) as missing:
         checked.load("test")
-    with pytest.raises(InputError) as error:
-        check(Arrays((images, labels), (images, labels + 1)))
+    assert missing.value.received == "train, validation"
+    error = refusal(check, Arrays((images, labels), (images, labels + 1)))
     assert reasons(error) == {"class 2": "20 test images of a class without training images"}
 
 
@@ -329,7 +320,8 @@ def test_a_second_check_decodes_nothing_until_a_file_changes(tmp_path, monkeypat
 
 
 def test_an_interruption_stops_the_check(tmp_path, monkeypatch):
-    files = {f"{number}.png": PLAIN["colour.png"] for number in range(6000)}
+    monkeypatch.setattr(checks, "CHUNK", 1)
+    files = {f"{number}.png": PLAIN["colour.png"] for number in range(300)}
     source = Folder(folder_with(tmp_path, files))
     looked_at = 0
 
@@ -350,8 +342,7 @@ def test_a_right_that_is_granted_later_counts(nobody):
     folder_with(root, {"secret.png": PLAIN["colour.png"]})
     (root / "a" / "secret.png").chmod(0)
     become_nobody()
-    with pytest.raises(InputError):
-        check(Folder(root))
+    refusal(check, Folder(root))
     os.seteuid(os.getuid())
     (root / "a" / "secret.png").chmod(0o644)
     become_nobody()

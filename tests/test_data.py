@@ -4,13 +4,13 @@ import hashlib
 
 import numpy as np
 import pytest
+from kit import refusal
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from resnet_keras.data import sources
 from resnet_keras.data.images import read_image, resize, resize_whole
 from resnet_keras.data.splits import resized
-from resnet_keras.errors import InputError
 
 SPLITS = ("train", "validation", "test")
 
@@ -50,8 +50,8 @@ def test_digits_at_64_pixels():
 
 
 def test_unknown_data():
-    with pytest.raises(InputError, match="unknown data. Received: 'mnist', .*; accepted: digits"):
-        sources.find("mnist")
+    error = refusal(sources.find, "mnist")
+    assert "'mnist'" in error.received and "digits" in error.accepted
 
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -94,24 +94,19 @@ def test_applies_the_cameras_rotation(tmp_path):
 def test_refuses_what_is_no_image(tmp_path, content):
     path = tmp_path / "image.png"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="not an image that can be read") as error:
-        read_image(path)
-    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    assert str(path) in refusal(read_image, path).received
 
 
 def test_refuses_a_truncated_image(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "whole.jpg")
     (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
-    with pytest.raises(InputError, match="not an image that can be read"):
-        read_image(tmp_path / "half.jpg")
+    assert "truncated" in refusal(read_image, tmp_path / "half.jpg").received
 
 
 def test_refuses_a_missing_image_and_a_folder(tmp_path):
-    with pytest.raises(InputError, match="no such image file"):
-        read_image(tmp_path / "image.png")
-    with pytest.raises(InputError, match="not an image that can be read"):
-        read_image(tmp_path)
+    assert refusal(read_image, tmp_path / "image.png").received == str(tmp_path / "image.png")
+    assert str(tmp_path) in refusal(read_image, tmp_path).received
 
 
 def test_resize_keeps_the_centre_square():

@@ -3,6 +3,7 @@
 import io
 import json
 
+import kit
 import numpy as np
 import pytest
 import tensorboard_server
@@ -10,7 +11,7 @@ from PIL import Image
 from tensorboard_server import ask
 
 from resnet_keras.events import EventLog, image_grid, layer_graph
-from resnet_keras.models import create
+from resnet_keras.models import build
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +24,17 @@ def server(tmp_path_factory, picture):
     """The address of a TensorBoard that serves one run."""
     folder = tmp_path_factory.mktemp("events")
     with EventLog(folder / "training") as log:
-        log.graph(create("resnet20"))
+        log.graph(build(kit.TINY))
         log.image(0, "grid", picture)
         for step in (1, 2, 3):
             log.scalars(step, {"loss": 1 / step, "learning_rate": 0.1})
-    with tensorboard_server.serving(folder) as address:
-        yield address
+    # It needs no TensorFlow, the import of which would take most of the time.
+    modules = tmp_path_factory.mktemp("modules")
+    (modules / "tensorflow.py").write_text("raise ImportError")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(modules))
+        with tensorboard_server.serving(folder) as address:
+            yield address
 
 
 def test_scalars(server):
@@ -51,7 +57,7 @@ def test_graph(server):
 
 
 def test_layer_graph_holds_every_layer_and_its_inputs():
-    model = create("resnet20")
+    model = build(kit.TINY)
     nodes = {node.name: node for node in layer_graph(model).node}
     assert len(nodes) == len(model.layers)
     assert list(nodes["stage3/3a/res3a"].input) == [

@@ -3,8 +3,8 @@
 import re
 from dataclasses import replace
 
+import kit
 import pytest
-from docs_scripts import DOCS, load
 from matplotlib.figure import Figure
 
 from resnet_keras.architectures import (
@@ -17,18 +17,18 @@ from resnet_keras.architectures import (
     Gating,
     Scaling,
     ShortcutDropout,
-    Stem,
 )
 
+DOCS = kit.ROOT / "docs"
 PAGE = DOCS / "family.md"
-TINY = replace(RESNET20, stem=Stem(4, 3), blocks=(2, 2), filters=(4, 8))
+TINY = kit.tiny(RESNET20)
 PREACTIVATED = replace(TINY, unit=replace(TINY.unit, ordering=FULL_PREACTIVATION))
 CONV, STRIDED, SUM, PRODUCT = "3x3 conv, 4", "3x3 conv, 8, /2", "+", r"$\times$"
 
 
 @pytest.fixture(scope="module")
 def drawing():
-    return load("draw_family")
+    return kit.docs_script("draw_family")
 
 
 def labels(drawing, diagram, part):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import run
+from kit import run
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 BY_HAND = "02_resnet50_step_by_step"
@@ -104,6 +104,17 @@ def test_the_walkthrough_builds_by_hand():
     assert {"identity_block", "convolutional_block", "stem", "resnet50"} <= defined
 
 
+@named([notebook for notebook in NOTEBOOKS if notebook.stem != BY_HAND])
+def test_its_first_cell_tells_how_to_run_it_quickly(notebook, monkeypatch):
+    first, *others = map(source, code_of(notebook))
+    (quick,) = re.findall(r"^QUICK = (.*)", first, re.MULTILINE)
+    assert any("QUICK" in cell for cell in others)
+    monkeypatch.setenv("QUICK", "1")
+    assert eval(quick, {"os": os}) is True
+    monkeypatch.delenv("QUICK")
+    assert eval(quick, {"os": os}) is False
+
+
 @pytest.mark.slow
 @named(NOTEBOOKS)
 def test_it_runs(notebook, tmp_path):
@@ -111,5 +122,5 @@ def test_it_runs(notebook, tmp_path):
     shutil.copy(notebook, tmp_path)
     command = (sys.executable, "-m", "pytest", "--nbmake", "--nbmake-timeout=1200", notebook.name)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    printed = run(*command, "-p", "no:cacheprovider", cwd=tmp_path, PATH=path)
+    printed = run(*command, "-p", "no:cacheprovider", cwd=tmp_path, PATH=path, QUICK="1")
     assert "1 passed" in printed

@@ -1,8 +1,6 @@
 """SGD with the papers' L2 term, and the learning rate over a training."""
 
 import dataclasses
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -47,30 +45,6 @@ def test_without_l2_it_is_keras_sgd(options):
         for _ in range(3):
             optimizer.apply([keras.ops.convert_to_tensor([0.3, -0.2])], [variable])
     np.testing.assert_allclose(ours.numpy(), stock.numpy(), rtol=1e-6)
-
-
-def test_several_replicas_learn_as_one():
-    """MirroredStrategy on two logical devices, which this process cannot make any more."""
-    script = """
-import keras, numpy as np, tensorflow as tf
-from resnet_keras.optimizers import SGD
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-x, y = np.arange(16.0).reshape(8, 2) / 16, np.arange(8.0)
-def fit(strategy):
-    with strategy.scope():
-        dense = keras.layers.Dense(1, kernel_initializer="ones")
-        model = keras.Sequential([keras.Input((2,)), dense])
-        model.compile(SGD(0.01, momentum=0.9, l2=0.1), "mse")
-    model.fit(x, y, batch_size=8, epochs=3, verbose=0)
-    return model.get_weights()
-two = fit(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
-one = fit(tf.distribute.get_strategy())
-for a, b in zip(one, two):
-    np.testing.assert_allclose(a, b, rtol=1e-5)
-"""
-    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
 
 
 def rates(recipe, steps_per_epoch):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from docs_scripts import load
+from kit import docs_script
 from PIL import Image
 from test_packaging import make
 
@@ -234,7 +234,7 @@ def exportable(pixels):
 
 
 def test_the_page_of_an_export_is_as_exports_are_told_now():
-    gathering = load("gather_export")
+    gathering = docs_script("gather_export")
     written = (gathering.FOLDER / "README.md").read_text("utf-8")
     assert written == gathering.page(gathering.FOLDER)
 

@@ -1,15 +1,15 @@
 """The input pipelines: TensorFlow's, and the one without it."""
 
+import functools
 import hashlib
 import itertools
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from kit import refusal, run_python
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
@@ -27,7 +27,6 @@ from resnet_keras.data.augmentation import (
 )
 from resnet_keras.data.images import resize
 from resnet_keras.data.splits import ArraySplit, EncodedSplit
-from resnet_keras.errors import InputError
 
 PIPELINES = pytest.mark.parametrize("pipeline", [tf_pipeline, numpy_pipeline])
 
@@ -35,7 +34,7 @@ CIFAR = Augmentation(PadAndCrop(1 / 4), flip=True)
 EVERYTHING = Augmentation(
     RandomResizedCrop(),
     flip=True,
-    randaugment=RandAugment(2, 6.0, 0.5),
+    randaugment=RandAugment(1, 6.0, 0.5),
     color=PCAColor(),
     erasing=RandomErasing(),
     mixup=MixUp(0.1),
@@ -57,6 +56,7 @@ def numbered(count):
     return ArraySplit(np.tile(labels[:, None, None, None], (1, 8, 8, 3)).astype(np.uint8), labels)
 
 
+@functools.cache
 def pictures(count, height=48, width=64):
     """Different parts of a photograph."""
     photo = load_sample_image("china.jpg")
@@ -115,9 +115,8 @@ def test_batches_depend_on_seed_and_step_alone(pipeline, crop):
     split, augmentation = pictures(13, 8, 8), Augmentation(crop, flip=True)
     whole = batches(split, augmentation, pipeline)
     assert len(whole) == 9 and whole[0][0].shape == (4, 8, 8, 3)
-    assert_equal(whole, batches(split, augmentation, pipeline))
-    for first in (1, 3, 8):
-        assert_equal(whole[first:], batches(split, augmentation, pipeline, first_step=first))
+    # An epoch has 3 steps.
+    assert_equal(whole[4:], batches(split, augmentation, pipeline, first_step=4))
     other = batches(split, augmentation, pipeline, seed=2)
     assert any((a[1] != b[1]).any() for a, b in zip(whole, other, strict=True))
 
@@ -152,7 +151,6 @@ def test_any_step_of_everything_at_once():
     for images, labels in whole:
         np.testing.assert_allclose(labels.sum(1), 1, atol=1e-5)
         assert images.min() >= 0 and images.max() <= 255
-    assert_equal(whole, batches(split, EVERYTHING, image_size=32, last_step=12))
     assert_equal(whole[5:], batches(split, EVERYTHING, image_size=32, first_step=5, last_step=12))
 
 
@@ -161,7 +159,7 @@ def test_any_step_of_everything_at_once():
     [
         ({"color": PCAColor()}, np.float32, np.int64),
         ({"erasing": RandomErasing(1.0)}, np.uint8, np.int64),
-        ({"randaugment": RandAugment()}, np.uint8, np.int64),
+        ({"randaugment": RandAugment(1)}, np.uint8, np.int64),
         ({"mixup": MixUp()}, np.float32, np.float32),
         ({"cutmix": CutMix()}, np.uint8, np.float32),
         ({"label_smoothing": 0.1}, np.uint8, np.float32),
@@ -190,8 +188,15 @@ SHAPES = [(1, 1), (3, 200), (200, 2), (40, 30)]
 
 
 @PIPELINES
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-@pytest.mark.parametrize("crop", [None, PadAndCrop(), ScaleJitterCrop(32, 60), RandomResizedCrop()])
+@pytest.mark.parametrize(
+    ("crop", "suffix"),
+    [
+        (None, ".jpg"),
+        (PadAndCrop(), ".png"),
+        (ScaleJitterCrop(32, 60), ".jpg"),
+        (RandomResizedCrop(), ".jpg"),
+    ],
+)
 def test_images_of_any_shape(pipeline, crop, suffix, tmp_path):
     noise = np.random.default_rng(0)
     paths = [tmp_path / f"{number}{suffix}" for number in range(len(SHAPES) + 1)]
@@ -209,19 +214,29 @@ def test_images_of_any_shape(pipeline, crop, suffix, tmp_path):
 
 @PIPELINES
 @pytest.mark.parametrize(
-    "augmentation",
-    [CIFAR, Augmentation(ScaleJitterCrop(32, 64)), Augmentation(RandomResizedCrop())],
+    ("augmentation", "plain"),
+    [
+        (CIFAR, None),
+        (Augmentation(ScaleJitterCrop(32, 64)), np.ones(6, bool)),
+        (Augmentation(RandomResizedCrop()), np.arange(6) % 2 == 0),
+    ],
+    ids=["no image plain", "all plain", "half of them plain"],
 )
-def test_png_files_equal_arrays(pipeline, augmentation, tmp_path):
+def test_png_files_equal_arrays(pipeline, augmentation, plain, tmp_path):
     split = pictures(6)
     options = {"image_size": 32, "pipeline": pipeline}
+    files = encoded(split, tmp_path, plain=plain)
     arrays = batches(split, augmentation, **options)
+    assert_equal(arrays, batches(files, augmentation, **options))
+
+
+@PIPELINES
+def test_encoded_images_in_memory_equal_arrays(pipeline, tmp_path):
+    split = pictures(6)
+    options = {"image_size": 32, "pipeline": pipeline, "last_step": 2}
     files = encoded(split, tmp_path)
-    plain = encoded(split, tmp_path, plain=np.ones(6, bool))
-    partly = encoded(split, tmp_path, plain=np.arange(6) % 2 == 0)
     in_memory = EncodedSplit(files.read, files.labels)
-    for other in (files, plain, partly, in_memory):
-        assert_equal(arrays, batches(other, augmentation, **options))
+    assert_equal(batches(split, **options), batches(in_memory, **options))
 
 
 def test_files_equal_arrays_without_windows_too(tmp_path):
@@ -236,12 +251,12 @@ def test_jpegs_cropped_while_decoding_resemble_the_whole_ones(tmp_path):
     split = pictures(6, 150, 200)
     fused = encoded(split, tmp_path, ".jpg")
     whole = encoded(split, tmp_path, ".jpg", plain=np.zeros(6, bool))
-    for crop in (ScaleJitterCrop(40, 60), RandomResizedCrop()):
-        found = batches(fused, Augmentation(crop, flip=True), image_size=32)
-        expected = batches(whole, Augmentation(crop, flip=True), image_size=32)
-        for (images, labels), (others, other_labels) in zip(found, expected, strict=True):
-            np.testing.assert_array_equal(labels, other_labels)
-            assert np.abs(images.astype(int) - others).mean() < 12
+    augmentation = Augmentation(RandomResizedCrop(), flip=True)
+    found = batches(fused, augmentation, image_size=32)
+    expected = batches(whole, augmentation, image_size=32)
+    for (images, labels), (others, other_labels) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(labels, other_labels)
+        assert np.abs(images.astype(int) - others).mean() < 12
 
 
 def test_what_is_not_plain_is_decoded_by_the_split(tmp_path):
@@ -271,21 +286,14 @@ def digest_of_batches(folder):
     return digest.hexdigest()
 
 
+@pytest.mark.slow
 def test_two_processes_agree(tmp_path):
     encoded(pictures(10), tmp_path, ".jpg")
-    program = (
+    script = (
         "import sys, pathlib; from test_pipeline import digest_of_batches; "
         "print(digest_of_batches(pathlib.Path(sys.argv[1])))"
     )
-    finished = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=os.path.dirname(__file__),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert finished.stdout.split()[-1] == digest_of_batches(tmp_path)
+    assert run_python(script, tmp_path).split()[-1] == digest_of_batches(tmp_path)
 
 
 @PIPELINES
@@ -315,16 +323,15 @@ def test_evaluation_crops_the_centre(pipeline):
 
 @PIPELINES
 def test_crops_must_fit_the_resized_image(pipeline):
-    with pytest.raises(InputError, match="crops of 320 pixels need a shorter side of as many"):
-        batches(numbered(3), Augmentation(ScaleJitterCrop()), pipeline, image_size=320)
+    augmentation = Augmentation(ScaleJitterCrop())
+    error = refusal(batches, numbered(3), augmentation, pipeline, image_size=320)
+    assert "256" in error.received and "320" in error.accepted
 
 
 def test_without_tensorflow_there_are_crops_and_flips():
-    with pytest.raises(InputError) as error:
-        batches(numbered(3), EVERYTHING, numpy_pipeline)
-    assert "Received: randaugment, color, erasing, mixup, cutmix, label_smoothing" in str(
-        error.value
-    )
+    error = refusal(batches, numbered(3), EVERYTHING, numpy_pipeline)
+    asked = ["randaugment", "color", "erasing", "mixup", "cutmix", "label_smoothing"]
+    assert error.received.split(", ") == asked
 
 
 def test_numpy_crops_have_the_same_statistics():
@@ -351,13 +358,11 @@ def test_numpy_crops_have_the_same_statistics():
 
 
 def test_a_network_trains_on_the_batches():
-    import keras
-
     model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
     model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
     found = tf_pipeline.training_batches(
         pictures(10),
-        EVERYTHING,
+        Augmentation(RandomResizedCrop(), mixup=MixUp()),
         image_size=16,
         classes=3,
         batch_size=4,

@@ -1,13 +1,11 @@
 """The decision about precision, as a table of machines."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
+import kit
 import pytest
 
-from resnet_keras.errors import InputError
 from resnet_keras.precision import Machine, decide, describe_machine
 
 BF16_CPU = frozenset({"sse2", "avx512f", "avx512_bf16"})
@@ -22,30 +20,25 @@ def gpu(*capabilities, backend="tensorflow"):
 @pytest.mark.parametrize(
     ("machine", "policy", "jit_compile", "words"),
     [
-        (gpu((9, 0)), "mixed_bfloat16", True, "GPU of compute capability 9.0"),
+        (gpu((9, 0)), "mixed_bfloat16", True, "9.0"),
         (gpu((8, 0)), "mixed_bfloat16", True, "8.0"),
         (gpu((12, 0)), "mixed_bfloat16", True, "12.0"),
         (gpu((7, 5)), "mixed_float16", True, "7.5"),
         (gpu((7, 0)), "mixed_float16", True, "7.0"),
-        (gpu((6, 1)), "float32", True, "6.1, without fast half precision"),
+        (gpu((6, 1)), "float32", True, "6.1"),
         (gpu((9, 0), (9, 0)), "mixed_bfloat16", "auto", "9.0"),
         (gpu((9, 0), (7, 5)), "mixed_float16", "auto", "7.5"),
-        (gpu(None), "float32", "auto", "tells no compute capability"),
-        (gpu((9, 0), None), "float32", "auto", "tells no compute capability"),
+        (gpu(None), "float32", "auto", "compute capability"),
+        (gpu((9, 0), None), "float32", "auto", "compute capability"),
         (gpu((9, 0), backend="jax"), "mixed_bfloat16", "auto", "9.0"),
         (Machine("tensorflow", cpu_features=BF16_CPU), "mixed_bfloat16", False, "AVX512-BF16"),
         (Machine("tensorflow", cpu_features=AMX_CPU), "mixed_bfloat16", False, "AMX"),
-        (
-            Machine("tensorflow", cpu_features=OLD_CPU),
-            "float32",
-            False,
-            "without AVX512-BF16 or AMX",
-        ),
-        (Machine("tensorflow"), "float32", False, "tells no features"),
+        (Machine("tensorflow", cpu_features=OLD_CPU), "float32", False, "AVX512-BF16"),
+        (Machine("tensorflow"), "float32", False, "features"),
         (Machine("jax", cpu_features=BF16_CPU), "mixed_bfloat16", "auto", "AVX512-BF16"),
         (Machine("jax", "tpu"), "mixed_bfloat16", "auto", "TPU"),
         (Machine("tensorflow", "tpu"), "mixed_bfloat16", "auto", "TPU"),
-        (Machine("torch"), "float32", False, "tells no features"),
+        (Machine("torch"), "float32", False, "features"),
     ],
 )
 def test_decisions(machine, policy, jit_compile, words):
@@ -57,9 +50,12 @@ def test_decisions(machine, policy, jit_compile, words):
     assert line.startswith(policy) and words in line and "\n" not in line
 
 
-def test_a_bf16_cpu_is_told_in_one_line():
-    decision = decide(Machine("tensorflow", cpu_features=BF16_CPU))
-    assert str(decision) == "mixed_bfloat16 (CPU with AVX512-BF16); XLA off"
+def test_a_decision_is_told_with_its_reason_loss_scaling_and_xla():
+    line = str(decide(gpu((7, 5))))
+    assert all(word in line for word in ("mixed_float16", "loss scaling", "7.5", "XLA on"))
+    line = str(decide(Machine("tensorflow", cpu_features=BF16_CPU)))
+    assert all(word in line for word in ("mixed_bfloat16", "AVX512-BF16", "XLA off"))
+    assert "loss scaling" not in line
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
@@ -69,14 +65,14 @@ def test_a_request_wins(machine, policy):
     best = decide(machine)
     assert decision.policy == policy
     assert decision.jit_compile == best.jit_compile
-    assert decision.reason.startswith("requested")
-    assert (f"{best.policy} is faster here" in decision.reason) == (policy != best.policy)
+    assert "requested" in decision.reason
+    assert (best.policy in decision.reason) == (policy != best.policy)
 
 
 def test_an_unknown_request():
-    with pytest.raises(InputError, match=r"Received: 'bf16'; accepted: auto, float32") as error:
-        decide(Machine("tensorflow"), "bf16")
-    assert "\n" not in str(error.value)
+    error = kit.refusal(decide, Machine("tensorflow"), "bf16")
+    assert error.received == "'bf16'"
+    assert all(word in error.accepted for word in ("auto", "float32", "mixed_bfloat16"))
 
 
 def test_this_machine():
@@ -86,13 +82,3 @@ def test_this_machine():
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         assert ("avx512_bf16" in machine.cpu_features) == ("avx512_bf16" in cpuinfo.read_text())
-
-
-def test_deciding_needs_no_framework():
-    script = """
-import sys
-from resnet_keras.precision import Machine, decide
-decide(Machine("tensorflow"))
-assert not {"tensorflow", "keras", "jax"} & set(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", script], check=True)

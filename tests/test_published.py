@@ -3,18 +3,16 @@
 import functools
 import hashlib
 import http.server
-import os
-import subprocess
-import sys
+import importlib.util
+import json
 import threading
 from pathlib import Path
 
 import h5py
 import pytest
-from conftest import TINY
 from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+from kit import TINY, randomize, run_python
 from safetensors.numpy import save_file
-from tiny_family import randomize
 
 from resnet_keras.architectures import NETWORKS
 from resnet_keras.models import build
@@ -25,29 +23,46 @@ from resnet_keras.weights.published import PUBLISHED, HubFile
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
-NOWHERE = "http://127.0.0.1:9"
+KINDS = ("keras", "hub")
 
-# What a user's process does, with the tiny networks among the published ones.
+# A user's process, with the tiny network among the published ones. It asks for the weights where
+# they are served, and then, without a connection: with them in the cache, with a damaged cache,
+# and with an empty one. Of a refusal it prints what was received and the faults of its form.
 SCRIPT = """
-import sys
+import json, shutil, sys
 from pathlib import Path
 
-sys.path.insert(0, sys.argv[4])
-from conftest import TINY
+import kit
 from resnet_keras import InputError, architectures, create
 from resnet_keras.weights import published
 
-network, published.BUCKET, md5 = sys.argv[1:4]
-architectures.NETWORKS["tiny"] = TINY
-published.PUBLISHED["tiny"] = (
-    published.KerasFile("tiny.h5", md5) if network == "keras" else published.HubFile("tiny/tiny")
-)
-try:
-    model = create("tiny", weights="imagenet")
-except InputError as error:
-    print("refused:", error)
-else:
-    print("answered:", model.layers[-1].get_weights()[1].tolist())
+published.BUCKET, md5, home, *kinds = sys.argv[1:]
+caches = {kind: Path(home, kind) for kind in kinds}
+files = {"keras": published.KerasFile("tiny.h5", md5), "hub": published.HubFile("tiny/tiny")}
+architectures.NETWORKS["tiny"] = kit.TINY
+
+def ask(kind):
+    published.PUBLISHED["tiny"] = files[kind]
+    try:
+        model = create("tiny", weights="imagenet")
+    except InputError as error:
+        return [error.received, *kit.faults_of(error)]
+    return model.layers[-1].get_weights()[1].tolist()
+
+answers = {"served": {kind: ask(kind) for kind in kinds}}
+published.BUCKET = "http://127.0.0.1:9"
+if "hub" in kinds:
+    from huggingface_hub import constants
+    constants.HF_HUB_OFFLINE = True  # else the hub's package tries again for half a minute
+answers["cached"] = {kind: ask(kind) for kind in kinds}
+for pattern in ("keras/models/*.h5", "hub/**/blobs/*"):
+    for path in Path(home).glob(pattern):
+        path.write_bytes(b"not what was published")
+answers["damaged"] = {kind: ask(kind) for kind in kinds}
+for cache in caches.values():
+    shutil.rmtree(cache)
+answers["nowhere"] = {kind: ask(kind) for kind in kinds}
+print(json.dumps(answers))
 """
 
 
@@ -71,10 +86,10 @@ def tiny():
     return randomize(build(TINY, (32, 32, 3)))
 
 
-@pytest.fixture
-def site(tiny, tmp_path):
+@pytest.fixture(scope="module")
+def site(tiny, tmp_path_factory):
     """A folder that is served, with both kinds of files; and its address."""
-    folder = tmp_path / "site"
+    folder = tmp_path_factory.mktemp("site")
     hub = folder / "tiny" / "tiny" / "resolve" / "main"
     hub.mkdir(parents=True)
     weights = {layer.name: layer.get_weights() for layer in tiny.layers if layer.weights}
@@ -90,52 +105,40 @@ def site(tiny, tmp_path):
         thread.join()
 
 
-def fetch(kind, address, md5, home):
-    environment = os.environ | {
-        "KERAS_HOME": str(home / "keras"),
-        "HF_HOME": str(home / "hub"),
-        "HF_ENDPOINT": address,
-        "HF_HUB_DISABLE_XET": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "HF_HUB_OFFLINE": str(int(address == NOWHERE)),  # else it tries again for half a minute
-        "no_proxy": "*",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, kind, address, md5, str(Path(__file__).parent)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+@pytest.fixture(scope="module")
+def answers(site, tmp_path_factory):
+    """What `SCRIPT` prints: of each situation, the biases or the refusal of each kind of file."""
+    folder, address = site
+    home = tmp_path_factory.mktemp("home")
+    printed = run_python(
+        SCRIPT,
+        address,
+        hashlib.md5((folder / "tiny.h5").read_bytes()).hexdigest(),
+        home,
+        *(kind for kind in KINDS if kind == "keras" or importlib.util.find_spec("huggingface_hub")),
+        KERAS_HOME=str(home / "keras"),
+        HF_HOME=str(home / "hub"),
+        HF_ENDPOINT=address,
+        HF_HUB_DISABLE_XET="1",
+        TF_CPP_MIN_LOG_LEVEL="3",
+        no_proxy="*",
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1]
+    return home, json.loads(printed.splitlines()[-1])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["keras", "hub"])
-def test_weights_are_fetched_once_and_checked(kind, site, tiny, tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_are_fetched_once_and_checked(kind, answers, tiny):
     if kind == "hub":
         pytest.importorskip("huggingface_hub", reason="it comes with the hub extra")
-    folder, address = site
-    file = folder / "tiny.h5"
-    md5 = hashlib.md5(file.read_bytes()).hexdigest()
-    answer = f"answered: {tiny.layers[-1].get_weights()[1].tolist()}"
-    assert fetch(kind, address, md5, tmp_path) == answer
-    # Again, where nothing is served: from the cache.
-    assert fetch(kind, NOWHERE, md5, tmp_path) == answer
-    # A cache whose bytes have changed.
-    for cached in (tmp_path / "keras").rglob("*.h5"):
-        cached.write_bytes(b"not what was published")
-    for cached in (tmp_path / "hub").rglob("blobs/*"):
-        cached.write_bytes(b"not what was published")
-    said = fetch(kind, NOWHERE, md5, tmp_path)
-    assert said.startswith("refused:")
-    assert ("cannot be fetched" if kind == "keras" else "not what was published") in said
-    # Nothing cached and nothing served.
-    said = fetch(kind, NOWHERE, md5, tmp_path / "empty")
-    assert said.startswith("refused: the weights cannot be fetched")
-    assert "name the file instead" in said
+    home, found = answers
+    biases = tiny.layers[-1].get_weights()[1].tolist()
+    assert found["served"][kind] == biases
+    assert found["cached"][kind] == biases
+    (refused,) = found["damaged"][kind]
+    assert ("http://127.0.0.1:9/tiny.h5" if kind == "keras" else f"{home}/hub/") in refused
+    (refused,) = found["nowhere"][kind]
+    assert "/tiny.h5" in refused if kind == "keras" else "tiny/tiny" in refused
 
 
 def test_every_network_for_photographs_of_the_paper_has_published_weights():

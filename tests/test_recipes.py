@@ -3,44 +3,44 @@
 import dataclasses
 
 import pytest
+from kit import refusal
 
 from resnet_keras import optimizers, recipes
 from resnet_keras.data.augmentation import Augmentation, PadAndCrop
-from resnet_keras.errors import InputError
 from resnet_keras.recipes import RECIPES, Recipe
 from resnet_keras.runs import Run, RunDetails
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "received", "accepted"),
     [
-        ({"epochs": 0}, "epochs must be at least 1. Received: 0"),
-        ({"batch_size": -1}, "batch_size must be at least 1. Received: -1"),
-        ({"image_size": 0}, "image_size must be at least 1"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive"),
-        ({"learning_rate": float("nan")}, "learning_rate must be positive"),
-        ({"l2": -1e-4}, "l2 must not be negative"),
-        ({"momentum": 1.0}, "momentum must lie in [0, 1)"),
-        ({"ema": 1.0}, "ema must lie in [0, 1)"),
-        ({"centre": 0.0}, "centre must lie in (0, 1]"),
-        ({"accumulate": 0}, "accumulate must be at least 1"),
-        ({"clip_norm": 0.0}, "clip_norm must be positive"),
-        ({"weight_decay": -1.0}, "weight_decay must not be negative"),
-        ({"decay": "linear"}, "decay is 'cosine' or 'steps'. Received: 'linear'"),
-        ({"optimizer": "adam"}, "optimizer is 'sgd' or 'lamb'. Received: 'adam'"),
-        ({"loss": "hinge"}, "loss is 'cross-entropy' or 'binary'. Received: 'hinge'"),
-        ({"optimizer": "lamb", "momentum_correction": True}, "momentum_correction is SGD's"),
+        ({"epochs": 0}, "0", "1 or more"),
+        ({"batch_size": -1}, "-1", "1 or more"),
+        ({"image_size": 0}, "0", "1 or more"),
+        ({"learning_rate": 0.0}, "0.0", "above 0"),
+        ({"learning_rate": float("nan")}, "nan", "above 0"),
+        ({"l2": -1e-4}, "-0.0001", "0 or more"),
+        ({"momentum": 1.0}, "1.0", "[0, 1)"),
+        ({"ema": 1.0}, "1.0", "[0, 1)"),
+        ({"centre": 0.0}, "0.0", "(0, 1]"),
+        ({"accumulate": 0}, "0", "1 or more"),
+        ({"clip_norm": 0.0}, "0.0", "above 0"),
+        ({"weight_decay": -1.0}, "-1.0", "0 or more"),
+        ({"decay": "linear"}, "'linear'", "'cosine' or 'steps'"),
+        ({"optimizer": "adam"}, "'adam'", "'sgd' or 'lamb'"),
+        ({"loss": "hinge"}, "'hinge'", "'cross-entropy' or 'binary'"),
+        ({"optimizer": "lamb", "momentum_correction": True}, "'lamb'", "'sgd'"),
         (
             {"loss": "binary", "augmentation": Augmentation(label_smoothing=0.1)},
-            "label_smoothing would make every class present",
+            "label_smoothing=0.1",
+            "'cross-entropy'",
         ),
     ],
 )
-def test_refused_values(values, words):
-    with pytest.raises(InputError) as error:
-        Recipe(**values)
-    assert words in str(error.value)
-    assert "\n" not in str(error.value)
+def test_refused_values(values, received, accepted):
+    error = refusal(Recipe, **values)
+    assert any(name in error.problem for name in values)
+    assert received in error.received and accepted in error.accepted
 
 
 def test_recipes_are_frozen():
@@ -49,8 +49,8 @@ def test_recipes_are_frozen():
 
 
 def test_unknown_recipe_names_the_nearest():
-    with pytest.raises(InputError, match=r"Received: 'quik'; did you mean quick\?"):
-        recipes.find("quik")
+    error = refusal(recipes.find, "quik")
+    assert error.received == "'quik'" and error.accepted == "did you mean quick?"
 
 
 def test_paper_recipe_is_the_papers():

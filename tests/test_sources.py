@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from kit import refusal
 from PIL import Image
 
 from resnet_keras.data import sources
@@ -20,7 +21,6 @@ from resnet_keras.data.folder import Folder
 from resnet_keras.data.hdf5 import Hdf5
 from resnet_keras.data.splits import SPLIT_NAMES, MissingSplitError, resized
 from resnet_keras.data.tfds_source import Tfds
-from resnet_keras.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -181,43 +181,38 @@ def test_a_class_may_be_called_train(tmp_path):
 
 def test_a_folder_one_level_too_high_is_told(tmp_path):
     inner = write_folder(tmp_path / "mine" / "photos", {"cat": 2, "dog": 2})
-    with pytest.raises(InputError, match=r"two class folders.*; did you mean .*mine/photos\?"):
-        Folder(tmp_path / "mine")
+    assert str(inner) in refusal(Folder, tmp_path / "mine").accepted
     (tmp_path / "mine" / "notes").mkdir()
-    with pytest.raises(InputError, match=r"all images are in one .*did you mean .*mine/photos\?"):
-        Folder(tmp_path / "mine")
+    assert str(inner) in refusal(Folder, tmp_path / "mine").accepted
     assert Folder(inner).class_names == ("cat", "dog")
 
 
 def test_folders_that_cannot_serve(tmp_path):
-    with pytest.raises(InputError, match="two class folders"):
-        Folder(tmp_path)
+    assert f"{tmp_path}/CLASS/" in refusal(Folder, tmp_path).accepted
     write_folder(tmp_path, {"only": 2})
-    with pytest.raises(InputError, match=r"Received: .* with only; accepted: .*/CLASS/"):
-        Folder(tmp_path)
-    with pytest.raises(InputError, match="no folder that can be read"):
-        Folder(tmp_path / "only" / "0.png")
+    assert refusal(Folder, tmp_path).received == f"{tmp_path} with only"
+    file = tmp_path / "only" / "0.png"
+    assert str(file) in refusal(Folder, file).received
     write_folder(tmp_path, {"b": 2})
     for fraction in (0, 1, -1):
-        with pytest.raises(InputError, match="fraction"):
-            Folder(tmp_path, validation=fraction)
-    with pytest.raises(InputError, match="nothing is left"):
-        Folder(tmp_path, validation=0.5, test=0.5)
+        error = refusal(Folder, tmp_path, validation=fraction)
+        assert error.received == str(fraction) and "(0, 1)" in error.accepted
+    assert "validation=0.5,test=0.5" in refusal(Folder, tmp_path, validation=0.5, test=0.5).received
     for split in ("train", "val"):
         write_folder(tmp_path / "split" / split, {"a": 2, "b": 2})
     write_folder(tmp_path / "split" / "test", {"a": 2, "b": 2})
-    with pytest.raises(InputError, match="images of its own"):
-        Folder(tmp_path / "split", test=0.5)
+    assert refusal(Folder, tmp_path / "split", test=0.5).received == "test=0.5"
     write_folder(tmp_path / "split" / "valid", {"a": 2, "b": 2})
-    with pytest.raises(InputError, match="two folders for the validation images"):
-        Folder(tmp_path / "split")
+    error = refusal(Folder, tmp_path / "split")
+    assert all(str(tmp_path / "split" / name) in error.received for name in ("val", "valid"))
 
 
 def test_a_split_without_images_is_missing(tmp_path):
     source = Folder(write_folder(tmp_path, {"a": 1, "b": 1}))
     assert len(source.load("train")) == 2
-    with pytest.raises(MissingSplitError, match="no test images"):
+    with pytest.raises(MissingSplitError) as error:
         source.load("test")
+    assert str(tmp_path) in error.value.received
 
 
 def test_resized_takes_centre_squares_into_memory(tmp_path):
@@ -443,54 +438,48 @@ def test_one_split_is_divided_in_three(tfrecords):
 
 def test_training_images_are_of_no_other_split(tfrecords):
     for choice in ("validation=train[450:]", "train=train[:50%],test=train[40%:60%]", "test=train"):
-        with pytest.raises(InputError, match="images to train on are"):
-            sources.find(f"tfds:small,{choice}")
+        assert choice in refusal(sources.find, f"tfds:small,{choice}").received
 
 
 def test_a_set_that_is_not_downloaded_tells_the_command(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     for name in ("cifar10", "cifar100", "tfds:food101"):
-        with pytest.raises(InputError, match="not downloaded yet") as error:
-            sources.find(name)
-        told = f"tfds.builder('{name.removeprefix('tfds:')}', data_dir='{tmp_path}')"
-        assert f"{told}.download_and_prepare()" in str(error.value)
-    with pytest.raises(InputError, match=f"by hand to {tmp_path}/downloads/manual"):
-        sources.find("imagenet2012")
+        error = refusal(sources.find, name)
+        builder = f"tfds.builder('{name.removeprefix('tfds:')}', data_dir='{tmp_path}')"
+        assert f"{builder}.download_and_prepare()" in error.accepted
+    # This set has to be fetched by hand.
+    assert f"{tmp_path}/downloads/manual" in refusal(sources.find, "imagenet2012").accepted
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_told_command_prepares_the_set(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with pytest.raises(InputError) as error:
-        sources.find("tfds:small")
-    command = str(error.value).partition(' -c "')[2].removesuffix('"')
+    error = refusal(sources.find, "tfds:small")
+    command = error.accepted.partition(' -c "')[2].removesuffix('"')
     exec(command)
     assert len(sources.find("tfds:small").load("train")) == 450
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
+    ("data", "part", "value"),
     [
-        ("tfds:smal", "no such TFDS set"),
-        ("tfds:cifar01", "did you mean 'tfds:cifar10'?"),
-        ("tfds:small:9.9.9", "Received: tfds:small:9.9.9"),
-        ("tfds:small,train=training", "no split of tfds:small"),
-        ("tfds:small,train=train[", "Received: 'train['; accepted: train, test"),
-        ("tfds:small,epochs=3", "Received: 'epochs=3'; accepted: train=PART"),
-        ("tfds:boxes", "accepted: one Image and one ClassLabel"),
-        ("tfds:what is this", "no TFDS set that can be read"),
+        ("tfds:smal", "received", "tfds:smal"),
+        ("tfds:cifar01", "accepted", "'tfds:cifar10'"),
+        ("tfds:small:9.9.9", "received", "tfds:small:9.9.9"),
+        ("tfds:small,train=training", "received", "'training'"),
+        ("tfds:small,train=train[", "received", "'train['"),
+        ("tfds:small,epochs=3", "received", "'epochs=3'"),
+        ("tfds:boxes", "accepted", "one Image and one ClassLabel"),
+        ("tfds:what is this", "received", "tfds:what is this"),
     ],
 )
-def test_tfds_spellings_that_mean_nothing(tfrecords, data, message):
-    with pytest.raises(InputError) as error:
-        sources.find(data)
-    assert message in str(error.value) and "\n" not in str(error.value)
+def test_tfds_spellings_that_mean_nothing(tfrecords, data, part, value):
+    assert value in getattr(refusal(sources.find, data), part)
 
 
 def test_without_tensorflow_datasets(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(InputError, match=r"pip install 'resnet-keras\[tensorflow\]'"):
-        sources.find("cifar10")
+    assert "pip install 'resnet-keras[tensorflow]'" in refusal(sources.find, "cifar10").accepted
     assert sources.find("digits").name == "digits"
 
 
@@ -501,13 +490,11 @@ def test_a_truncated_file_of_records(tfrecords, tmp_path, monkeypatch):
     split = Tfds("train_only").load("train")
     whole = file.read_bytes()
     file.write_bytes(whole[:6000])
-    with pytest.raises(InputError, match="truncated. Received: .* with .* records; accepted: 100"):
-        Tfds("train_only").load("train")
-    with pytest.raises(InputError, match="truncated"):
-        split.read(79)
+    error = refusal(Tfds("train_only").load, "train")
+    assert str(file) in error.received and error.accepted == "100 records"
+    assert str(file) in refusal(split.read, 79).received
     file.write_bytes(struct.pack("<Q", 5) + bytes(4) + b"trash" + bytes(4) + whole)
-    with pytest.raises(InputError, match="a damaged record"):
-        Tfds("train_only").load("train")
+    assert "damaged" in refusal(Tfds("train_only").load, "train").problem
 
 
 def test_records_are_framed_as_tensorflow_writes_them(tfrecords):
@@ -519,6 +506,7 @@ def test_records_are_framed_as_tensorflow_writes_them(tfrecords):
         assert split.read(index) == example.features.feature["image"].bytes_list.value[0]
 
 
+@pytest.mark.slow
 def test_the_45000_and_5000_of_cifar(tmp_path, monkeypatch):
     class Cifar10(Small, skip_registration=True):
         counts: ClassVar = {"train": 50_000, "test": 10_000}
@@ -591,34 +579,31 @@ def test_without_names_the_labels_are_the_names(tmp_path):
 
 def test_hdf5_files_that_cannot_serve(tmp_path):
     write_course_files(tmp_path)
-    with pytest.raises(InputError, match="lacks test_set_x, test_set_y. Received: list_classes"):
-        Hdf5(tmp_path / "train_catvnoncat.h5")
-    with pytest.raises(InputError, match="take no options"):
-        sources.find(f"{tmp_path},seed=1")
+    train = tmp_path / "train_catvnoncat.h5"
+    error = refusal(Hdf5, train)
+    assert "test_set_x, test_set_y" in error.problem and "list_classes" in error.received
+    assert refusal(sources.find, f"{tmp_path},seed=1").accepted == repr(str(tmp_path))
     (tmp_path / "text.h5").write_text("no HDF5")
-    with pytest.raises(InputError, match="no HDF5 file that can be read"):
-        sources.find(str(tmp_path / "text.h5"))
-    with h5py.File(tmp_path / "train_catvnoncat.h5", "a") as file:
+    error = refusal(sources.find, str(tmp_path / "text.h5"))
+    assert str(tmp_path / "text.h5") in error.received
+    with h5py.File(train, "a") as file:
         file["train_set_y"][0, 0] = 2
-    with pytest.raises(InputError, match="labels up to 2, 2 class names"):
-        Hdf5(tmp_path)
-    with h5py.File(tmp_path / "train_catvnoncat.h5", "a") as file:
+    assert "labels up to 2, 2 class names" in refusal(Hdf5, tmp_path).received
+    with h5py.File(train, "a") as file:
         file["train_set_y"][0, 0] = -1
-    with pytest.raises(InputError, match="count classes from 0. Received: -1 for image 0"):
-        Hdf5(tmp_path)
+    assert "-1 for image 0" in refusal(Hdf5, tmp_path).received
     (tmp_path / "alone").mkdir()
     (tmp_path / "alone" / "train_x.h5").touch()
-    with pytest.raises(InputError, match=r"Received: train_x.h5 in .*, no test_\*.h5"):
-        sources.find(str(tmp_path / "alone"))
-    with h5py.File(tmp_path / "train_catvnoncat.h5", "a") as file:
+    error = refusal(sources.find, str(tmp_path / "alone"))
+    assert "train_x.h5" in error.received and "test_*.h5" in error.received
+    with h5py.File(train, "a") as file:
         del file["train_set_x"]
         file["train_set_x"] = np.zeros((40, 16, 16, 3), np.float32)
-    with pytest.raises(InputError, match="train images are not pixels 0..255. Received: float32"):
-        Hdf5(tmp_path)
-    write_course_files(tmp_path / ".." / tmp_path.name, one_file=True)
+    assert "float32" in refusal(Hdf5, tmp_path).received
+    write_course_files(tmp_path, one_file=True)
     (tmp_path / "train_signs.h5").touch()
-    with pytest.raises(InputError, match="Received: train_catvnoncat.h5, train_signs.h5"):
-        sources.find(str(tmp_path))
+    error = refusal(sources.find, str(tmp_path))
+    assert "train_catvnoncat.h5, train_signs.h5" in error.received
 
 
 # Names
@@ -626,21 +611,16 @@ def test_hdf5_files_that_cannot_serve(tmp_path):
 
 def test_find_tells_the_spellings_and_what_is_near(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="accepted: digits, cifar10, .*tfds:NAME.*folder.*h5"):
-        sources.find("what")
-    with pytest.raises(InputError, match="unknown data. Received: ''"):
-        sources.find("")
-    with pytest.raises(InputError, match="did you mean 'digits'"):
-        sources.find("digit")
-    with pytest.raises(InputError, match="did you mean 'cifar100'"):
-        sources.find("cifar1000")
+    spellings = refusal(sources.find, "what").accepted
+    assert all(word in spellings for word in ("digits", "cifar10", "tfds:NAME", "folder", "h5"))
+    assert "''" in refusal(sources.find, "").received
+    assert "did you mean 'digits'" in refusal(sources.find, "digit").accepted
+    assert "did you mean 'cifar100'" in refusal(sources.find, "cifar1000").accepted
     write_folder(tmp_path / "flowers", {"rose": 2, "tulip": 2})
-    with pytest.raises(InputError, match="did you mean 'flowers'"):
-        sources.find("flower")
-    with pytest.raises(InputError, match="no such file or folder. Received: './flower'"):
-        sources.find("./flower")
-    with pytest.raises(InputError, match="Received: 'size=3'; accepted: validation=0.1"):
-        sources.find("flowers,size=3")
+    assert "did you mean 'flowers'" in refusal(sources.find, "flower").accepted
+    assert refusal(sources.find, "./flower").received == "'./flower'"
+    error = refusal(sources.find, "flowers,size=3")
+    assert error.received == "'size=3'" and "validation=0.1" in error.accepted
 
 
 def test_find_takes_folders_by_any_spelling(tmp_path, monkeypatch):

@@ -2,26 +2,29 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kit import command_refusal, refusal
 from PIL import Image
 
-from resnet_keras import architectures, cli, studies
+from resnet_keras import architectures, studies
 from resnet_keras.data import sources
-from resnet_keras.errors import InputError
 from resnet_keras.evaluation import evaluate, load_run_model
 from resnet_keras.recipes import PAPER_CIFAR10, PAPER_CIFAR10_WARMUP, PAPER_IMAGENET
 from resnet_keras.runs import Run
 from resnet_keras.studies import comparison, gradients, lesions, page, running, schedules
 from resnet_keras.studies.study import Setting, Table, spread
+from resnet_keras.training import train
 
 SETTINGS = {
     "quick": Setting("quick", "digits", 64, 1),
@@ -38,9 +41,8 @@ from resnet_keras.studies import schedules, shortcuts
 tiny = replace(RESNET20, stem=Stem(4, 3), blocks=(1, 1, 1), filters=(4, 8, 16))
 
 for depth in ("20", "32", "56"):
-    deep = replace(tiny, blocks=(2, 2, 2))
-    architectures.NETWORKS[f"resnet{depth}"] = deep
-    architectures.NETWORKS[f"plain{depth}"] = replace(deep, shortcut=NO_SHORTCUT)
+    architectures.NETWORKS[f"resnet{depth}"] = tiny
+    architectures.NETWORKS[f"plain{depth}"] = replace(tiny, shortcut=NO_SHORTCUT)
 architectures.NETWORKS["resnet44"] = replace(tiny, blocks=(4, 4, 4))
 architectures.NETWORKS["plain44"] = replace(tiny, blocks=(4, 4, 4), shortcut=NO_SHORTCUT)
 schedules.MINUTES = replace(schedules.MINUTES, epochs=2, warmup_epochs=0, image_size=8)
@@ -54,6 +56,8 @@ def _tiny():
         patch.setattr(architectures, "NETWORKS", dict(networks))
         patch.setattr(schedules, "MINUTES", schedules.MINUTES)
         exec(TINY_STUDY, {})
+        # Gradient norms, of which a study has figures, are left out until they are asked for.
+        patch.setattr(running, "train", partial(running.train, log_diagnostics=False))
         yield
 
 
@@ -61,7 +65,7 @@ def _tiny():
 def studied(tmp_path_factory, _tiny):
     """The page of a study that was run, and what it printed."""
     home = tmp_path_factory.mktemp("studies")
-    return running.reproduce("shortcuts", seeds=2, folder=home)
+    return running.reproduce("shortcuts", seeds=1, folder=home)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +109,7 @@ def test_degradation_takes_the_networks_of_the_figures():
 def test_the_page_tells_ours_from_the_papers(studied):
     text = (studied / "README.md").read_text()
     assert "He et al. 2016, table 3" in text
-    assert "8 trainings, 2 of every network (seeds 0 to 1), on digits at 8x8 pixels" in text
+    assert "4 trainings, 1 of every network (seed 0), on digits at 8x8 pixels" in text
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
     assert rows[0] == [
         "| network",
@@ -118,17 +122,9 @@ def test_the_page_tells_ours_from_the_papers(studied):
     assert set(named) == {"plain20", *(f"resnet20, option {option}" for option in "ABC")}
     assert named["resnet20, option B"][4] == "*24.52 / 7.46* |"
     for row in named.values():
-        assert re.fullmatch(r"\d+\.\d\d ± \d+\.\d\d", row[3])
+        assert re.fullmatch(r"\d+\.\d\d", row[3])
     parameters = [int(named[f"resnet20, option {one}"][1].replace(",", "")) for one in "ABC"]
     assert parameters == sorted(set(parameters))
-
-
-def test_the_test_error_is_the_mean_of_the_runs(studied):
-    errors = [
-        100 * Run(studied.parent / f"resnet20-A-seed{seed}").read_evaluation("single")["top1_error"]
-        for seed in (0, 1)
-    ]
-    assert spread(errors) in (studied / "README.md").read_text()
 
 
 def test_the_page_has_its_pictures(studied):
@@ -142,11 +138,24 @@ def test_the_page_has_its_pictures(studied):
 
 def test_what_is_trained_is_not_trained_again(studied, capsys):
     before = {path: path.stat().st_mtime_ns for path in studied.parent.glob("*/best.keras")}
-    assert len(before) == 8
+    assert len(before) == 4
     running.reproduce("shortcuts", seeds=1, folder=studied.parent)
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert "4 trainings, 1 of every network (seed 0)" in (studied / "README.md").read_text()
     assert capsys.readouterr().out.count("is finished") == 4
+
+
+@pytest.mark.slow
+def test_the_test_error_is_the_mean_of_all_seeds(studied, tmp_path):
+    shutil.copytree(studied.parent, tmp_path / "studies")
+    page = running.reproduce("shortcuts", seeds=2, folder=tmp_path / "studies")
+    errors = [
+        100 * Run(page.parent / f"resnet20-A-seed{seed}").read_evaluation("single")["top1_error"]
+        for seed in (0, 1)
+    ]
+    text = (page / "README.md").read_text()
+    assert "8 trainings, 2 of every network (seeds 0 to 1)" in text
+    assert re.fullmatch(r"\d+\.\d\d ± \d+\.\d\d", spread(errors))
+    assert spread(errors) in text
 
 
 @pytest.mark.slow
@@ -194,11 +203,13 @@ def test_responses_are_drawn_and_told(studied):
     page = running.reproduce("responses", seeds=1, folder=studied.parent)
     text = (page / "README.md").read_text()
     assert re.search(r"response is: plain20 \d+\.\d\d, resnet20 \d+\.\d\d, plain56", text)
-    assert "| resnet56 | 13 | " in text and (page / "responses.svg").exists()
+    assert "| resnet56 | 7 | " in text and (page / "responses.svg").exists()
 
 
 @pytest.mark.slow
-def test_gradients_of_a_network_that_diverges(studied, monkeypatch):
+@pytest.mark.usefixtures("_tiny")
+def test_gradients_of_a_network_that_diverges(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "train", train)
     bad = replace(schedules.MINUTES, learning_rate=1e30)
     usual = schedules.training
 
@@ -207,7 +218,7 @@ def test_gradients_of_a_network_that_diverges(studied, monkeypatch):
         return replace(found, recipe=replace(bad, seed=seed)) if "without-bn" in network else found
 
     monkeypatch.setattr(gradients, "training", training)
-    page = running.reproduce("gradients", seeds=1, folder=studied.parent)
+    page = running.reproduce("gradients", seeds=1, folder=tmp_path)
     text = (page / "README.md").read_text()
     assert re.search(
         r"\| plain56-without-bn \| [^|]+ \| [^|]+ \| diverged \| diverged \| div", text
@@ -281,33 +292,31 @@ def test_a_study_that_was_killed_goes_on(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["degradatoin"], "unknown study. Received: 'degradatoin'; did you mean degradation"),
-        (["depth", "--data", "nowhere"], "unknown data. Received: 'nowhere'"),
-        (["depth", "--seeds", "0"], "seeds must be at least 1. Received: 0"),
+        (["degradatoin"], ["'degradatoin'", "did you mean degradation"]),
+        (["depth", "--data", "nowhere"], ["'nowhere'", "digits"]),
+        (["depth", "--seeds", "0"], ["seeds", "0", "1"]),
     ],
 )
-def test_bad_input_is_one_line(arguments, words, capsys, tmp_path, monkeypatch):
+def test_bad_input_is_one_line(arguments, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as end:
-        cli.main(["reproduce", *arguments])
-    assert end.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert words in line
+    line = command_refusal("reproduce", *arguments)
+    assert all(word in line for word in words), line
     assert not list(Path().iterdir())
 
 
+@pytest.mark.slow
 def test_nothing_of_tensorflow_is_seen_beside_a_refusal(tmp_path):
     command = [sys.executable, "-m", "resnet_keras", "reproduce", "gradients", "--seeds", "0"]
     quiet = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     ended = subprocess.run(command, cwd=tmp_path, env=quiet, capture_output=True, text=True)
     assert ended.returncode == 2 and not ended.stdout
-    assert ended.stderr == "resnet-keras: error: seeds must be at least 1. Received: 0\n"
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("resnet-keras: error: ")
 
 
 def test_studies_stay_out_of_the_folder_of_a_run(tmp_path):
     (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(InputError, match="the folder is that of a run"):
-        running.reproduce("depth", folder=tmp_path)
+    assert str(tmp_path) in refusal(running.reproduce, "depth", folder=tmp_path).received
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
@@ -322,9 +331,7 @@ def test_a_column_in_which_the_papers_print_nothing_is_left_out():
     ]
 
 
-def test_an_unwritable_place_is_told(tmp_path, capsys):
+def test_an_unwritable_place_is_refused(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(SystemExit) as end:
-        cli.main(["reproduce", "depth", "--output", os.fspath(tmp_path / "file")])
-    assert end.value.code == 2
-    assert "the study's folder cannot be written" in capsys.readouterr().err
+    line = command_refusal("reproduce", "depth", "--output", tmp_path / "file")
+    assert os.fspath(tmp_path / "file") in line

@@ -4,39 +4,34 @@ import io
 from dataclasses import replace
 
 import keras
+import kit
 import numpy as np
 import pytest
+from kit import TINY_FAMILY, draw_images, trained
 from PIL import Image
-from tiny_family import TINY_FAMILY, draw_images, trained
 
 from resnet_keras import views
 from resnet_keras.architectures import NETWORKS, Architecture
 from resnet_keras.data.splits import ArraySplit, EncodedSplit
-from resnet_keras.errors import InputError
-from resnet_keras.models import Features, build, of_any_size
+from resnet_keras.models import Features, build, dtype_policy, of_any_size
 from resnet_keras.recomputation import recompute
 from resnet_keras.views import multi_scale, ten_crop
 
-# Wide, tall, square, smaller than any crop, and larger than all scales: (height, width).
-SIZES = ((40, 61), (53, 38), (45, 45), (9, 14), (120, 97), (40, 61))
+# Wide, twice, tall and larger than all scales, square and smaller than any crop: (height, width).
+SIZES = ((40, 61), (70, 48), (9, 9), (40, 61))
+ALIKE = ((40, 61),) * 4
 SCALES = (32, 45)
-# Option A, projections and a pooled stem, full pre-activation, groups, dropped units.
-KINDS = ("resnet20", "resnet50", "preresnet110", "resnext29-8x64d", "stochastic-depth")
 
 
 def photographs(sizes=SIZES):
     """Images of many sizes, as files."""
     files = []
-    for number, (height, width) in enumerate(sizes):
-        (square,) = draw_images(1, max(height, width), seed=number)
-        files.append(_png(square[:height, :width]))
+    for number, size in enumerate(sizes):
+        (pixels,) = draw_images(1, size, seed=number)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        files.append(file.getvalue())
     return EncodedSplit(files.__getitem__, np.arange(len(sizes)) % 5)
-
-
-def _png(pixels):
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
 
 
 def with_shorter_side(image, side):
@@ -61,12 +56,9 @@ def slow_ten_crop(model, split, size, side):
             image[height - size :, width - size :],
             image[(height - size) // 2 :, (width - size) // 2 :][:size, :size],
         ]
-        total = np.zeros(model.output_shape[1])
-        for crop in crops:
-            for shown in (crop, np.fliplr(crop)):
-                assert shown.shape == (size, size, 3)
-                total += model.predict_on_batch(shown[None])[0]
-        answers.append(total / 10)
+        ten = np.array([shown for crop in crops for shown in (crop, np.fliplr(crop))])
+        assert ten.shape == (10, size, size, 3)
+        answers.append(kit.answers(model, ten).mean(0))
     return np.array(answers)
 
 
@@ -81,8 +73,7 @@ def slow_multi_scale(model, architecture, split, scales):
         total = np.zeros(model.output_shape[1])
         for scale in scales:
             image = with_shorter_side(split.image(index), scale)
-            for shown in (image, np.fliplr(image)):
-                last = np.asarray(maps(shown[None].astype("float32")))[0]
+            for last in kit.answers(maps, np.array([image, np.fliplr(image)])):
                 scores = np.zeros(len(bias))
                 for row in last:
                     for place in row:
@@ -94,7 +85,18 @@ def slow_multi_scale(model, architecture, split, scales):
     return np.array(answers)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnext50-32x4d"])
+def assert_is_the_average_over_scales(architecture, split, scales):
+    model = trained(architecture)
+    found = multi_scale(model, architecture, split, scales)
+    assert found.shape == (len(split), 5) and found.dtype == np.float32
+    expected = slow_multi_scale(model, architecture, split, scales)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.ptp(expected, axis=0).max() > 0.1  # images are told apart
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet20", pytest.param("resnext50-32x4d", marks=pytest.mark.slow)]
+)
 def test_ten_crop_is_the_average_of_ten(name):
     model = trained(TINY_FAMILY[name])
     split = photographs()
@@ -102,7 +104,7 @@ def test_ten_crop_is_the_average_of_ten(name):
     assert found.shape == (len(SIZES), 5) and found.dtype == np.float32
     expected = slow_ten_crop(model, split, size=32, side=37)  # 256 / 224 of 32 is 36.6
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert np.ptp(expected, axis=0).max() > 0.1  # images are told apart
+    assert np.ptp(expected, axis=0).max() > 0.1
 
 
 def test_ten_crop_of_images_in_memory():
@@ -113,23 +115,27 @@ def test_ten_crop_of_images_in_memory():
     np.testing.assert_allclose(ten_crop(model, split)[[0, 69]], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet20",  # shortcuts A
+        "resnet18",  # projections and a pooled stem
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            # Full pre-activation, groups, dropped units.
+            for name in ("preresnet110", "resnext29-8x64d", "stochastic-depth")
+        ),
+    ],
+)
 def test_multi_scale_is_the_average_over_places_flips_and_scales(name):
-    architecture = TINY_FAMILY[name]
-    model = trained(architecture)
-    split = photographs()
-    found = multi_scale(model, architecture, split, SCALES)
-    assert found.shape == (len(SIZES), 5) and found.dtype == np.float32
-    expected = slow_multi_scale(model, architecture, split, SCALES)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert np.ptp(expected, axis=0).max() > 0.1
+    assert_is_the_average_over_scales(TINY_FAMILY[name], photographs(), SCALES)
 
 
 def test_little_goes_through_the_network_at_once(monkeypatch):
     """Where memory is short of a single image even, the answers are the same."""
     architecture = TINY_FAMILY["resnet20"]
     model = trained(architecture)
-    whole = multi_scale(model, architecture, photographs(), SCALES)
+    whole = multi_scale(model, architecture, photographs(ALIKE), SCALES)
     seen = []
 
     def predict(self, images):
@@ -137,11 +143,11 @@ def test_little_goes_through_the_network_at_once(monkeypatch):
         return keras.Model.predict_on_batch(self, images)
 
     monkeypatch.setattr(views, "PIXELS_AT_ONCE", 1)
-    monkeypatch.setattr(views, "IMAGES_AT_ONCE", 2)
+    monkeypatch.setattr(views, "IMAGES_AT_ONCE", 1)
     twin = of_any_size(model, architecture)
     monkeypatch.setattr(type(twin), "predict_on_batch", predict, raising=False)
     monkeypatch.setattr(views, "of_any_size", lambda *_: twin)
-    found = multi_scale(model, architecture, photographs(), SCALES)
+    found = multi_scale(model, architecture, photographs(ALIKE), SCALES)
     np.testing.assert_allclose(found, whole, atol=1e-6)
     assert set(seen) == {2}  # an image and its mirror image
 
@@ -152,20 +158,23 @@ def test_many_sizes_take_few_traces(monkeypatch):
     model = trained(architecture)
     twin = of_any_size(model, architecture)
     monkeypatch.setattr(views, "of_any_size", lambda *_: twin)
-    sizes = [(32 + number, 40 + 2 * number) for number in range(20)]
+    sizes = [(32 + number, 40 + 2 * number) for number in range(10)]
     multi_scale(model, architecture, photographs(sizes), (32, 35))
     assert twin.predict_function.experimental_get_tracing_count() <= 4
 
 
-@pytest.mark.parametrize("name", [name for name in TINY_FAMILY if name != "resnet50-course"])
+# The course's net of this size takes no other, see below.
+@pytest.mark.parametrize(
+    "name", [name for name in kit.family() if name.values[0] != "resnet50-course"]
+)
 def test_the_twin_of_any_size_is_the_same_network(name):
     architecture = TINY_FAMILY[name]
     model = trained(architecture)
     twin = of_any_size(model, architecture)
     images = draw_images(4)
     assert twin.input_shape == (None, None, None, 3)
-    expected = model.predict_on_batch(images)
-    np.testing.assert_allclose(twin.predict_on_batch(images), expected, atol=1e-6)
+    expected = kit.answers(model, images)
+    np.testing.assert_allclose(kit.answers(twin, images), expected, atol=1e-6)
 
 
 def course(input_size) -> Architecture:
@@ -175,48 +184,30 @@ def course(input_size) -> Architecture:
 
 def test_the_courses_net_takes_any_size_where_its_window_is_the_whole_map():
     assert NETWORKS["resnet50-course"].map_size(64) == 2 == course(20).map_size(20)
-    architecture = course(20)
-    model = trained(architecture)
-    images = draw_images(4, 20)
-    twin = of_any_size(model, architecture)
-    expected = model.predict_on_batch(images)
-    np.testing.assert_allclose(twin.predict_on_batch(images), expected, atol=1e-6)
-    found = multi_scale(model, architecture, photographs(), (20, 33))
-    expected = slow_multi_scale(model, architecture, photographs(), (20, 33))
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert_is_the_average_over_scales(course(20), photographs(ALIKE), (33,))
 
 
 def test_the_courses_net_of_a_larger_size_takes_no_other():
     architecture = course(36)
-    model = trained(architecture)
-    with pytest.raises(InputError) as error:
-        multi_scale(model, architecture, photographs(), SCALES)
-    assert "images of one size only" in str(error.value)
-    assert "of 36x36 pixels; accepted: networks that average" in str(error.value)
-    assert "\n" not in str(error.value)
+    model = build(architecture)
+    error = kit.refusal(multi_scale, model, architecture, photographs(), SCALES)
+    assert model.name in error.received and "36x36" in error.received
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float32"])
-def test_the_twin_computes_in_the_networks_precision(policy):
+def test_the_twin_has_the_networks_precision_and_activation():
     architecture = TINY_FAMILY["resnet20"]
-    keras.config.set_dtype_policy(policy)
-    model = trained(architecture)
-    keras.config.set_dtype_policy("float32")
+    with dtype_policy("mixed_bfloat16"):
+        model = build(architecture)
+    model.layers[-1].activation = keras.activations.sigmoid
     twin = of_any_size(recompute(model), architecture)
     assert keras.config.dtype_policy().name == "float32"
     policies = {layer.name: layer.dtype_policy.name for layer in model.layers if layer.weights}
     assert {name: twin.get_layer(name).dtype_policy.name for name in policies} == policies
-
-
-def test_the_twin_has_the_networks_activation():
-    architecture = TINY_FAMILY["resnet20"]
-    model = trained(architecture)
-    model.layers[-1].activation = keras.activations.sigmoid
-    assert of_any_size(model, architecture).layers[-1].activation is keras.activations.sigmoid
+    assert "mixed_bfloat16" in policies.values()
+    assert twin.layers[-1].activation is keras.activations.sigmoid
 
 
 def test_a_scale_too_small_for_the_network():
-    architecture = TINY_FAMILY["resnet50"]
-    model = trained(architecture)
-    with pytest.raises(InputError, match="too small for the network. Received: 3 pixels"):
-        multi_scale(model, architecture, photographs(), (3, 64))
+    architecture = TINY_FAMILY["resnet18"]
+    error = kit.refusal(multi_scale, build(architecture), architecture, photographs(), (3, 64))
+    assert "3" in error.received.split()

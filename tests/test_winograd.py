@@ -1,19 +1,26 @@
 """Winograd's convolutions against TensorFlow's, and where layers take them."""
 
-import subprocess
-import sys
 from fractions import Fraction
 
 import keras
+import kit
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY
 
 from resnet_keras import layers, winograd
-from resnet_keras.models import Classifier, build
+from resnet_keras.architectures import RESNET20
+from resnet_keras.models import build
 from resnet_keras.optimizers import SGD
 from resnet_keras.recomputation import recompute
+
+
+@pytest.fixture
+def without_xla():
+    """XLA takes seconds for a shape, and the arithmetic is the same without it."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.mark.parametrize("filtering", [winograd.TWO, winograd.FOUR])
@@ -75,23 +82,25 @@ def assert_close(found, expected, tolerance):
 @pytest.mark.parametrize(
     ("height", "width"), [(1, 1), (4, 2), (2, 4), (7, 7), (8, 8), (5, 9), (14, 3)]
 )
-def test_outputs_and_gradients_of_any_size(height, width):
+def test_outputs_and_gradients_of_any_size(height, width, without_xla):
     arguments = random_convolution(height, width)
     assert_close(outputs_and_gradients(winograd.convolve, *arguments), exact(*arguments), 2e-5)
 
 
-def test_rounding_errors_of_many_channels():
+def test_outputs_and_gradients_as_compiled():
+    arguments = random_convolution(8, 8)
+    assert_close(outputs_and_gradients(winograd.convolve, *arguments), exact(*arguments), 2e-5)
+
+
+def test_rounding_errors_of_many_channels(without_xla):
     arguments = random_convolution(8, 8, channels=256, filters=128)
     assert_close(outputs_and_gradients(winograd.convolve, *arguments), exact(*arguments), 3e-5)
 
 
-@pytest.mark.parametrize("channels", [5, None])
-def test_unknown_shapes(channels):
+def test_unknown_shapes():
     """Of the batch, of its channels, and of what comes back from the operations after it."""
 
-    @tf.function(
-        input_signature=[tf.TensorSpec((None, 6, 7, channels)), tf.TensorSpec((3, 3, 5, 4))]
-    )
+    @tf.function(input_signature=[tf.TensorSpec((None, 6, 7, None)), tf.TensorSpec((3, 3, 5, 4))])
     def kernel_gradient(x, kernel):
         with tf.GradientTape() as tape:
             tape.watch(kernel)
@@ -99,10 +108,9 @@ def test_unknown_shapes(channels):
             forgotten = tf.transpose(outputs, tf.argsort(tf.range(4)))
         return tape.gradient(forgotten, kernel)
 
-    for batch in (1, 4):
-        x, kernel, _ = random_convolution(6, 7, batch=batch)
-        _, _, expected = exact(x, kernel, np.ones((batch, 6, 7, 4)))
-        np.testing.assert_allclose(kernel_gradient(x, kernel), expected, rtol=0, atol=1e-3)
+    x, kernel, _ = random_convolution(6, 7)
+    _, _, expected = exact(x, kernel, np.ones((len(x), 6, 7, 4)))
+    np.testing.assert_allclose(kernel_gradient(x, kernel), expected, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("kernel", [(1, 9, 5, 4), (3, 3, 6, 4)])
@@ -113,7 +121,12 @@ def test_kernels_that_do_not_fit_are_refused(kernel):
         tf.function(winograd.convolve)(tf.zeros((1, 8, 8, 5)), tf.zeros(kernel))
 
 
-def test_gradients_of_gradients():
+@pytest.mark.parametrize(
+    "compiled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "compiled"]
+)
+def test_gradients_of_gradients(request, compiled):
+    if not compiled:
+        request.getfixturevalue("without_xla")
     x, kernel, _ = random_convolution(4, 4)
 
     def gradient_of_gradient(convolve, dtype):
@@ -131,13 +144,23 @@ def test_gradients_of_gradients():
     assert_close([found], [expected], 1e-3)
 
 
-def test_a_large_value_spoils_its_tile_and_no_other():
+def test_a_large_value_spoils_its_tile_and_no_other(without_xla):
     x, kernel, upstream = random_convolution(8, 4)
     x[0, 1, 1] = 1e6
     found, expected = winograd.convolve(x, kernel), exact(x, kernel, upstream)[0]
     errors = np.abs(found.numpy() - expected.numpy())
     assert errors.max() > 1e-2
     assert max(errors[1:].max(), errors[0, 4:, 2:].max()) < 1e-4
+
+
+def test_convolutions_of_a_size_share_what_is_compiled(monkeypatch, without_xla):
+    made = []
+    function = tf.function
+    monkeypatch.setattr(tf, "function", lambda *a, **k: made.append(1) or function(*a, **k))
+    for expected in (True, False):
+        made.clear()
+        outputs_and_gradients(winograd.convolve, *random_convolution(3, 11))
+        assert bool(made) is expected
 
 
 def test_multiplications_saved():
@@ -149,16 +172,19 @@ def test_multiplications_saved():
 # --- Layers ---
 
 
-def allow_few(patch):
-    patch.setattr(layers, "MANY_CHANNELS", 1)
-    patch.setattr(layers, "MANY_MULTIPLICATIONS", 1)
+@pytest.fixture
+def few_suffice(monkeypatch):
+    """Layers take it for few channels and multiplications."""
+    monkeypatch.setattr(layers, "MANY_CHANNELS", 1)
+    monkeypatch.setattr(layers, "MANY_MULTIPLICATIONS", 1)
 
 
-def counted(patch):
+@pytest.fixture
+def called(monkeypatch):
     """Grows with every call."""
     called = []
     convolve = winograd.convolve
-    patch.setattr(winograd, "convolve", lambda *a: called.append(1) or convolve(*a))
+    monkeypatch.setattr(winograd, "convolve", lambda *a: called.append(1) or convolve(*a))
     return called
 
 
@@ -172,10 +198,10 @@ def outputs_and_gradients_of_layer(call, layer, x):
 
 
 def takes_winograd(
-    shape=(None, 8, 8, 4), training=True, compiled=False, kind=layers.Conv2D, **options
+    shape=(None, 8, 8, 4), filters=4, training=True, compiled=False, kind=layers.Conv2D, **options
 ):
-    """Whether a layer calls it, its thresholds for many apart."""
-    layer = kind(4, **{"kernel_size": 3, "padding": "same", **options})
+    """Whether a layer calls it."""
+    layer = kind(filters, **{"kernel_size": 3, "padding": "same", **options})
     called = []
 
     def convolve(x, kernel):
@@ -183,7 +209,6 @@ def takes_winograd(
         return tf.nn.conv2d(x, kernel, 1, "SAME")
 
     with pytest.MonkeyPatch.context() as patch:
-        allow_few(patch)
         patch.setattr(winograd, "convolve", convolve)
         signature = [tf.TensorSpec(shape, layer.compute_dtype)]
         tf.function(
@@ -196,16 +221,14 @@ def takes_winograd(
 
 @pytest.mark.parametrize("activation", [None, "relu"])
 @pytest.mark.parametrize("wrap", [lambda layer: layer, tf.function], ids=["eager", "graph"])
-def test_layers_answer_and_learn_as_stock(monkeypatch, wrap, activation):
-    allow_few(monkeypatch)
-    called = counted(monkeypatch)
+def test_layers_answer_and_learn_as_stock(few_suffice, called, wrap, activation):
     options = {"padding": "same", "activation": activation, "bias_initializer": "normal"}
     ours = layers.Conv2D(4, 3, **options)
     stock = keras.layers.Conv2D(4, 3, **options)
-    ours.build((None, 8, 8, 5))
-    x = np.random.default_rng(0).normal(size=(2, 8, 8, 5)).astype("float32")
-    stock(x)
-    ours.set_weights(stock.get_weights())
+    x, kernel, _ = random_convolution(8, 8)
+    for layer in (ours, stock):
+        layer.build(x.shape)
+        layer.set_weights([kernel / 8, np.arange(4) / 4])
     found = outputs_and_gradients_of_layer(wrap(lambda x: ours(x, training=True)), ours, x)
     assert called
     expected = outputs_and_gradients_of_layer(stock, stock, x)
@@ -214,15 +237,14 @@ def test_layers_answer_and_learn_as_stock(monkeypatch, wrap, activation):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
 
 
-def test_bfloat16_that_is_not_cast_is_refused_as_by_stock(monkeypatch):
-    allow_few(monkeypatch)
+def test_bfloat16_that_is_not_cast_is_refused_as_by_stock(few_suffice):
     x = tf.zeros((8, 8, 8, 4), "bfloat16")
     layer = layers.Conv2D(4, 3, padding="same", autocast=False)
     with pytest.raises((tf.errors.InvalidArgumentError, TypeError, ValueError)):
         layer(x, training=True)
 
 
-def test_layers_take_it_in_training():
+def test_layers_take_it_in_training(few_suffice):
     assert takes_winograd()
     assert takes_winograd(activation="relu", use_bias=False)
 
@@ -252,17 +274,18 @@ class Standardized(layers.Conv2D):
         {"dilation_rate": 2},
         {"groups": 2},
     ],
+    ids=str,
 )
-def test_layers_else_convolve(options):
+def test_layers_else_convolve(few_suffice, options):
     assert not takes_winograd(**options)
 
 
-def test_layers_convolve_where_tensorflow_lacks_xla(monkeypatch):
+def test_layers_convolve_where_tensorflow_lacks_xla(few_suffice, monkeypatch):
     monkeypatch.setattr(tf.test, "is_built_with_xla", lambda: False)
     assert not takes_winograd()
 
 
-def test_layers_convolve_where_the_environment_says_so(monkeypatch):
+def test_layers_convolve_where_the_environment_says_so(few_suffice, monkeypatch):
     monkeypatch.setenv("RESNET_KERAS_WINOGRAD", "0")
     assert not takes_winograd()
     monkeypatch.setenv("RESNET_KERAS_WINOGRAD", "1")
@@ -283,60 +306,57 @@ def test_layers_convolve_where_the_environment_says_so(monkeypatch):
     ],
 )
 def test_small_convolutions_are_stock(channels, filters, size, gains):
-    layer = layers.Conv2D(filters, 3, padding="same")
-    x = keras.KerasTensor((None, size, size, channels))
-    layer.build(x.shape)
-    assert layer._gains_by_winograd(x) is gains
+    assert takes_winograd((None, size, size, channels), filters) is gains
 
 
-def test_layers_of_a_size_share_what_is_compiled():
-    assert winograd._compiled(winograd._outputs, 4, 2) is winograd._compiled(
-        winograd._outputs, 4, 2
-    )
+# --- Networks ---
+
+NETWORK = kit.tiny(RESNET20, blocks=(1,), filters=(4,), classes=3, input_size=8)
 
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3)).astype("uint8")
-LABELS = np.arange(6) % 3
+def test_networks_learn_the_same(few_suffice, monkeypatch, called):
+    """Whether they recompute or not."""
+    monkeypatch.setattr(layers, "MANY_CHANNELS", 4)  # all but the stem
 
-
-@pytest.mark.parametrize("wrap", [lambda model: model, recompute], ids=["plain", "recomputed"])
-def test_networks_learn_the_same(monkeypatch, wrap):
-    def learnt():
+    def learnt(wrap, switch, **how):
+        monkeypatch.setenv("RESNET_KERAS_WINOGRAD", switch)
+        called.clear()
         keras.utils.set_random_seed(0)
-        model = wrap(build(TINY, (16, 16, 3), Classifier(3)))
-        model.compile(SGD(0.1), "sparse_categorical_crossentropy", jit_compile=False)
-        losses = [float(model.train_on_batch(IMAGES, LABELS)) for _ in range(3)]
+        model = wrap(build(NETWORK))
+        model.compile(SGD(0.1), "sparse_categorical_crossentropy", **how)
+        images, labels = kit.draw_images(3, 8), np.arange(3)
+        losses = [float(model.train_on_batch(images, labels)) for _ in range(3)]
+        assert bool(called) is (switch == "1")
         return losses, model.get_weights()
 
-    losses, weights = learnt()
-    allow_few(monkeypatch)
-    called = counted(monkeypatch)
-    with_winograd, learnt_weights = learnt()
-    assert called
-    np.testing.assert_allclose(with_winograd, losses, rtol=1e-5)
-    for one, other in zip(learnt_weights, weights, strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * max(1, np.abs(other).max()))
+    losses, weights = learnt(lambda model: model, "0", run_eagerly=True)
+    for wrap in (lambda model: model, recompute):
+        with_winograd, learnt_weights = learnt(wrap, "1", jit_compile=False)
+        np.testing.assert_allclose(with_winograd, losses, rtol=1e-5)
+        for one, other in zip(learnt_weights, weights, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * max(1, np.abs(other).max()))
 
 
 @pytest.mark.slow
 def test_several_replicas_learn_as_one():
-    """MirroredStrategy on two logical devices, which this process cannot make any more."""
-    script = """
+    """By our layers and SGD, with MirroredStrategy: it needs devices that this process has not."""
+    kit.run_python("""
 import keras, numpy as np, tensorflow as tf
 from resnet_keras import layers, winograd
+from resnet_keras.optimizers import SGD
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 layers.MANY_CHANNELS = layers.MANY_MULTIPLICATIONS = 1
 called = []
 convolve = winograd.convolve
 winograd.convolve = lambda *arguments: called.append(1) or convolve(*arguments)
-x = np.random.default_rng(0).normal(size=(10, 8, 8, 3)).astype("float32")
+x = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
 def fit(strategy):
     keras.utils.set_random_seed(0)
     with strategy.scope():
         convolution = layers.Conv2D(4, 3, padding="same")
         model = keras.Sequential([keras.Input((8, 8, 3)), convolution])
-        model.compile("sgd", "mse", jit_compile=False)
+        model.compile(SGD(0.01, momentum=0.9, l2=0.1), "mse", jit_compile=False)
     called.clear()
     model.fit(x, x[..., :1], batch_size=8, epochs=3, verbose=0, shuffle=False)
     assert len(called) >= strategy.num_replicas_in_sync
@@ -345,6 +365,4 @@ two = fit(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
 one = fit(tf.distribute.get_strategy())
 for a, b in zip(one, two):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-"""
-    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
+""")

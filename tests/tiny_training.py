@@ -1,4 +1,7 @@
-"""resnet-keras with a network and a recipe of seconds, for what needs a process of its own."""
+"""resnet-keras with a network and a recipe of seconds, for what needs a process of its own.
+
+It imports no framework before the command line does, as the program that users start.
+"""
 
 import dataclasses
 
@@ -6,11 +9,12 @@ from resnet_keras import architectures, cli, recipes
 from resnet_keras.architectures import RESNET20, Stem
 from resnet_keras.data.augmentation import Augmentation, CutMix, MixUp, PadAndCrop
 
-architectures.NETWORKS["tiny"] = dataclasses.replace(
+DROPPING = dataclasses.replace(
     RESNET20, stem=Stem(8, 3), blocks=(1, 1, 1), filters=(8, 16, 32), final_survival=0.5
 )
-# Whatever has a state is here: averages, accumulated gradients, dropped branches, mixed images.
-recipes.RECIPES["everything"] = recipes.Recipe(
+"""A network with stochastic depth."""
+
+EVERYTHING = recipes.Recipe(
     epochs=5,
     batch_size=64,
     accumulate=2,
@@ -25,6 +29,9 @@ recipes.RECIPES["everything"] = recipes.Recipe(
     image_size=8,
     precision="mixed_float16",
 )
+"""All that has a state: averages, accumulated gradients, the loss scale, mixed images."""
 
 if __name__ == "__main__":
+    architectures.NETWORKS["tiny"] = DROPPING
+    recipes.RECIPES["everything"] = EVERYTHING
     cli.main()

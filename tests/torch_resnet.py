@@ -39,6 +39,7 @@ class Unit(nn.Module):
             )
 
     def forward(self, x: Any) -> Any:
+        """Takes and returns maps (batch, channels, height, width)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         for number in range(1, self.count + 1):
             x = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(x))
@@ -74,6 +75,7 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(channels, classes)
 
     def forward(self, x: Any) -> Any:
+        """Takes normalised images (batch, 3, height, width) and returns logits (batch, classes)."""
         x = torch.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, 1)
         for stage in self.stages:
             x = getattr(self, stage)(x)
@@ -81,7 +83,15 @@ class ResNet(nn.Module):
 
 
 def as_after_training(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Ready to answer, with random gammas, betas and statistics about those of random images."""
+    """Gives a network random gammas and betas, and statistics about those of random images.
+
+    Args:
+        network: any torch network for images of 3 channels; it is changed.
+        seed: of the random numbers.
+
+    Returns:
+        The network in evaluation mode.
+    """
     random = torch.Generator().manual_seed(seed)
     normalizations = []
     for name, layer in network.named_modules():

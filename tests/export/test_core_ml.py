@@ -2,28 +2,28 @@ import json
 import sys
 from collections import Counter
 
-import numpy as np
 import pytest
-from conftest import TINY
+from exports import whole_export
+from kit import DIGIT_NAMES, DIGITS_SIDE, digits_classifier, refusal
 
-import resnet_keras
-from export import to_core_ml
-from export.card import ModelCard
-from resnet_keras.errors import InputError
+from export.formats import FORMATS
 
-# coremltools leaves a temporary folder to its finalizer.
-pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
-
-CARD = ModelCard("tiny", "Pets.", ("cat", "dog", "poule d'eau", "½", *"456789"))
-NO_IMAGES = np.empty((0, 32, 32, 3), "uint8")
+# coremltools leaves a temporary folder to its finalizer. It takes seconds to import.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning"),
+]
 
 
 @pytest.fixture(scope="module")
-def specification(tmp_path_factory):
+def models():
+    return pytest.importorskip("coremltools").models
+
+
+@pytest.fixture(scope="module")
+def specification(models):
     """What the written package says; none but a Mac can run it."""
-    models = pytest.importorskip("coremltools").models
-    path = tmp_path_factory.mktemp("core_ml") / "tiny.mlpackage"
-    to_core_ml.convert(resnet_keras.build(TINY), CARD, NO_IMAGES, path)
+    path = whole_export() / FORMATS["core-ml"].file
     return models.MLModel(str(path), skip_model_load=True).get_spec()
 
 
@@ -37,7 +37,7 @@ def test_package_takes_an_image_and_gives_what_classifiers_give(specification):
     image = pixels.type.imageType
 
     assert pixels.name == "pixels"
-    assert (image.height, image.width) == (32, 32)
+    assert (image.height, image.width) == (DIGITS_SIDE, DIGITS_SIDE)
     assert image.colorSpace == image.ColorSpace.Value("RGB")
     assert {
         output.name: output.type.WhichOneof("Type") for output in specification.description.output
@@ -49,13 +49,16 @@ def test_package_has_the_class_names_in_their_order(specification):
     (names,) = classify.inputs["classes"].arguments
     metadata = specification.description.metadata
 
-    assert CARD.class_names == tuple(
-        name.immediateValue.tensor.strings.values[0]
-        for name in names.value.immediateValue.list.values
+    assert (
+        tuple(
+            name.immediateValue.tensor.strings.values[0]
+            for name in names.value.immediateValue.list.values
+        )
+        == DIGIT_NAMES
     )
-    assert tuple(json.loads(metadata.userDefined["class_names"])) == CARD.class_names
-    assert metadata.userDefined["name"] == "tiny"
-    assert metadata.shortDescription == "Pets."
+    assert tuple(json.loads(metadata.userDefined["class_names"])) == DIGIT_NAMES
+    assert metadata.userDefined["name"] == digits_classifier().name
+    assert metadata.shortDescription == "digits of the tests"
 
 
 def test_no_normalisation_is_left_but_the_images(specification):
@@ -70,6 +73,7 @@ def test_no_normalisation_is_left_but_the_images(specification):
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="a Mac predicts")
+@pytest.mark.usefixtures("models")
 def test_prediction_elsewhere_than_on_a_mac_is_refused(tmp_path):
-    with pytest.raises(InputError, match="accepted: darwin"):
-        to_core_ml.predictor(tmp_path / "tiny.mlpackage")
+    error = refusal(FORMATS["core-ml"].predictor, tmp_path / "tiny.mlpackage")
+    assert (error.received, error.accepted) == (sys.platform, "darwin")

@@ -3,14 +3,10 @@
 import mediapipe
 import numpy as np
 import pytest
-from digits_classifier import CLASS_NAMES, digits, held_out_digits, trained
+from exports import converted, expected
+from kit import DIGIT_NAMES, held_out_digits
 from mediapipe.tasks.python.core.base_options import BaseOptions
 from mediapipe.tasks.python.vision.image_classifier import ImageClassifier, ImageClassifierOptions
-
-from export import to_tflite
-from export.card import ModelCard
-
-CARD = ModelCard("tiny", "Handwritten digits, 0 to 9.", CLASS_NAMES)
 
 
 def classify(path, images):
@@ -24,33 +20,26 @@ def classify(path, images):
 
 
 @pytest.mark.parametrize(
-    ("convert", "agreement"),
+    ("name", "agreement"),
     [
-        (to_tflite.convert_float32, 1.0),
-        (to_tflite.convert_float16, 0.99),
-        (to_tflite.convert_dynamic_int8, 0.97),
-        (to_tflite.convert_int8, 0.97),
+        ("tflite-float32", 1.0),
+        ("tflite-float16", 0.99),
+        ("tflite-dynamic-int8", 0.97),
+        ("tflite-int8", 0.97),
     ],
 )
-def test_image_classifier_names_the_classes_that_keras_finds(convert, agreement, tmp_path):
-    path = tmp_path / "tiny.tflite"
-    images = held_out_digits()
-    expected = np.array(CLASS_NAMES)[trained().predict(images, verbose=0).argmax(1)]
+def test_image_classifier_names_the_classes_that_keras_finds(name, agreement):
+    wanted = np.array(DIGIT_NAMES)[expected().argmax(1)]
 
-    convert(trained(), CARD, digits()[0][:200], path)
+    found = [categories[0][0] for categories in classify(converted(name), held_out_digits())]
 
-    found = [categories[0][0] for categories in classify(path, images)]
-    assert np.mean(np.array(found) == expected) >= agreement
+    assert np.mean(np.array(found) == wanted) >= agreement
 
 
-def test_scores_are_keras_probabilities_in_the_order_of_the_class_names(tmp_path):
-    path = tmp_path / "tiny.tflite"
-    images = held_out_digits()[:10]
+def test_scores_are_keras_probabilities_in_the_order_of_the_class_names():
+    classified = classify(converted("tflite-float32"), held_out_digits()[:10])
 
-    to_tflite.convert_float32(trained(), CARD, digits()[0], path)
-
-    expected = trained().predict(images, verbose=0)
-    for categories, probabilities in zip(classify(path, images), expected, strict=True):
+    for categories, probabilities in zip(classified, expected()[:10], strict=True):
         scores = dict(categories)
-        assert len(scores) == len(CLASS_NAMES)
-        np.testing.assert_allclose([scores[name] for name in CLASS_NAMES], probabilities, atol=1e-5)
+        assert len(scores) == len(DIGIT_NAMES)
+        np.testing.assert_allclose([scores[name] for name in DIGIT_NAMES], probabilities, atol=1e-5)

@@ -4,74 +4,65 @@ from collections import Counter
 from pathlib import Path
 
 import keras
+import kit
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from digits_classifier import CLASS_NAMES, SIDE, digits, held_out_digits, trained
+from exports import CARD, calibration_images, converted, expected
+from kit import DIGIT_NAMES, DIGITS_SIDE, held_out_digits
 
 import export.tflite_metadata
 from export import to_tflite
-from export.card import ModelCard
-
-CARD = ModelCard("tiny", "Handwritten digits, 0 to 9.", CLASS_NAMES)
 
 # Largest difference of a probability, and the least share of images whose top class is Keras's.
 FORMATS = {
-    to_tflite.convert_float32: (1e-5, 1.0),
-    to_tflite.convert_float16: (0.01, 0.99),
-    to_tflite.convert_dynamic_int8: (0.15, 0.97),
-    to_tflite.convert_int8: (0.25, 0.97),
+    "tflite-float32": (1e-5, 1.0),
+    "tflite-float16": (0.01, 0.99),
+    "tflite-dynamic-int8": (0.15, 0.97),
+    "tflite-int8": (0.25, 0.97),
 }
-QUANTIZED_TO_INTEGERS = to_tflite.convert_int8
+
+each_format = pytest.mark.parametrize("name", FORMATS)
 
 
-@pytest.fixture(scope="module", params=FORMATS, ids=lambda convert: convert.__name__)
-def converted(request, tmp_path_factory):
-    path = tmp_path_factory.mktemp("tflite") / "tiny.tflite"
-    request.param(trained(), CARD, digits()[0][:200], path)
-    return request.param, path
+@each_format
+def test_file_predicts_what_keras_predicts(name):
+    largest_difference, agreement = FORMATS[name]
 
-
-def test_file_predicts_what_keras_predicts(converted):
-    convert, path = converted
-    largest_difference, agreement = FORMATS[convert]
-    images = held_out_digits()
-    expected = trained().predict(images, verbose=0)
-
-    predicted = to_tflite.predictor(path)(images)
+    predicted = to_tflite.predictor(converted(name))(held_out_digits())
 
     assert predicted.dtype == np.float32
-    assert np.abs(predicted - expected).max() < largest_difference
-    assert np.mean(predicted.argmax(1) == expected.argmax(1)) >= agreement
+    assert np.abs(predicted - expected()).max() < largest_difference
+    assert np.mean(predicted.argmax(1) == expected().argmax(1)) >= agreement
 
 
-def test_predictor_takes_any_number_of_images(converted):
-    _, path = converted
-    predict = to_tflite.predictor(path)
-    images = held_out_digits()
+@each_format
+def test_predictor_takes_any_number_of_images(name):
+    predict = to_tflite.predictor(converted(name))
+    images = held_out_digits()[:3]
 
     assert predict(images[:0]).shape == (0, 10)
-    np.testing.assert_array_equal(predict(images[:3])[2:], predict(images[2:3]))
+    np.testing.assert_array_equal(predict(images)[2:], predict(images[2:]))
 
 
-def test_input_and_output_are_what_phones_and_browsers_take(converted):
-    convert, path = converted
-    interpreter = Interpreter(str(path))
+@each_format
+def test_input_and_output_are_what_phones_and_browsers_take(name):
+    interpreter = Interpreter(str(converted(name)))
     (pixels,) = interpreter.get_input_details()
     (probabilities,) = interpreter.get_output_details()
 
     assert interpreter.get_signature_list() == {
         "serving_default": {"inputs": ["pixels"], "outputs": ["probabilities"]}
     }
-    assert pixels["shape_signature"].tolist() == [1, SIDE, SIDE, 3]
-    assert pixels["dtype"] is (np.uint8 if convert is QUANTIZED_TO_INTEGERS else np.float32)
+    assert pixels["shape_signature"].tolist() == [1, DIGITS_SIDE, DIGITS_SIDE, 3]
+    assert pixels["dtype"] is (np.uint8 if name == "tflite-int8" else np.float32)
     assert probabilities["shape_signature"].tolist() == [1, 10]
     assert probabilities["dtype"] is np.float32
 
 
-def test_file_has_built_in_operations_and_no_normalisation_but_the_images(converted):
-    convert, path = converted
-    counts = Counter(to_tflite.operations(path))
+@each_format
+def test_file_has_built_in_operations_and_no_normalisation_but_the_images(name):
+    counts = Counter(to_tflite.operations(converted(name)))
     weights = counts.pop("DEQUANTIZE", 0)  # of float16 weights, or of the integer output
     borders = counts.pop("QUANTIZE", 0)
 
@@ -86,15 +77,16 @@ def test_file_has_built_in_operations_and_no_normalisation_but_the_images(conver
         "FULLY_CONNECTED": 1,
         "SOFTMAX": 1,
     }
-    if convert is QUANTIZED_TO_INTEGERS:
+    if name == "tflite-int8":
         assert (borders, weights) == (1, 1)
     else:
         assert borders == 0
-        assert (weights > 0) == (convert is to_tflite.convert_float16)
+        assert (weights > 0) == (name == "tflite-float16")
 
 
-def test_file_carries_names_and_description(converted):
-    _, path = converted
+@each_format
+def test_file_carries_names_and_description(name):
+    path = converted(name)
     displayer = export.tflite_metadata.metadata_writer.metadata.MetadataDisplayer
     metadata = displayer.with_model_file(str(path)).get_metadata_json()
 
@@ -102,7 +94,7 @@ def test_file_carries_names_and_description(converted):
     assert '"description": "Handwritten digits, 0 to 9."' in metadata
     assert '"color_space": "RGB"' in metadata
     with zipfile.ZipFile(path) as archive:
-        assert tuple(archive.read("labels.txt").decode().split("\n")) == CLASS_NAMES
+        assert tuple(archive.read("labels.txt").decode().split("\n")) == DIGIT_NAMES
 
 
 def convolution_weights(path: Path) -> list[dict]:
@@ -114,26 +106,19 @@ def convolution_weights(path: Path) -> list[dict]:
     ]
 
 
-def test_integer_weights_have_a_scale_for_every_filter(tmp_path):
-    path = tmp_path / "tiny.tflite"
-    to_tflite.convert_int8(trained(), CARD, digits()[0][:20], path)
-    weights = convolution_weights(path)
+def test_integer_weights_have_a_scale_for_every_filter():
+    weights = convolution_weights(converted("tflite-int8"))
 
     assert len(weights) == 1 + 3 * 2
     for tensor in weights:
         assert len(tensor["quantization_parameters"]["scales"]) == tensor["shape"][0]
 
 
-def test_dark_calibration_images_leave_the_pixels_their_scale(tmp_path):
-    path = tmp_path / "tiny.tflite"
-    dark = digits()[0][:200] // 2
-    original = dark.copy()
+def test_calibration_images_without_black_and_white_leave_the_pixels_their_scale():
+    (pixels,) = Interpreter(str(converted("tflite-int8"))).get_input_details()
 
-    to_tflite.convert_int8(trained(), CARD, dark, path)
-
-    (pixels,) = Interpreter(str(path)).get_input_details()
+    assert calibration_images().max() < 255
     assert pixels["quantization"] == (1.0, 0)
-    np.testing.assert_array_equal(dark, original)
 
 
 def test_stand_in_for_a_module_that_mediapipe_lacks_does_not_stay():
@@ -143,13 +128,13 @@ def test_stand_in_for_a_module_that_mediapipe_lacks_does_not_stay():
 
 
 def test_operations_of_tensorflow_are_refused_and_listed_by_name(tmp_path):
-    pixels = keras.Input((SIDE, SIDE, 3), name="pixels")
+    pixels = keras.Input((DIGITS_SIDE, DIGITS_SIDE, 3), name="pixels")
     halved = keras.layers.Rescaling(0.5, dtype="bfloat16")(pixels)
     model = keras.Model(pixels, keras.layers.Activation("linear", dtype="float32")(halved))
     path = tmp_path / "flex.tflite"
 
     with pytest.raises(Exception, match="tf.Mul"):
-        to_tflite.convert_float32(model, CARD, digits()[0], path)
+        to_tflite.convert_float32(model, CARD, kit.digits()[0], path)
     model.export(path, format="litert", verbose=False)  # as Keras does by default
 
     assert to_tflite.operations(path) == ["CAST", "FlexMul", "CAST"]

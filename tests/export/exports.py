@@ -1,0 +1,69 @@
+"""What the tests of exports share: a network that reads digits, converted once to each format."""
+
+import functools
+from importlib.util import find_spec
+from pathlib import Path
+
+import keras
+import kit
+import numpy as np
+
+import export
+from export.card import ModelCard
+from export.folding import inference_model
+from export.formats import FORMATS
+
+CARD = ModelCard("tiny", "Handwritten digits, 0 to 9.", kit.DIGIT_NAMES)
+CALIBRATION_IMAGES = 100
+
+
+def calibration_images() -> np.ndarray:
+    """Training images of the digits, (100, 16, 16, 3) uint8, with no black or white pixel."""
+    return kit.digits()[0][:CALIBRATION_IMAGES].clip(8, 247)
+
+
+@functools.cache
+def folded_digits() -> keras.Model:
+    """The network that reads digits, folded for inference."""
+    return inference_model(kit.digits_classifier())
+
+
+def converted(name: str) -> Path:
+    """The digits' network as a file, or folder, of a format; converted once for all tests."""
+    chosen = FORMATS[name]
+
+    def make(folder: Path) -> None:
+        chosen.convert(folded_digits(), CARD, calibration_images(), folder / chosen.file)
+
+    return kit.made_once(f"digits-{name}", make) / chosen.file
+
+
+@functools.cache
+def expected() -> np.ndarray:
+    """What Keras answers for `kit.held_out_digits()`, (300, 10) float32 probabilities."""
+    return kit.answers(kit.digits_classifier(), kit.held_out_digits())
+
+
+def installed_formats() -> list[str]:
+    """Names of the formats whose packages are installed: Core ML's are not on every machine."""
+    return [name for name, chosen in FORMATS.items() if all(map(find_spec, chosen.packages))]
+
+
+def export_digits(folder: Path, *formats: str, model: keras.Model | None = None) -> export.Findings:
+    """Exports the digits' network, or another one, and compares it on the held-out digits."""
+    labels = kit.digits()[1][-kit.HELD_OUT_DIGITS :]
+    return export.export(
+        model or kit.digits_classifier(),
+        kit.held_out_digits(),
+        labels,
+        calibration_images(),
+        folder,
+        class_names=kit.DIGIT_NAMES,
+        description="digits of the tests",
+        formats=formats,
+    )
+
+
+def whole_export() -> Path:
+    """An export of the digits' network in all formats, made once; for slow tests."""
+    return kit.made_once("export", lambda folder: export_digits(folder, *installed_formats()))
