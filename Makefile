@@ -119,17 +119,22 @@ format: $(DEV) ## format the code, and mend what ruff can mend
 	$(BIN)/ruff format
 
 .PHONY: test
-test: $(DEV) ## the fast tests
+test: $(DEV) ## the fast tests: 4 minutes
 #: ARGS="-k word"  PROCESSES=2
 	$(TESTS) -m "not slow" $(ARGS)
 
 .PHONY: test-slow
-test-slow: $(DEV) $(NOTEBOOK_PACKAGES) $(DOCS_PACKAGES) ## the slow tests
+test-slow: $(DEV) $(NOTEBOOK_PACKAGES) $(DOCS_PACKAGES) ## the slow tests, notebooks with few epochs
+#: ARGS="tests/export" takes those of a folder
 	$(TESTS) -m slow $(ARGS)
 
 .PHONY: test-all
 test-all: $(DEV) $(NOTEBOOK_PACKAGES) $(DOCS_PACKAGES) ## all tests
 	$(TESTS) $(ARGS)
+
+.PHONY: coverage
+coverage: $(DEV) ## the fast tests, and which lines and branches they reach
+	$(TESTS) -m "not slow" --cov --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: peers
 peers: $(PEER_PACKAGES) ## install torch and transformers, beside which weights are tested
