@@ -139,7 +139,7 @@ def with_stock_layers(model: Any) -> Any:
     def exchanged(layer: Any) -> Any:
         config = layer.get_config()
         if type(layer) is layers.Dense:
-            del config["class_names"]
+            del config["class_names"], config["centre"]
         kind: Any = stock.get(type(layer), type(layer))
         return kind.from_config(config)
 

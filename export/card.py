@@ -1,6 +1,10 @@
 """What an exported file says of its model."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from resnet_keras.view import View
 
 LABELS = "labels.txt"
 
@@ -13,13 +17,22 @@ class ModelCard:
         name: of the network, such as "resnet50".
         description: one line: what it tells apart, what it was trained on.
         class_names: in the order of the model's outputs.
-        centre: which part of the shorter side of a picture the model is shown.
+        centre: sides of the centre piece of a picture that the model is shown over those of the
+            largest one, see `resnet_keras.view.View`.
     """
 
     name: str
     description: str
     class_names: tuple[str, ...]
     centre: float = 1.0
+
+    def view(self, height: int, width: int, channels: int = 3) -> View:
+        """What the model is shown of a picture, by the size of its input."""
+        return View(height, width, self.centre, channels)
+
+    def view_as_json(self, shape: Sequence[int]) -> str:
+        """The view as files carry it, by the input's shape (batch, height, width, channels)."""
+        return json.dumps(asdict(self.view(*shape[1:])))
 
     @property
     def labels(self) -> str:

@@ -61,7 +61,7 @@ def export(
     *,
     class_names: Sequence[str],
     description: str = "",
-    centre: float = 1.0,
+    centre: float | None = None,
     formats: Sequence[str] = (),
 ) -> Findings:
     """Exports a trained classifier, each file compared with Keras on held-out images.
@@ -72,7 +72,7 @@ def export(
     answers as Keras does takes the place of the one before it when all are done.
 
     Args:
-        model: a network of this package, from one square of pixels to one probability a class.
+        model: a network of this package, from images of one size to a score for each class.
         images: (n, height, width, 3) uint8 of the model's size, which it was not trained on.
         labels: (n,) indices into `class_names`.
         calibration: (m, height, width, 3) uint8, some hundred training images, which tell int8
@@ -80,7 +80,7 @@ def export(
         folder: made if missing.
         class_names: in the order of the outputs; the files carry them.
         description: one line of the model, which the files carry too.
-        centre: which part of an encoded image's shorter side is shown, see `Recipe`.
+        centre: of the view, see `resnet_keras.view.View`; None for the one that the model knows.
         formats: names of `formats.FORMATS`; those written by default if none.
 
     Returns:
@@ -98,10 +98,15 @@ def export(
         return _export(
             model,
             {"images": images, "labels": labels, "calibration": calibration},
-            ModelCard(model.name, description, tuple(class_names), centre),
+            ModelCard(model.name, description, tuple(class_names), _centre_of(model, centre)),
             folder,
             list(chosen),
         )
+
+
+def _centre_of(model: "keras.Model", centre: float | None) -> float:
+    known = getattr(model.layers[-1], "centre", None)
+    return next((value for value in (centre, known) if value is not None), 1.0)
 
 
 def _check(
@@ -112,7 +117,8 @@ def _check(
     class_names: Sequence[str],
 ) -> None:
     outputs = tuple(model.output_shape)
-    if outputs != (None, len(class_names)):
+    is_single = outputs == (None, 1) and len(class_names) == 2  # a sigmoid for the second class
+    if outputs != (None, len(class_names)) and not is_single:
         raise InputError(
             "the model's outputs are not the classes",
             received=f"{len(class_names)} class names, output {outputs}",
@@ -179,6 +185,7 @@ def _export(
             files=_in_order(made, _still_there(before, folder)),
             machine=f"{platform.machine()}, {os.cpu_count()} CPU cores",
             versions=_versions(),
+            centre=card.centre,
         )
         _put_into_place(job, folder, findings, made, card)
     if failed:

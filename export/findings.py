@@ -56,6 +56,7 @@ class Findings:
         model: the fingerprint of the one exported last.
         policy: in which it was trained.
         image_size: (height, width) in pixels.
+        centre: of the view, see `card.ModelCard`.
         folded: the folded network's answers in Keras, beside those of the trained one in float32.
         keras_latency: milliseconds of Keras, likewise folded, for one image.
         files: in the order of `formats.FORMATS`.
@@ -73,6 +74,7 @@ class Findings:
     files: tuple[Exported, ...]
     machine: str
     versions: dict[str, str]
+    centre: float = 1.0
 
 
 def write_findings(folder: Path, findings: Findings) -> None:

@@ -50,7 +50,8 @@ def inference_model(model: keras.Model) -> keras.Model:
 
     Returns:
         A model of layers of its own from "pixels" (batch, height, width, channels) float32, the
-        size being the network's, to (batch, classes) float32 probabilities. Logits get a softmax.
+        size being the network's, to (batch, classes) float32 probabilities. Logits get a softmax;
+        one sigmoid becomes the softmax of two classes, of which it is the second.
 
     Raises:
         InputError: the model is not functional, has several inputs or outputs or an open image
@@ -60,13 +61,13 @@ def inference_model(model: keras.Model) -> keras.Model:
     layers = _layers(model)
     source = model.inputs[0]
     pixels = keras.Input(_image_shape(source), dtype="float32", name="pixels")
-    has_probabilities = _gives_probabilities(layers[-1])
+    gives_probabilities(layers[-1])
     values = {id(source): pixels}
     for group in _groups(layers):
         x = keras.tree.map_structure(lambda tensor: values[id(tensor)], group[0].input)
         values[id(group[-1].output)] = _replace(group, x)
     outputs = values[id(layers[-1].output)]
-    if not has_probabilities:
+    if not gives_probabilities(layers[-1]):
         softmax = keras.layers.Activation("softmax", dtype="float32", name="probabilities")
         outputs = softmax(outputs)
     with recursion_for(len(layers)):
@@ -141,7 +142,7 @@ def _image_shape(source: Any) -> tuple[int, int, int]:
     return shape
 
 
-def _gives_probabilities(last: keras.layers.Layer) -> bool:
+def gives_probabilities(last: keras.layers.Layer) -> bool:
     """Whether the classifier gives probabilities; if not, it gives logits."""
     activation = getattr(last, "activation", None)
     is_classifier = isinstance(last, keras.layers.Dense | keras.layers.Activation)
@@ -253,16 +254,21 @@ def _transform(x: Any, layers: Sequence[keras.layers.Layer]) -> Any:
 
 
 def _connect(x: Any, layer: keras.layers.Dense) -> Any:
+    weights = [_float64(weight) for weight in layer.weights]
+    activation = layer.activation
+    if layer.units == 1 and activation is keras.activations.sigmoid:
+        # sigmoid(z) is what softmax gives to the second of the logits 0 and z.
+        weights = [np.concatenate([0 * weight, weight], axis=-1) for weight in weights]
+        activation = keras.activations.softmax
     dense = keras.layers.Dense(
-        layer.units,
-        activation=layer.activation,
+        weights[0].shape[1],
+        activation=activation,
         use_bias=layer.use_bias,
         kernel_initializer="zeros",
         dtype="float32",
         name=layer.name,
     )
-    biases = [_float64(layer.bias)] if layer.use_bias else []
-    return _call(dense, x, [_float64(layer.kernel), *biases])
+    return _call(dense, x, weights)
 
 
 def _call(layer: keras.layers.Layer, x: Any, weights: Sequence[np.ndarray]) -> Any:

@@ -33,6 +33,8 @@ def write_page(folder: Path, findings: Findings) -> None:
             findings=findings,
             height=height,
             width=width,
+            centre=findings.centre,
+            piece=_piece(findings),
             table=pages.table(COLUMNS, rows(findings), words=2),
             there=there,
             not_run=any(exported.parity is None for exported in findings.files),
@@ -47,6 +49,14 @@ def write_page(folder: Path, findings: Findings) -> None:
     )
     write_text(folder / README, text)
     write_text(folder / PAGE, pages.to_html(text, f"{findings.name}: exported files"))
+
+
+def _piece(findings: Findings) -> str:
+    height, width = findings.image_size
+    kind = "square" if height == width else f"piece of the proportions {width}:{height}"
+    if findings.centre == 1:
+        return f"the largest {kind} in its middle"
+    return f"the {kind} in its middle whose sides are {findings.centre:.4g} of the largest one's"
 
 
 def _first(there: set[str], *formats: str) -> str:

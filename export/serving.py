@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from export.card import LABELS
-from export.findings import CHECK, CHECK_ARRAYS
+from export.findings import CHECK, CHECK_ARRAYS, FINDINGS
 from resnet_keras.errors import InputError
 
 ADDRESS = "127.0.0.1"
@@ -195,8 +195,9 @@ def describe(folder: Path) -> dict[str, Any]:
     Returns:
         "version", another one for every export; "labels", the classes in the order of the outputs;
         "models", each with "file", "bytes" and "url"; "check", the URL of the folder with held-out
-        images, or None. URLs are relative to the page and hold the version: what they name never
-        changes, so that the browser may keep it.
+        images, or None; "centre", which part of a picture the models are shown. URLs are relative
+        to the page and hold the version: what they name never changes, so that the browser may keep
+        it.
     """
     version = _version(folder)
     checkable = all((folder / name).is_file() for name in CHECK_FILES)
@@ -212,11 +213,19 @@ def describe(folder: Path) -> dict[str, Any]:
             for path in _models(folder)
         ],
         "check": f"export/{version}/{CHECK}/" if checkable else None,
+        "centre": _centre(folder),
     }
 
 
+def _centre(folder: Path) -> float:
+    """Which part of a picture is shown; all that fits where an earlier export does not tell."""
+    path = folder / FINDINGS
+    return json.loads(path.read_text()).get("centre", 1.0) if path.is_file() else 1.0
+
+
 def _version(folder: Path) -> str:
-    files = [folder / LABELS, *_models(folder), *(folder / name for name in CHECK_FILES)]
+    names = (LABELS, FINDINGS, *CHECK_FILES)
+    files = [*_models(folder), *(folder / name for name in names)]
     stamps = [f"{path.relative_to(folder)} {_stamp(path)}" for path in files if path.is_file()]
     return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
 

@@ -35,7 +35,7 @@ def _import_writer() -> Any:
 metadata_writer = _import_writer()
 
 
-def with_metadata(file: bytes, card: ModelCard) -> bytes:
+def with_metadata(file: bytes, card: ModelCard, view: str) -> bytes:
     """Adds name, description, class names and normalisation to a classifier's .tflite file.
 
     The normalisation is that of a network that takes RGB pixels 0..255 as they are: mean 0,
@@ -44,11 +44,12 @@ def with_metadata(file: bytes, card: ModelCard) -> bytes:
     Args:
         file: with one input, images, and one output, scores in the order of the class names.
         card: what to say; its class names are of one line each.
+        view: of the input, as JSON, which becomes the input's description.
     """
     labels = metadata_writer.Labels().add(list(card.class_names))
     writer = metadata_writer.MetadataWriter.create(bytearray(file))
     writer.add_general_info(card.name, card.description)
-    writer.add_image_input(norm_mean=[0.0], norm_std=[1.0])
+    writer.add_image_input(norm_mean=[0.0], norm_std=[1.0], description=view)
     writer.add_classification_output(labels)
     described, _ = writer.populate()
     return bytes(described)

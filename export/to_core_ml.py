@@ -48,6 +48,7 @@ def convert(model: keras.Model, card: ModelCard, calibration: np.ndarray, path: 
     package.short_description = card.description
     package.user_defined_metadata["name"] = card.name
     package.user_defined_metadata[CLASS_NAMES] = json.dumps(card.class_names, ensure_ascii=False)
+    package.user_defined_metadata["view"] = card.view_as_json(model.input_shape)
     package.save(str(path))
 
 

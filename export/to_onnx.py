@@ -2,7 +2,7 @@
 
 Both take "pixels", (batch, height, width, 3) float32 RGB 0..255, and give "probabilities",
 (batch, classes) float32; the batch is open. The file's metadata hold the card: "name",
-"description", and "labels", a JSON list in the order of the outputs.
+"description", "labels", a JSON list in the order of the outputs, and "view", a JSON object.
 """
 
 import gc
@@ -193,8 +193,16 @@ def _write(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
     _sort(model.graph)
     _rename(model.graph)
     labels = json.dumps(card.class_names, ensure_ascii=False)
+    sides = model.graph.input[0].type.tensor_type.shape.dim
+    view = card.view_as_json([side.dim_value for side in sides])
     onnx.helper.set_model_props(
-        model, {"name": card.name, "description": card.description, "labels": labels}
+        model,
+        {
+            "name": card.name,
+            "description": card.description,
+            "labels": labels,
+            "view": view,
+        },
     )
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)

@@ -5,9 +5,8 @@ Two signatures give the same dictionary, "scores", (batch, classes) float32 prob
 
 - serving_default takes "pixels", (batch, height, width, 3) float32 RGB 0..255;
 - serve_bytes takes "images", (batch,) strings, each the bytes of a JPEG, PNG, GIF or BMP file of
-  any size, of which it shows the network what evaluation shows. TensorFlow's decoders do not apply
-  a camera's rotation (EXIF), drop transparency, and take an animation's first picture; bytes they
-  cannot decode raise InvalidArgumentError.
+  any size, of which it shows the network what evaluation shows (`resnet_keras.tf_view`). Of an
+  animation it takes the first picture; bytes that cannot be decoded raise InvalidArgumentError.
 
 The class names stand in assets/labels.txt too, one a line. The weights are constants of the graph,
 once for both signatures: variables are brought into oneDNN's order at every call, which takes
@@ -24,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.card import LABELS, ModelCard
+from resnet_keras import tf_view
 from resnet_keras.recursion import recursion_for
 
 IMAGES_AT_ONCE = 32
@@ -33,14 +33,15 @@ def convert(model: keras.Model, card: ModelCard, calibration: np.ndarray, path: 
     """Writes a model as a SavedModel.
 
     Args:
-        model: as `folding.inference_model` makes it, of square images.
+        model: as `folding.inference_model` makes it.
         card: class names, and the part of an image to show.
         calibration: not needed.
         path: of the folder, which is not there yet.
     """
     del calibration
-    image_size = model.input_shape[1]
-    pixels = tf.TensorSpec((None, image_size, image_size, 3), tf.float32, name="pixels")
+    shape = model.input_shape[1:]
+    view = card.view(*shape)
+    pixels = tf.TensorSpec((None, *shape), tf.float32, name="pixels")
     images = tf.TensorSpec((None,), tf.string, name="images")
     weights = [
         [keras.ops.convert_to_numpy(variable) for variable in of]
@@ -59,9 +60,9 @@ def convert(model: keras.Model, card: ModelCard, calibration: np.ndarray, path: 
 
     def classify_bytes(images: Any) -> dict[str, Any]:
         shown = tf.map_fn(
-            lambda content: _shown(content, image_size, card.centre),
+            lambda content: tf_view.show_bytes(content, view),
             images,
-            fn_output_signature=tf.TensorSpec((image_size, image_size, 3), tf.uint8),
+            fn_output_signature=tf.TensorSpec(shape, tf.uint8),
         )
         return classify(tf.cast(shown, tf.float32))
 
@@ -103,39 +104,3 @@ class _Kept(tf.Module):
     def __init__(self, labels: Path) -> None:
         super().__init__()
         self.labels = tf.saved_model.Asset(labels)
-
-
-def _shown(content: Any, size: int, centre: float) -> Any:
-    """What evaluation shows of an image file: its centre square, (size, size, 3) uint8.
-
-    Decoding, rounding and resizing are those of `resnet_keras.data.tf_pipeline`, bit for bit.
-    """
-
-    def jpeg() -> Any:
-        window = _centre_window(tf.image.extract_jpeg_shape(content), centre)
-        return tf.image.decode_and_crop_jpeg(
-            content, window, channels=3, dct_method="INTEGER_ACCURATE"
-        )
-
-    def other() -> Any:
-        image = tf.io.decode_image(content, channels=3, expand_animations=False)
-        top, left, height, width = tf.unstack(_centre_window(tf.shape(image), centre))
-        return image[top : top + height, left : left + width]
-
-    part = tf.cond(tf.io.is_jpeg(content), jpeg, other)
-    resized = tf.image.resize(part, (size, size), antialias=True)
-    return tf.cast(resized + 0.5, tf.uint8)
-
-
-def _centre_window(shape: Any, share: float) -> Any:
-    """The centre square as (4,) int32: top, left, height and width in pixels.
-
-    Args:
-        shape: of the image, (3,) int32.
-        share: of the shorter side.
-    """
-    sides = shape[:2]
-    shorter = tf.cast(tf.reduce_min(sides), tf.float32)
-    side = tf.maximum(tf.cast(tf.round(shorter * share), tf.int32), 1)
-    corner = (sides - side) // 2
-    return tf.stack([corner[0], corner[1], side, side])

@@ -111,7 +111,8 @@ def _convert(model: keras.Model, card: ModelCard, path: Path, **options: Any) ->
             target_spec=target,
             **options,
         )
-    path.write_bytes(with_metadata(path.read_bytes(), card))
+    view = card.view_as_json(model.input_shape)
+    path.write_bytes(with_metadata(path.read_bytes(), card, view))
 
 
 def predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from export import parity
-from export.folding import inference_model
+from export.folding import gives_probabilities, inference_model
 from export.formats import FORMATS
 from export.job import PREPARE, REFUSED, Job
 from resnet_keras.errors import InputError
@@ -30,7 +30,7 @@ def prepare(job: Job) -> dict[str, object]:
     trained = load_model(job.model)
     images = job.read_array("images")
     labels = job.read_array("labels")
-    expected = in_float32(trained).predict(images, verbose=0)
+    expected = _probabilities(trained, images)
     job.write_array("probabilities", expected)
     model = inference_model(trained)
     model.save(job.inference_model)
@@ -40,6 +40,14 @@ def prepare(job: Job) -> dict[str, object]:
         "latency": parity.latency(lambda batch: np.asarray(model.predict_on_batch(batch)), images),
         "policy": next(layer.dtype_policy.name for layer in trained.layers if layer.weights),
     }
+
+
+def _probabilities(trained: keras.Model, images: np.ndarray) -> np.ndarray:
+    """What the files are to answer: of logits their softmax, of one sigmoid both classes."""
+    scores = in_float32(trained).predict(images, verbose=0)
+    if not gives_probabilities(trained.layers[-1]):
+        return keras.ops.convert_to_numpy(keras.ops.softmax(scores))
+    return np.concatenate([1 - scores, scores], axis=1) if scores.shape[1] == 1 else scores
 
 
 def make(job: Job, name: str) -> dict[str, object]:

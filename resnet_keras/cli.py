@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import tyro
 from rich.console import Console
@@ -555,12 +555,12 @@ def export(
     path = model or _latest_run()
     with _quiet_tensorflow():
         from resnet_keras import evaluation, subjects
+        from resnet_keras.models import view_of
 
     subject = subjects.find(path, data)
-    size = subject.image_size
-    test = evaluation.shown(subject.data.load("test"), size, subject.centre, images)
-    training = subject.data.load("train")
-    calibration = evaluation.shown(training, size, subject.centre, calibration_images)
+    view = view_of(subject.model)
+    test = evaluation.shown(subject.data.load("test"), view, images)
+    calibration = evaluation.shown(subject.data.load("train"), view, calibration_images)
     folder = output or subject.export_folder
     print(f"exporting {subject.description}", flush=True)
     findings = exporting.export(
@@ -571,7 +571,6 @@ def export(
         folder,
         class_names=subject.data.class_names,
         description=subject.description,
-        centre=subject.centre,
         formats=formats,
     )
     summaries.print_parity(findings)
@@ -691,8 +690,38 @@ COMMANDS = {
 }
 
 
+class _Output:
+    """stdout that may be closed at its other end, as by `| head`: the command goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with self._unheard():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._unheard():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextmanager
+    def _unheard(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            # What is still in the buffer goes there, too, when Python ends.
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; bad input ends with one line on stderr and exit status 2."""
+    if arguments is None:  # as a program of its own
+        sys.stdout = _Output(sys.stdout)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not supervision.is_supervised():
         if arguments[:1] == ["train"] and any(one.startswith("--hosts") for one in arguments):

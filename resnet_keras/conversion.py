@@ -34,7 +34,8 @@ def convert(
         path: a .keras file, a whole classifier that takes pixels 0..255 and knows its classes; or a
             .safetensors file, which torchvision's and timm's networks load, with preprocessing,
             epsilon and classes in its metadata. What was there is replaced when all is done.
-        image_size: side of the images that the model takes, in pixels; the published one if None.
+        image_size: side of the images that the model takes, in pixels; None for that of a source of
+            this package, or the published one.
         class_names: in the order of the outputs, in place of what the source tells.
 
     Returns:
@@ -55,12 +56,17 @@ def convert(
     stored = read_weights(source, network, architecture)
     if class_names is not None:
         stored = replace(stored, class_names=class_names)
-    size = image_size or architecture.input_size
+    size = architecture.input_size
+    shape = stored.input_shape or (size, size, 3)
+    if image_size is not None:
+        shape = image_size, image_size, shape[2]
     head = Features()
     if stored.classes is not None:
-        head = Classifier(stored.classes, class_names=stored.class_names)
+        head = Classifier(stored.classes, stored.activation, stored.class_names, stored.centre)
     with dtype_policy("float32"):
-        model = build(stored.architecture, (size, size, 3), head, model_name(network))
+        model = build(
+            stored.architecture, shape, head, model_name(network), stored.include_preprocessing
+        )
     fit_weights(model, stored.weights, stored.source)  # and so all shapes are right
     make_folder(path.parent, "the folder")
     try:

@@ -57,12 +57,12 @@ def log_mistakes(log: EventLog, model: Any, validation: Split, details: RunDetai
         validation: images to show it.
         details: of the run.
     """
-    recipe, names = details.recipe, details.class_names
-    found = evaluate(model, validation, recipe.centre, verbose=0)
+    names = details.class_names
+    found = evaluate(model, validation, verbose=0)
     drawn = {
         CONFUSION_MATRIX: pictures.confusion_matrix(np.array(found.confusion_matrix), names),
-        WORST_MISTAKES: explain_mistakes(model, validation, found.mistakes, names, recipe.centre),
+        WORST_MISTAKES: explain_mistakes(model, validation, found.mistakes, names),
     }
     for tag, picture in drawn.items():
         if picture:
-            log.image(recipe.epochs, tag, pictures.pixels(picture))
+            log.image(details.recipe.epochs, tag, pictures.pixels(picture))

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -14,10 +14,11 @@ from resnet_keras.data import pipelines, sources
 from resnet_keras.data.arrays import Arrays
 from resnet_keras.data.checks import CheckedSource, check
 from resnet_keras.data.images import resize
-from resnet_keras.data.splits import ArraySplit, Source, Split, resized
+from resnet_keras.data.splits import ArraySplit, Source, Split
 from resnet_keras.distribution import ALONE, Placement
 from resnet_keras.errors import InputError
 from resnet_keras.loading import load_model
+from resnet_keras.models import is_of_logits, view_of
 from resnet_keras.protocols import (
     MULTI_SCALE,
     NAMES,
@@ -27,6 +28,7 @@ from resnet_keras.protocols import (
     Protocol,
 )
 from resnet_keras.runs import Run, RunDetails
+from resnet_keras.view import View
 from resnet_keras.views import multi_scale, ten_crop
 
 # TensorFlow counts the first predictions of all models as one function's, and warns of the fifth
@@ -262,80 +264,72 @@ def _is_possible(mistake: Mistake, evaluation: Evaluation) -> bool:
     )
 
 
-def evaluate(
-    model: keras.Model, split: Split, centre: float = 1.0, verbose: int | str = "auto"
-) -> Evaluation:
-    """Runs a classifier over a split, one view an image.
+def evaluate(model: keras.Model, split: Split, verbose: int | str = "auto") -> Evaluation:
+    """Runs a classifier over a split, one view an image, see `models.view_of`.
 
     Args:
-        model: from square images of a fixed size to probabilities (batch, classes).
+        model: from images of a fixed size to probabilities (batch, classes).
         split: images of any size.
-        centre: which part of them is shown, see `Recipe`.
         verbose: of the progress bar, as in Keras.
     """
-    return score(single_view(model, split, centre, verbose), split.labels)
+    return score(single_view(model, split, verbose), split.labels)
 
 
-def single_view(
-    model: keras.Model, split: Split, centre: float = 1.0, verbose: int | str = "auto"
-) -> np.ndarray:
+def single_view(model: keras.Model, split: Split, verbose: int | str = "auto") -> np.ndarray:
     """Probabilities (n, classes) float32 of one view an image; arguments are `evaluate`'s."""
-    data = evaluation_data(split, model.input_shape[1], centre)
+    data = evaluation_data(split, view_of(model))
     images = data[0] if isinstance(data, tuple) else data
-    return model.predict(images, verbose=verbose)
+    return _as_probabilities(model, model.predict(images, verbose=verbose))
 
 
-def evaluation_data(
-    split: Split, image_size: int, centre: float, placement: Placement = ALONE
-) -> Any:
+def evaluation_data(split: Split, view: View, placement: Placement = ALONE) -> Any:
     """What Keras takes to measure on: arrays (images, labels) of what is in memory, else batches.
 
     Args:
         split: images of any size.
-        image_size: to give them, in pixels.
-        centre: which part of them is shown, see `Recipe`.
+        view: what is shown of them.
         placement: where Keras is to measure.
     """
-    arrays = resized(split, image_size) if isinstance(split, ArraySplit) and centre == 1 else None
+    arrays = _in_memory(split, view) if isinstance(split, ArraySplit) else None
     if placement.needs_equal_parts:
         return pipelines.of_backend().shared_evaluation_batches(
-            arrays or split,
-            image_size=image_size,
+            split if arrays is None else arrays,
+            view=view if arrays is None else replace(view, centre=1.0),
             batch_size=math.ceil(BATCH_SIZE / placement.devices) * placement.devices,
-            centre=centre,
             share=placement.share,
         )
-    if arrays:
+    if arrays is not None:
         return arrays.images, arrays.labels
-    return pipelines.of_backend().evaluation_batches(
-        split, image_size=image_size, batch_size=BATCH_SIZE, centre=centre
-    )
+    return pipelines.of_backend().evaluation_batches(split, view=view, batch_size=BATCH_SIZE)
 
 
-def shown(split: Split, image_size: int, centre: float, at_most: int) -> ArraySplit:
+def _in_memory(split: ArraySplit, view: View) -> ArraySplit:
+    if split.images.shape[1:] == (view.height, view.width, view.channels) and view.centre == 1:
+        return split
+    return ArraySplit(np.stack([view.show(image) for image in split.images]), split.labels)
+
+
+def shown(split: Split, view: View, at_most: int) -> ArraySplit:
     """Some images as a network is measured on them, spread over the split.
 
     Args:
         split: images of any size.
-        image_size: to give them, in pixels.
-        centre: which part of them is shown, see `Recipe`.
+        view: what is shown of them.
         at_most: how many.
 
     Returns:
-        images (n, image_size, image_size, 3) uint8.
+        images (n, height, width, channels) uint8.
     """
     count = min(at_most, len(split))
     chosen = np.linspace(0, len(split) - 1, count).round().astype(int)
-    return as_measured(split.take(chosen), image_size, centre)
+    return as_measured(split.take(chosen), view)
 
 
-def as_measured(split: Split, image_size: int, centre: float) -> ArraySplit:
+def as_measured(split: Split, view: View) -> ArraySplit:
     """A few images as a network is measured on them; arguments and result are those of `shown`."""
-    if isinstance(split, ArraySplit) and centre == 1:
-        return resized(split, image_size)
-    batches = pipelines.of_backend().evaluation_batches(
-        split, image_size=image_size, batch_size=BATCH_SIZE, centre=centre
-    )
+    if isinstance(split, ArraySplit):
+        return _in_memory(split, view)
+    batches = pipelines.of_backend().evaluation_batches(split, view=view, batch_size=BATCH_SIZE)
     return ArraySplit(np.concatenate([np.asarray(batch[0]) for batch in batches]), split.labels)
 
 
@@ -371,13 +365,31 @@ def classify(
     """The most probable classes of one image, with their probabilities, the likeliest first.
 
     Args:
-        model: a classifier with a fixed, square input size.
-        image: (height, width, 3) uint8 of any size; its centre square is resized to the model's.
+        model: a classifier of images of a fixed size.
+        image: (height, width, 3) uint8 of any size, of which the model is shown its view.
     """
-    size = model.input_shape[1]
-    probabilities = model.predict(resize(image, size)[None], verbose=0)[0]
+    probabilities = probabilities_of(model, view_of(model).show(image)[None])[0]
     order = np.argsort(-probabilities, kind="stable")[:top]
     return [(class_names[index], float(probabilities[index])) for index in order]
+
+
+def probabilities_of(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """What a classifier says of images, as probabilities: of logits their softmax.
+
+    Args:
+        model: that ends in softmax, sigmoid or logits.
+        images: (n, height, width, channels) as the model takes them.
+
+    Returns:
+        (n, classes) float32.
+    """
+    return _as_probabilities(model, keras.ops.convert_to_numpy(model(images, training=False)))
+
+
+def _as_probabilities(model: keras.Model, scores: np.ndarray) -> np.ndarray:
+    if is_of_logits(model):
+        return keras.ops.convert_to_numpy(keras.ops.softmax(scores))
+    return scores
 
 
 def evaluate_run(
@@ -457,7 +469,7 @@ def probabilities(
     if protocol.name == MULTI_SCALE:
         architecture = find(details.network, details.shortcut)
         return multi_scale(model, architecture, split, protocol.scales_for(details.image_size))
-    return single_view(model, split, details.recipe.centre, verbose)
+    return single_view(model, split, verbose)
 
 
 def data_of(run: Run, source: Source | None = None) -> CheckedSource:
@@ -504,4 +516,7 @@ def load_run_model(run: Run) -> keras.Model:
             received=f"{found[0]} with output {found[1]}",
             accepted=f"{expected[0]} with output {expected[1]}",
         )
+    head = model.layers[-1]
+    if getattr(head, "centre", None) is None:  # of an earlier version, or another family
+        head.centre = details.recipe.centre
     return model

@@ -9,13 +9,13 @@ import numpy as np
 from keras import ops
 
 from resnet_keras import pictures
-from resnet_keras.data.images import EXPLANATIONS, resize
+from resnet_keras.data.images import EXPLANATIONS
 from resnet_keras.data.splits import Split
 from resnet_keras.errors import InputError
-from resnet_keras.evaluation import Mistake, as_measured
+from resnet_keras.evaluation import Mistake, as_measured, probabilities_of
 from resnet_keras.files import make_folder, unwritable, write_file
 from resnet_keras.inspection import explained_stages, grad_cam, part_of, responses
-from resnet_keras.models import features, in_float32
+from resnet_keras.models import features, in_float32, view_of
 
 FOLDER = "the pictures' folder"  # as messages call it
 CHANNELS = 7  # of every stage, the strongest
@@ -50,9 +50,9 @@ def explain(
     """Explains a classifier's answer to an image.
 
     Args:
-        model: of this package, with a fixed, square input size, under any policy; it stays as it
-            is, and the explanation is computed in float32.
-        image: (height, width, 3) uint8 of any size; its centre square is resized to the model's.
+        model: of this package, with an input of a fixed size, under any policy; it stays as it is,
+            and the explanation is computed in float32.
+        image: (height, width, 3) uint8 of any size, of which the model is shown its view.
         class_names: in the order of the model's outputs.
         label: index of the class to look for; None for the most probable one.
 
@@ -61,13 +61,13 @@ def explain(
             class.
     """
     network = in_float32(model)
-    shown = resize(image, model.input_shape[1])
+    shown = view_of(model).show(image)
     batch = shown[None]
     maps = {
         stage: ops.convert_to_numpy(found)[0]
         for stage, found in features(network)(batch, training=False).items()
     }
-    probabilities = model.predict_on_batch(batch)[0]
+    probabilities = probabilities_of(model, batch)[0]
     if label is None:
         label = int(probabilities.argmax())
     heat = {stage: grad_cam(network, batch, [label], stage)[0] for stage in maps}
@@ -176,16 +176,14 @@ def explain_mistakes(
     split: Split,
     mistakes: Sequence[Mistake],
     class_names: Sequence[str],
-    centre: float = 1.0,
 ) -> bytes | None:
     """Draws what a network saw of two classes where it took one for the other, at its last stage.
 
     Args:
-        model: a classifier of this package, with a fixed, square input size.
+        model: a classifier of this package, with an input of a fixed size.
         split: images of any size.
         mistakes: that it makes on them; the first ones are shown.
         class_names: in the order of the model's outputs.
-        centre: which part of the images is shown, see `Recipe`.
 
     Returns:
         A picture as PNG: of each mistake the image, and in grey with the heat of the class that was
@@ -196,7 +194,7 @@ def explain_mistakes(
     if not shown or not explained_stages(model):
         return None
     chosen = split.take(np.array([mistake.image for mistake in shown]))
-    images = as_measured(chosen, model.input_shape[1], centre).images
+    images = as_measured(chosen, view_of(model)).images
     network = in_float32(model)
     of_predicted = grad_cam(network, images, [mistake.predicted for mistake in shown])
     of_label = grad_cam(network, images, [mistake.label for mistake in shown])

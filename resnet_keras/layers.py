@@ -114,17 +114,24 @@ def _has_xla() -> bool:
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
 class Dense(keras.layers.Dense):
-    """keras.layers.Dense that can tell what its outputs are.
+    """keras.layers.Dense that knows what its outputs are, and of which part of an image.
 
     Args:
         class_names: one for every unit, in their order; None if they are not known.
+        centre: sides of the centre piece that the network is shown, see `view.View`; None if it is
+            not known.
 
     Raises:
         InputError: there are more or fewer names than units.
     """
 
     def __init__(
-        self, units: int, *args: Any, class_names: Sequence[str] | None = None, **kwargs: Any
+        self,
+        units: int,
+        *args: Any,
+        class_names: Sequence[str] | None = None,
+        centre: float | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(units, *args, **kwargs)
         if class_names is not None and len(class_names) != units:
@@ -134,9 +141,14 @@ class Dense(keras.layers.Dense):
                 accepted=f"{units} names",
             )
         self.class_names = None if class_names is None else tuple(class_names)
+        self.centre = centre
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "class_names": self.class_names}
+        return {
+            **super().get_config(),
+            "class_names": self.class_names,
+            "centre": self.centre,
+        }
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")

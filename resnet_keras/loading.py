@@ -79,12 +79,21 @@ class Stored:
             that they were trained with.
         weights: by layer, in the order of get_weights.
         class_names: of the classifier, in the order of its outputs; None if they are not known.
+        activation: of the classifier: "softmax", "sigmoid" or "linear".
+        input_shape: of a model of this package, (height, width, channels), which may be open; None
+            of other sources.
+        centre: of the view, which a model of this package may know.
+        include_preprocessing: whether the source normalises pixels 0..255 itself.
     """
 
     source: str
     architecture: Architecture
     weights: Weights
     class_names: tuple[str, ...] | None = None
+    activation: str = "softmax"
+    input_shape: tuple[int | None, int | None, int] | None = None
+    centre: float | None = None
+    include_preprocessing: bool = True
 
     @property
     def classes(self) -> int | None:
@@ -158,8 +167,20 @@ def _check_name(model: keras.Model, source: str, network: str) -> None:
 
 def _of_model(model: keras.Model, source: str, architecture: Architecture) -> Stored:
     stored = _of_layers(_weights_of(model), source, adapted_to(model, architecture))
-    names = getattr(model.layers[-1], "class_names", None)
-    return stored if names is None else replace(stored, class_names=tuple(names))
+    names = {layer.name for layer in model.layers}
+    if OUR_STEM not in names:
+        return stored
+    head = model.layers[-1]
+    class_names = getattr(head, "class_names", None)
+    activation = getattr(head, "activation", keras.activations.softmax)
+    return replace(
+        stored,
+        class_names=None if class_names is None else tuple(class_names),
+        activation=activation.__name__,
+        input_shape=tuple(model.input_shape[1:]),
+        centre=getattr(head, "centre", None),
+        include_preprocessing=NORMALIZE in names,
+    )
 
 
 def _weights_of(model: keras.Model) -> Weights:

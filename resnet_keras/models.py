@@ -22,6 +22,7 @@ from resnet_keras.errors import InputError
 from resnet_keras.layers import Dense, convolution, normalization
 from resnet_keras.loading import NORMALIZE, Source, adapted_to, fit_weights, read_weights
 from resnet_keras.recursion import recursion_for
+from resnet_keras.view import View
 
 LAYERS_PER_CONVOLUTION = 4  # itself, BN, ReLU, and now and then padding or an addition
 FINAL = "_final"  # names what follows the last unit of a pre-activated network
@@ -37,11 +38,13 @@ class Classifier:
         classes: how many; None for the architecture's.
         activation: of the scores: "softmax", or None for logits.
         class_names: in the order of the scores, to be kept with the model; None if not known.
+        centre: of the view that the model is made for, likewise.
     """
 
     classes: int | None = None
     activation: str | None = "softmax"
     class_names: tuple[str, ...] | None = None
+    centre: float | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,7 @@ def _head(x: Any, architecture: Architecture, head: Classifier | Features) -> An
             classes,
             activation=head.activation,
             class_names=head.class_names,
+            centre=head.centre,
             kernel_initializer="he_normal",
             dtype="float32",
             name=f"fc{classes}",
@@ -288,6 +292,28 @@ ResNet34 = _named("resnet34")
 ResNet50 = _named("resnet50")
 ResNet101 = _named("resnet101")
 ResNet152 = _named("resnet152")
+
+
+def is_of_logits(model: keras.Model) -> bool:
+    """Whether a classifier's outputs are logits, which a softmax makes probabilities."""
+    return getattr(model.layers[-1], "activation", None) is keras.activations.linear
+
+
+def view_of(model: keras.Model) -> View:
+    """What a model is shown of an image file, by its input's size and the centre it was made for.
+
+    Raises:
+        InputError: the model takes images of any size, or neither RGB nor grey ones.
+    """
+    height, width, channels = model.input_shape[1:]
+    if None in (height, width) or channels not in (1, 3):
+        raise InputError(
+            "the model's input is no image of a fixed size",
+            received=f"{height}x{width} pixels, {channels} channels",
+            accepted="a model of images of one size, in RGB (3 channels) or grey (1)",
+        )
+    centre = getattr(model.layers[-1], "centre", None)
+    return View(height, width, 1.0 if centre is None else centre, channels)
 
 
 def features(model: keras.Model) -> keras.Model:

@@ -191,7 +191,6 @@ def _heat(run: Run, details: RunDetails, evaluation: Evaluation, test: Split) ->
         test,
         evaluation.mistakes,
         details.class_names,
-        details.recipe.centre,
     )
     return _data_url(drawn) if drawn else None
 

@@ -10,6 +10,7 @@ from resnet_keras.data.checks import CheckedSource, check
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import data_of, load_run_model
 from resnet_keras.loading import load_model
+from resnet_keras.models import view_of
 from resnet_keras.runs import Run
 
 
@@ -18,31 +19,24 @@ class Subject:
     """What is to be exported.
 
     Attributes:
-        model: a classifier of square images.
-        data: labelled images of the model's classes.
-        centre: which part of an image it is shown, see `Recipe`.
+        model: a classifier.
+        data: labelled images of the model's classes, in the model's order.
         description: of the model, in a line.
         export_folder: where it goes by default.
     """
 
     model: keras.Model
     data: CheckedSource
-    centre: float
     description: str
     export_folder: Path
-
-    @property
-    def image_size(self) -> int:
-        """Side of the images that the model takes, in pixels."""
-        return self.model.input_shape[1]
 
 
 def find(path: Path, data: str | None = None) -> Subject:
     """The model of a run folder, or of a .keras file with the data that `data` spells.
 
     Raises:
-        InputError: there is no such model, it takes no square images, or tells other classes apart
-            than the data has.
+        InputError: there is no such model, it takes images of any size, or it tells other classes
+            apart than the data has.
     """
     if path.suffix == ".keras":
         return _of_file(path, data)
@@ -62,7 +56,6 @@ def find(path: Path, data: str | None = None) -> Subject:
     return Subject(
         load_run_model(run),
         data_of(run),
-        details.recipe.centre,
         f"{details.network} trained on {_public(details.data)}, "
         f"{len(details.class_names)} classes"
         f"{unfinished}",
@@ -74,8 +67,8 @@ def classifier(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
     """A run's best model, or that of a .keras file, and the names of its classes.
 
     Raises:
-        InputError: there is no such model, it does not know its classes, or takes no square images
-            of one size.
+        InputError: there is no such model, it does not know its classes, or takes images of any
+            size.
     """
     if path.suffix != ".keras":
         run = Run(path)
@@ -89,7 +82,7 @@ def classifier(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
             )
         return load_run_model(run), run.read_details().class_names
     model = load_model(path)
-    _check_square(model)
+    view_of(model)
     class_names = getattr(model.layers[-1], "class_names", None)
     if class_names is None:
         raise InputError(
@@ -115,16 +108,6 @@ def _check_no_export(path: Path, complaint: str) -> None:
     )
 
 
-def _check_square(model: keras.Model) -> None:
-    height, width = model.input_shape[1:3]
-    if height is None or height != width:
-        raise InputError(
-            "the model's images are not square, or have no fixed size",
-            received=f"{height}x{width}",
-            accepted="a model of square images of one size",
-        )
-
-
 def _of_file(path: Path, data: str | None) -> Subject:
     if data is None:
         raise InputError(
@@ -133,14 +116,27 @@ def _of_file(path: Path, data: str | None) -> Subject:
             accepted="--data, spelled as for train",
         )
     model = load_model(path)
-    source = check(sources.find(data), False)
-    _check_square(model)
-    if model.output_shape != (None, len(source.class_names)):
+    view_of(model)
+    source = _in_order_of(model, check(sources.find(data), False), path)
+    description = f"{model.name} for {_public(source.name)}, {len(source.class_names)} classes"
+    return Subject(model, source, description, path.with_name(f"{path.stem}-export"))
+
+
+def _in_order_of(model: keras.Model, source: CheckedSource, path: Path) -> CheckedSource:
+    """The images with labels as the model numbers its classes, which it may know by name."""
+    names = getattr(model.layers[-1], "class_names", None) or source.class_names
+    outputs = model.output_shape[-1]
+    missing = sorted(set(names) - set(source.class_names))
+    unknown = sorted(set(source.class_names) - set(names))
+    if missing or unknown or outputs not in (len(names), len(names) - 1):
+        differences = [
+            *([f"only the model has {', '.join(missing)}"] if missing else []),
+            *([f"only the data have {', '.join(unknown)}"] if unknown else []),
+        ]
         raise InputError(
             "the model has other classes than the data",
-            received=f"output {model.output_shape} of {path}, "
-            f"{len(source.class_names)} classes in {data}",
-            accepted=f"a model with {len(source.class_names)} outputs, or the data of the model",
+            received=f"{outputs} outputs of {path}, {len(source.class_names)} classes in "
+            f"{source.name}{''.join(f'; {one}' for one in differences)}",
+            accepted=f"data of the model's classes: {', '.join(names)}",
         )
-    description = f"{model.name} for {_public(source.name)}, {len(source.class_names)} classes"
-    return Subject(model, source, 1.0, description, path.with_name(f"{path.stem}-export"))
+    return source.in_order(tuple(names))

@@ -42,6 +42,7 @@ from resnet_keras.phases import Phase
 from resnet_keras.recipes import Recipe
 from resnet_keras.recorder import Logs, Recorder
 from resnet_keras.runs import Run, RunDetails, best_row, versions
+from resnet_keras.view import View
 
 NAMED_CLASSES = 5
 OF_EPOCHS = {"epochs", "warmup_epochs", "head_epochs"}  # change together, see Recipe.in_epochs
@@ -178,7 +179,12 @@ def train(
         with placement.scope(), dtype_policy(chosen.policy):
             model = builder(
                 (image_size, image_size, 3),
-                Classifier(len(data.class_names), losses.activation(recipe), data.class_names),
+                Classifier(
+                    len(data.class_names),
+                    losses.activation(recipe),
+                    data.class_names,
+                    recipe.centre,
+                ),
                 model_name(network),
             )
             if stored:
@@ -431,7 +437,8 @@ def _fit(
             images, labels = (np.asarray(array) for array in next(iter(batches(0))))
             # Before the recorder, which may end the epoch with an interruption.
             callbacks.insert(0, Diagnostics(logs.training, images, labels, begins=not start))
-        measured_on = evaluation_data(validation, details.image_size, recipe.centre, placement)
+        view = View(details.image_size, details.image_size, recipe.centre)
+        measured_on = evaluation_data(validation, view, placement)
         for phase in plan:
             if recorder.step > steps * phase.last:
                 continue

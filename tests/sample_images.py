@@ -121,3 +121,24 @@ def folder_with(root, files, others=6):
     for name, content in files.items():
         (root / "a" / name).write_bytes(content)
     return root
+
+
+def photographs():
+    """Files of every kind, not square, by name: turned, CMYK, grey, transparent, 16 bits."""
+    picture = photo(size=(90, 61))
+    transparent = picture.copy()
+    transparent.putalpha(Image.linear_gradient("L").resize(picture.size))
+    turned = Image.Exif()
+    turned[ORIENTATION] = 6
+    return {
+        "colour.jpg": saved(picture, "JPEG", quality=95),
+        "turned.jpg": saved(picture, "JPEG", quality=95, exif=turned),
+        "cmyk.jpg": saved(picture.convert("CMYK"), "JPEG", quality=95),
+        "grey.jpg": saved(picture.convert("L"), "JPEG", quality=95),
+        "colour.png": saved(picture, "PNG"),
+        "turned.png": saved(picture, "PNG", exif=turned),
+        "transparent.png": saved(transparent, "PNG"),
+        "palette.png": saved(picture.convert("P"), "PNG"),
+        "one-bit.png": saved(picture.convert("1"), "PNG"),
+        "deep-grey.png": deep_grey(),
+    }

@@ -148,13 +148,6 @@ def test_a_very_wide_image_shows_its_middle():
     np.testing.assert_array_equal(found, [[0, 493, 10, 14]] * 5)
 
 
-def test_the_centre_window_is_the_share_of_the_shorter_side():
-    np.testing.assert_array_equal(operations.centre_window([300, 400, 3]), [0, 50, 300, 300])
-    np.testing.assert_array_equal(
-        operations.centre_window([300, 400, 3], 224 / 256), [19, 69, 262, 262]
-    )
-
-
 def test_resizing_averages_where_pixels_would_be_left_out():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
@@ -162,10 +155,7 @@ def test_resizing_averages_where_pixels_would_be_left_out():
     assert np.abs(shrunk[:, 1:-1].astype(int) - 128).max() < 12
 
 
-def test_resizing_agrees_with_pillow(photo):
-    ours = operations.resize(tf.constant(photo), 90, antialias=True).numpy()
-    pillow = Image.fromarray(photo).resize((90, 90), Image.Resampling.BILINEAR)
-    assert np.abs(ours.astype(int) - np.asarray(pillow)).max() <= 2
+def test_resizing_to_the_same_size_changes_nothing(photo):
     np.testing.assert_array_equal(operations.resize(tf.constant(photo), 128), photo)
 
 

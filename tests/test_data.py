@@ -135,6 +135,5 @@ def test_resize_whole_shows_in_the_middle_what_resize_shows():
     np.testing.assert_array_equal(resize_whole(image, 64), resize(image, 64))
     image = image[:, :60]
     middle = resize_whole(image, 40)[10:50].astype(int)
-    np.testing.assert_allclose(
-        middle, resize(image, 40), atol=1
-    )  # Pillow rounds between its passes
+    # Pillow rounds between its passes; at its edges, what was cut out does not see beyond them.
+    np.testing.assert_allclose(middle[1:-1], resize(image, 40)[1:-1], atol=1)

@@ -18,6 +18,7 @@ from resnet_keras.data.splits import ArraySplit
 from resnet_keras.distribution import Placement, place
 from resnet_keras.recipes import Recipe
 from resnet_keras.supervision import free_address
+from resnet_keras.view import View
 
 # Trains the tiny network on what devices there are, as the program would, and writes its weights.
 TRAINING = """
@@ -184,7 +185,7 @@ def test_padded_evaluation_has_the_mean_of_all_images(images):
     seen = []
     for number in range(2):
         batches = numpy_pipeline.shared_evaluation_batches(
-            split, image_size=4, batch_size=8, centre=1.0, share=Share(number, 2)
+            split, view=View(4, 4), batch_size=8, share=Share(number, 2)
         )
         seen += [batches[index] for index in range(len(batches))]
     assert all(len(labels) == len(weights) == 4 for _, labels, weights in seen)

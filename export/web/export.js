@@ -4,7 +4,7 @@
 export class Problem extends Error {}
 
 /**
- * @returns {Promise<{version: string, labels: string[], check: ?string,
+ * @returns {Promise<{version: string, labels: string[], check: ?string, centre: number,
  *   models: {file: string, bytes: number, url: string}[]}>}
  */
 export async function readExport() {

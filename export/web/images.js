@@ -1,4 +1,4 @@
-// Pictures as the network was evaluated with them: the centre, resized by Pillow's bilinear filter.
+// Pictures as the network was evaluated with them: the centre piece, resized by Pillow's bilinear filter.
 // It is done here because every browser makes a canvas smaller in its own way.
 
 // The browser shrinks what is larger to this first: it is faster, and has room for every photo.
@@ -6,34 +6,37 @@ const LARGEST_SIDE = 2048;
 const CHANNELS = 4;
 
 /**
- * Cuts out the largest centre piece of the model's proportions, and resizes it.
+ * What the network is shown of a picture: the centre piece of its proportions, resized. The piece is
+ * that of resnet_keras/view.py, to the pixel.
  * @param {CanvasImageSource} source a bitmap or a video
  * @param {number} sourceWidth in pixels
  * @param {number} sourceHeight in pixels
  * @param {number} width the model's
  * @param {number} height the model's
+ * @param {number} centre sides of the piece over those of the largest one
  * @returns {ImageData} width x height; what was transparent is white
  */
-export function fitCentre(source, sourceWidth, sourceHeight, width, height) {
-  const shrink = Math.min(1, LARGEST_SIDE / Math.min(sourceWidth, sourceHeight));
-  const [wholeWidth, wholeHeight] = [sourceWidth * shrink, sourceHeight * shrink];
-  const cropWidth = Math.min(wholeWidth, (wholeHeight * width) / height);
-  const cropHeight = Math.min(wholeHeight, (wholeWidth * height) / width);
-  const across = cut(wholeWidth, cropWidth, width);
-  const down = cut(wholeHeight, cropHeight, height);
+export function showCentre(source, sourceWidth, sourceHeight, width, height, centre) {
+  const isWide = sourceWidth * height >= sourceHeight * width;
+  const part = (side) => Math.max(Math.floor(side * centre + 0.5), 1);
+  const rows = part(isWide ? sourceHeight : (sourceWidth * height) / width);
+  const columns = part(isWide ? (sourceHeight * width) / height : sourceWidth);
+  const top = Math.floor((sourceHeight - rows) / 2);
+  const left = Math.floor((sourceWidth - columns) / 2);
+  const shrink = Math.min(1, LARGEST_SIDE / Math.min(rows, columns));
 
   const canvas = document.createElement("canvas");
-  canvas.width = across.size;
-  canvas.height = down.size;
+  canvas.width = Math.round(columns * shrink);
+  canvas.height = Math.round(rows * shrink);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.fillStyle = "white";
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";
-  context.drawImage(source, -across.first, -down.first, wholeWidth, wholeHeight);
+  context.drawImage(source, left, top, columns, rows, 0, 0, canvas.width, canvas.height);
 
   const piece = context.getImageData(0, 0, canvas.width, canvas.height);
-  const columns = resizeAndTranspose(piece, across.windows);
-  return new ImageData(resizeAndTranspose(columns, down.windows).data, width, height);
+  const turned = resizeAndTranspose(piece, windows(canvas.width, width));
+  return new ImageData(resizeAndTranspose(turned, windows(canvas.height, height)).data, width, height);
 }
 
 /** The pixels without their opacity: RGB 0..255, row by row. */
@@ -47,27 +50,21 @@ export function rgb(image) {
   return pixels;
 }
 
-// The middle `length` of `whole` pixels, to become `newSize`: where the piece that counts begins, how
-// long it is (the filter looks over the edges of what is cut out), and for each new pixel the
-// first one in the piece and the weights from there on: a triangle as wide as two new pixels, or as
-// two old ones where the image grows.
-function cut(whole, length, newSize) {
-  const scale = length / newSize;
+// For each of `newSize` pixels that `size` pixels become, the first old one and the weights from there
+// on: a triangle as wide as two new pixels, or as two old ones where the image grows.
+function windows(size, newSize) {
+  const scale = size / newSize;
   const reach = Math.max(scale, 1);
-  const start = (whole - length) / 2;
-  const first = Math.max(0, Math.floor(start - reach));
-  const end = Math.min(Math.ceil(whole), Math.ceil(start + length + reach));
-  const windows = Array.from({ length: newSize }, (_, index) => {
-    const centre = start + (index + 0.5) * scale;
-    const from = Math.max(first, Math.floor(centre - reach + 0.5));
-    const to = Math.min(end, Math.floor(centre + reach + 0.5));
-    const weights = Array.from({ length: to - from }, (_, offset) =>
-      Math.max(0, 1 - Math.abs(from + offset + 0.5 - centre) / reach),
+  return Array.from({ length: newSize }, (_, index) => {
+    const centre = (index + 0.5) * scale;
+    const first = Math.max(0, Math.floor(centre - reach + 0.5));
+    const end = Math.min(size, Math.floor(centre + reach + 0.5));
+    const weights = Array.from({ length: end - first }, (_, offset) =>
+      Math.max(0, 1 - Math.abs(first + offset + 0.5 - centre) / reach),
     );
     const sum = weights.reduce((total, weight) => total + weight, 0);
-    return { first: from - first, weights: weights.map((weight) => weight / sum) };
+    return { first, weights: weights.map((weight) => weight / sum) };
   });
-  return { first, size: end - first, windows };
 }
 
 function resizeAndTranspose(image, windows) {

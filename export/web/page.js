@@ -1,5 +1,5 @@
 import { Problem, readExport, sizeOf } from "./export.js";
-import { fitCentre, rgb } from "./images.js";
+import { rgb, showCentre } from "./images.js";
 import { keepOffline } from "./offline.js";
 import { loadNetwork, runtimeOf } from "./runtimes.js";
 
@@ -85,7 +85,7 @@ async function changeModel() {
 
 async function classify(source, width, height) {
   const ready = await network;
-  const seen = fitCentre(source, width, height, ready.width, ready.height);
+  const seen = showCentre(source, width, height, ready.width, ready.height, offer.centre);
   running = ready.run(rgb(seen));
   return { seen, ...(await running), runtime: ready.runtime, file: ready.file };
 }

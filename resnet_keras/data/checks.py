@@ -59,6 +59,15 @@ class CheckedSource:
             )
         return self.splits[split]
 
+    def in_order(self, class_names: tuple[str, ...]) -> "CheckedSource":
+        """The same images, whose labels number the same classes in another order."""
+        order = np.array([class_names.index(name) for name in self.class_names])
+        splits = {
+            name: split.take(np.arange(len(split)), order[split.labels])
+            for name, split in self.splits.items()
+        }
+        return replace(self, class_names=class_names, splits=splits)
+
 
 def check(source: Source, skip_bad_images: bool = False) -> CheckedSource:
     """Decodes every encoded image of a source once, and looks at its labels and classes.

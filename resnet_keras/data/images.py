@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from resnet_keras.errors import InputError, did_you_mean_beside
+from resnet_keras.view import View
 
 # Of what Pillow knows, the formats of photographs; of the others some start foreign programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -156,7 +157,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Resizes the shorter side to `size` pixels and keeps the centre square.
+    """Cuts out the centre square and resizes it to `size` pixels, see `View`.
 
     Args:
         image: (height, width, 3) uint8.
@@ -164,8 +165,7 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     Returns:
         (size, size, 3) uint8.
     """
-    square = ImageOps.fit(Image.fromarray(image), (size, size), Image.Resampling.BILINEAR)
-    return np.asarray(square)
+    return View(size, size).show(image)
 
 
 def resize_whole(image: np.ndarray, shorter_side: int) -> np.ndarray:

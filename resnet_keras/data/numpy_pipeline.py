@@ -18,6 +18,7 @@ from resnet_keras.data.augmentation import (
 from resnet_keras.data.epochs import WHOLE, Share, steps_per_epoch
 from resnet_keras.data.splits import ArraySplit, Split
 from resnet_keras.errors import InputError
+from resnet_keras.view import View
 
 ORDER, AUGMENTATION, WINDOW = range(3)  # what random numbers are for; no two uses share them
 
@@ -88,21 +89,19 @@ def check(augmentation: Augmentation) -> None:
         )
 
 
-def evaluation_batches(
-    split: Split, *, image_size: int, batch_size: int, centre: float = 1.0
-) -> keras.utils.PyDataset:
+def evaluation_batches(split: Split, *, view: View, batch_size: int) -> keras.utils.PyDataset:
     """All images once, in order, as tf_pipeline gives them; the last batch may be smaller."""
 
     def batch(number: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = np.arange(len(split.labels))[number * batch_size : (number + 1) * batch_size]
-        return _centres(split, chosen, image_size, centre), split.labels[chosen]
+        return _shown(split, chosen, view), split.labels[chosen]
 
     batches = math.ceil(len(split.labels) / batch_size)
     return _Batches(batch, range(batches), _workers(split))
 
 
 def shared_evaluation_batches(
-    split: Split, *, image_size: int, batch_size: int, centre: float, share: Share
+    split: Split, *, view: View, batch_size: int, share: Share
 ) -> keras.utils.PyDataset:
     """A process's rows of batches that are all of one size, as several devices need them.
 
@@ -124,7 +123,7 @@ def shared_evaluation_batches(
         rows = np.arange(number * batch_size, (number + 1) * batch_size)[share.rows(batch_size)]
         chosen = rows % images
         weights = np.where(rows < images, np.float32(weight), np.float32(0))
-        return _centres(split, chosen, image_size, centre), split.labels[chosen], weights
+        return _shown(split, chosen, view), split.labels[chosen], weights
 
     return _Batches(batch, range(batches), _workers(split))
 
@@ -153,8 +152,8 @@ def _random(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, *numbers)))
 
 
-def _centres(split: Split, chosen: np.ndarray, image_size: int, centre: float) -> np.ndarray:
-    return _load(split, chosen, image_size, lambda _, h, w: centre_window(h, w, centre))
+def _shown(split: Split, chosen: np.ndarray, view: View) -> np.ndarray:
+    return np.stack([view.show(split.image(index)) for index in chosen])
 
 
 def _load(
@@ -189,14 +188,8 @@ def draw_window(
         return _place(height, width, side, side, random)
     if isinstance(crop, RandomResizedCrop):
         return _resized_window(height, width, random, crop)
-    return centre_window(height, width)
-
-
-def centre_window(height: int, width: int, share: float = 1.0) -> Box:
-    """The square in the middle, its side a share of the image's shorter one."""
-    side = max(round(min(height, width) * share), 1)
-    top, left = (height - side) // 2, (width - side) // 2
-    return left, top, left + side, top + side
+    top, left, height, width = View(image_size, image_size).window(height, width)
+    return left, top, left + width, top + height
 
 
 def _resized_window(

@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from resnet_keras import tf_view
 from resnet_keras.data.augmentation import (
     PCA_EIGENVALUES,
     PCA_EIGENVECTORS,
@@ -20,6 +21,7 @@ from resnet_keras.data.augmentation import (
     RandomResizedCrop,
     ScaleJitterCrop,
 )
+from resnet_keras.view import View
 
 
 def window(shape: Any, seed: Any, crop: Crop | None, image_size: int) -> Any:
@@ -35,16 +37,7 @@ def window(shape: Any, seed: Any, crop: Crop | None, image_size: int) -> Any:
         return _scale_jitter_window(shape, seed, crop, image_size)
     if isinstance(crop, RandomResizedCrop):
         return _resized_window(shape, seed, crop)
-    return centre_window(shape)
-
-
-def centre_window(shape: Any, share: float = 1.0) -> Any:
-    """The square in the middle, its side a share of the image's shorter one."""
-    sides = shape[:2]
-    shorter = tf.cast(tf.reduce_min(sides), tf.float32)
-    side = tf.maximum(tf.cast(tf.round(shorter * share), tf.int32), 1)
-    corner = (sides - side) // 2
-    return tf.stack([corner[0], corner[1], side, side])
+    return tf_view.window(shape, View(image_size, image_size))
 
 
 def _scale_jitter_window(shape: Any, seed: Any, crop: ScaleJitterCrop, image_size: int) -> Any:
@@ -120,26 +113,22 @@ def decode_jpeg_window(content: Any, part: Any, image_size: int | None = None) -
     return tf.switch_case(halvings, [lambda: at(1), lambda: at(2), lambda: at(4), lambda: at(8)])
 
 
-def resize(image: Any, image_size: int, antialias: bool = False) -> Any:
+def resize(image: Any, image_size: int) -> Any:
     """Resizes an image, (height, width, 3) uint8, to a square by bilinear interpolation.
 
-    Args:
-        antialias: whether to average over all pixels when it becomes smaller. Without it that is
-            done, for it takes its time, only where less would leave pixels out: from a half on.
+    Antialiasing takes its time, and is done only where pixels would be left out without it: from a
+    half on.
 
     Returns:
         (image_size, image_size, 3) uint8.
     """
     sizes = [image_size, image_size]
-    if antialias:
-        resized = tf.image.resize(image, sizes, antialias=True)
-    else:
-        shape = tf.shape(image)
-        resized = tf.cond(
-            tf.maximum(shape[0], shape[1]) >= 2 * image_size,
-            lambda: tf.image.resize(image, sizes, antialias=True),
-            lambda: tf.image.resize(image, sizes),
-        )
+    shape = tf.shape(image)
+    resized = tf.cond(
+        tf.maximum(shape[0], shape[1]) >= 2 * image_size,
+        lambda: tf.image.resize(image, sizes, antialias=True),
+        lambda: tf.image.resize(image, sizes),
+    )
     return tf.ensure_shape(to_uint8(resized), [image_size, image_size, 3])
 
 

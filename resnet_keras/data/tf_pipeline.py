@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from resnet_keras import tf_view
 from resnet_keras.data import tf_operations as operations
 from resnet_keras.data.augmentation import Augmentation, PadAndCrop
 from resnet_keras.data.epochs import steps_per_epoch
 from resnet_keras.data.splits import ArraySplit, EncodedSplit, Split
 from resnet_keras.data.tf_randaugment import rand_augment
+from resnet_keras.view import View
 
 # What random numbers are for; no two uses share them.
 WINDOW, RANDAUGMENT, PAD_AND_CROP, FLIP, COLOR, ERASING, MIXTURE, MIXUP, CUTMIX = range(9)
@@ -74,26 +76,22 @@ def training_batches(
     return _in_parallel(batches, augment).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_batches(
-    split: Split, *, image_size: int, batch_size: int, centre: float = 1.0
-) -> tf.data.Dataset:
+def evaluation_batches(split: Split, *, view: View, batch_size: int) -> tf.data.Dataset:
     """All images once, in order; the last batch may be smaller.
 
     Args:
         split: images of any size.
-        image_size: side of the images that come out, in pixels.
+        view: what is shown of them.
         batch_size: images a batch.
-        centre: side of the centre square that is shown, as a share of the shorter side: 224 / 256
-            shows what resizing the shorter side to 256 and cropping 224 does.
 
     Returns:
-        Pairs of images (batch, image_size, image_size, 3) uint8 and labels (batch,) int64.
+        Pairs of images (batch, height, width, channels) uint8 and labels (batch,) int64.
     """
-    load = _loader(split, image_size, antialias=True)
+    load = _loader(split, partial(tf_view.resize, view=view))
     labels = tf.constant(split.labels)
 
     def example(index: Any) -> tuple[Any, Any]:
-        image = load(index, lambda shape: operations.centre_window(shape, centre))
+        image = load(index, lambda shape: tf_view.window(shape, view))
         return image, tf.gather(labels, index)
 
     examples = _in_parallel(tf.data.Dataset.range(len(split.labels)), example)
@@ -183,7 +181,7 @@ def _single_images(
     steps: range,
 ) -> tf.data.Dataset:
     """Triples of step, images and labels, loaded one by one."""
-    load = _loader(split, image_size)
+    load = _loader(split, partial(operations.resize, image_size=image_size), image_size)
     labels = tf.constant(split.labels)
 
     def example(position: Any) -> tuple[Any, Any, Any]:
@@ -223,12 +221,19 @@ def _seed(seed: int, purpose: int, number: Any) -> Any:
     return tf.stack([tf.constant(key >> np.uint64(1), tf.int64), number])
 
 
-def _loader(split: Split, image_size: int, antialias: bool = False) -> Callable[[Any, Window], Any]:
-    """A function from an image's index and what draws its window to the image, resized."""
+def _loader(
+    split: Split, resize: Callable[[Any], Any], image_size: int | None = None
+) -> Callable[[Any, Window], Any]:
+    """A function from an image's index and what draws its window to the image, resized.
+
+    Args:
+        split: the images.
+        resize: of a window that was cut out.
+        image_size: lets JPEGs be decoded faster and less exactly, see `decode_jpeg_window`.
+    """
 
     def show(image: Any, window: Window) -> Any:
-        part = operations.cut(image, window(tf.shape(image)))
-        return operations.resize(part, image_size, antialias)
+        return resize(operations.cut(image, window(tf.shape(image))))
 
     if isinstance(split, ArraySplit):
         array = tf.constant(split.images)
@@ -247,14 +252,14 @@ def _loader(split: Split, image_size: int, antialias: bool = False) -> Callable[
 
         def jpeg() -> Any:
             part = window(tf.image.extract_jpeg_shape(content))
-            return operations.decode_jpeg_window(content, part, None if antialias else image_size)
+            return operations.decode_jpeg_window(content, part, image_size)
 
         def other() -> Any:
             image = tf.io.decode_image(content, channels=3, expand_animations=False)
             return operations.cut(image, window(tf.shape(image)))
 
         part = tf.cond(tf.io.is_jpeg(content), jpeg, other)
-        return operations.resize(part, image_size, antialias)
+        return resize(part)
 
     if plain.all():
         return fused

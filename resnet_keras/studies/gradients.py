@@ -12,7 +12,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from resnet_keras import architectures
 from resnet_keras.evaluation import data_of, load_run_model, shown
 from resnet_keras.inspection import gradient_norms
-from resnet_keras.models import Classifier, build
+from resnet_keras.models import Classifier, build, view_of
 from resnet_keras.studies.figures import tidy
 from resnet_keras.studies.schedules import training
 from resnet_keras.studies.study import (
@@ -108,15 +108,13 @@ def _fresh(result: Result) -> keras.Model:
     return build(
         architectures.find(details.network, details.shortcut),
         (details.image_size, details.image_size, 3),
-        Classifier(len(details.class_names)),
+        Classifier(len(details.class_names), centre=details.recipe.centre),
     )
 
 
 def _norms(result: Result, model: keras.Model) -> dict[str, float]:
     """Of the units' convolutions and the stem's, from the first on."""
-    details = result.run.read_details()
-    split = data_of(result.run).load("train")
-    batch = shown(split, details.image_size, details.recipe.centre, BATCH)
+    batch = shown(data_of(result.run).load("train"), view_of(model), BATCH)
     model.compile(loss="sparse_categorical_crossentropy")
     norms = gradient_norms(model, batch.images, batch.labels)
     return {

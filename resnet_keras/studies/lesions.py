@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from resnet_keras.evaluation import data_of, load_run_model, score, shown
-from resnet_keras.models import pieces
+from resnet_keras.models import pieces, view_of
 from resnet_keras.runs import Run
 from resnet_keras.studies.figures import tidy
 from resnet_keras.studies.schedules import training
@@ -45,10 +45,9 @@ class Patient:
     """
 
     def __init__(self, run: Run) -> None:
-        details = run.read_details()
-        test = data_of(run).load("test")
-        split = shown(test, details.image_size, details.recipe.centre, IMAGES)
-        parts = pieces(load_run_model(run))
+        model, test = load_run_model(run), data_of(run).load("test")
+        split = shown(test, view_of(model), IMAGES)
+        parts = pieces(model)
         self.names, self.parts = zip(*parts, strict=True)
         self.labels = split.labels
         # What goes into each piece, so that a lesion costs only what comes after it.

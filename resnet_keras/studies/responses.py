@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from resnet_keras.evaluation import data_of, load_run_model, shown
 from resnet_keras.inspection import responses
+from resnet_keras.models import view_of
 from resnet_keras.studies.figures import tidy
 from resnet_keras.studies.schedules import training
 from resnet_keras.studies.study import (
@@ -86,10 +87,8 @@ def _examine(results: Results) -> Findings:
 
 
 def _strengths(result: Result) -> list[float]:
-    details = result.run.read_details()
-    test = data_of(result.run).load("test")
-    images = shown(test, details.image_size, details.recipe.centre, IMAGES).images
-    return list(responses(load_run_model(result.run), images).values())
+    model, test = load_run_model(result.run), data_of(result.run).load("test")
+    return list(responses(model, shown(test, view_of(model), IMAGES).images).values())
 
 
 def _drawn(strengths: Mapping[str, np.ndarray]) -> Figure:

@@ -13,6 +13,7 @@ from kit import DIGIT_NAMES, DIGITS_SIDE, held_out_digits
 from export import to_onnx
 from export.card import ModelCard
 from export.folding import inference_model
+from resnet_keras.view import View
 
 FORMATS = ("onnx-float32", "onnx-int8")
 FLOAT, UINT8, INT8, INT32 = (
@@ -69,6 +70,7 @@ def test_file_tells_shapes_names_and_classes(name):
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
     told = {prop.key: prop.value for prop in model.metadata_props}
     assert json.loads(told.pop("labels")) == list(DIGIT_NAMES)
+    assert View(**json.loads(told.pop("view"))) == View(DIGITS_SIDE, DIGITS_SIDE)
     assert told == {"name": "tiny", "description": "Handwritten digits, 0 to 9."}
 
     session = onnxruntime.InferenceSession(converted(name))

@@ -1,5 +1,6 @@
 """The phone page in a real browser: files that answer as Keras does, photographs, the camera."""
 
+import base64
 import io
 import json
 import re
@@ -14,10 +15,12 @@ from exports import whole_export
 from phone import description, running, served
 from PIL import Image
 from playwright.sync_api import expect
+from sample_images import photographs
 
 from export import serving
 from export.exporting import CHECK_IMAGES
-from resnet_keras.data.images import resize
+from resnet_keras.data.images import decode, resize
+from resnet_keras.view import View
 
 pytestmark = pytest.mark.slow
 
@@ -185,6 +188,25 @@ def test_a_photo_is_classified_by_every_file(page, examples):
         page.select_option("#model", file)
         expect(page.locator("#timing")).to_contain_text(f" ms · {file} · ")
         expect_class(page, name)
+
+
+SHOW = """async ([content, width, height, centre]) => {
+    const { showCentre } = await import("./images.js");
+    const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
+    const bitmap = await createImageBitmap(new Blob([bytes]));
+    return [...showCentre(bitmap, bitmap.width, bitmap.height, width, height, centre).data];
+}"""
+
+
+@pytest.mark.parametrize("view", [View(16, 16, 0.75), View(24, 16, 0.9)], ids=str)
+def test_the_page_shows_networks_the_same_view_as_keras(page, view):
+    for name, content in photographs().items():
+        asked = [base64.b64encode(content).decode(), view.width, view.height, view.centre]
+        seen = np.reshape(page.evaluate(SHOW, asked), (view.height, view.width, 4))[..., :3]
+        difference = np.abs(seen - view.show(decode(content)).astype(int))
+        # Decoders of JPEG round otherwise, and browsers manage the colours of CMYK.
+        mean = {"cmyk.jpg": 20}.get(name, 2)
+        assert difference.mean() < mean and (name.endswith(".jpg") or difference.max() <= 3), name
 
 
 def test_photos_are_resized_as_for_the_evaluation(page):

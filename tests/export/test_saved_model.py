@@ -11,10 +11,8 @@ from kit import DIGIT_NAMES, DIGITS_SIDE, draw_images, held_out_digits
 from PIL import Image
 
 from export import to_saved_model
-from export.card import ModelCard
-from resnet_keras.data.images import decode, resize
-from resnet_keras.data.splits import EncodedSplit
-from resnet_keras.data.tf_pipeline import evaluation_batches
+from resnet_keras.data.images import decode
+from resnet_keras.models import view_of
 
 SIZES = {  # width, height
     "larger": (90, 60),
@@ -54,13 +52,6 @@ def serve_bytes(loaded, *images):
     return loaded.signatures["serve_bytes"](images=tf.constant(images))["scores"].numpy()
 
 
-def centre_square(image):
-    height, width, _ = image.shape
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return image[top : top + side, left : left + side]
-
-
 @pytest.mark.parametrize("batch", [1, 5])
 def test_pixels_are_answered_as_keras_does_in_batches_of_any_size(loaded, batch):
     images = held_out_digits()[:batch]
@@ -79,33 +70,15 @@ def test_bytes_give_the_same_dictionary(loaded):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_bytes_are_resized_as_pillow_does(loaded, mode):
-    files = [png(size, mode) for size in SIZES.values()]
-    images = np.stack([resize(centre_square(decode(file)), DIGITS_SIDE) for file in files])
+def test_bytes_of_any_size_are_shown_as_evaluation_shows_them(loaded, mode):
+    """test_view.py has other views, and files of every kind."""
+    files = [save(size, mode) for save in (png, jpeg) for size in SIZES.values()]
+    view = view_of(kit.digits_classifier())
+    images = np.stack([view.show(decode(file)) for file in files])
     # Pillow interpolates in integers, so pixels differ by one here and there. Without antialiasing
     # the probabilities would differ by 0.08 and more.
     shown = kit.answers(kit.digits_classifier(), images)
     np.testing.assert_allclose(serve_bytes(loaded, *files), shown, atol=0.03)
-
-
-@pytest.mark.parametrize("centre", [1.0, 0.875])
-def test_bytes_are_shown_as_evaluation_shows_them(loaded, tmp_path, centre):
-    files = [
-        save(size, mode) for save in (png, jpeg) for size in SIZES.values() for mode in ("RGB", "L")
-    ]
-    split = EncodedSplit(
-        files.__getitem__, np.zeros(len(files), np.int64), plain=np.ones(len(files), bool)
-    )
-    batches = evaluation_batches(
-        split, image_size=DIGITS_SIDE, batch_size=len(files), centre=centre
-    )
-    shown = kit.answers(kit.digits_classifier(), next(iter(batches))[0])
-
-    if centre != 1.0:
-        card = ModelCard("tiny", "", DIGIT_NAMES, centre)
-        to_saved_model.convert(folded_digits(), card, np.empty(0), tmp_path / "saved")
-        loaded = tf.saved_model.load(tmp_path / "saved")
-    np.testing.assert_allclose(serve_bytes(loaded, *files), shown, atol=1e-5)
 
 
 @pytest.mark.parametrize("suffix", ["GIF", "BMP"])
@@ -119,20 +92,6 @@ def test_bytes_may_be_of_other_formats(loaded, suffix):
 def test_of_an_animation_the_first_picture_is_shown(loaded):
     first = sample_images.saved(sample_images.photo("P"), "GIF")
     scores = serve_bytes(loaded, first, sample_images.animation())
-    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
-
-
-def test_rotation_is_not_applied(loaded):
-    upright, rotated = sample_images.rotated(orientation=1), sample_images.rotated(orientation=6)
-    scores = serve_bytes(loaded, upright, rotated)
-    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
-
-
-def test_transparency_is_dropped(loaded):
-    image = picture((24, 16))
-    opaque = sample_images.saved(image, "PNG")
-    image.putalpha(Image.linear_gradient("L").resize(image.size))
-    scores = serve_bytes(loaded, opaque, sample_images.saved(image, "PNG"))
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
 
 
@@ -155,7 +114,7 @@ def test_labels_are_an_asset(folder):
 def test_weights_are_stored_once(folder):
     stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     weights = 4 * folded_digits().count_params()
-    assert weights < stored < 1.2 * weights
+    assert weights < stored < 1.5 * weights  # the graph that decodes files takes 0.1 MB
 
 
 @pytest.mark.parametrize("count", [0, 1, 70])
