@@ -3,7 +3,9 @@
 import ctypes
 import errno
 import os
+import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ except ModuleNotFoundError:  # on Windows
     fcntl = None
 
 PARTIAL = ".partial-"  # what a killed process may leave behind
+LONGEST_NAME = 120  # bytes of a text in a file's name, which may have 255 with all around it
 
 
 def write_file(path: Path, write: Callable[[Path], Any]) -> None:
@@ -39,13 +42,25 @@ def write_file(path: Path, write: Callable[[Path], Any]) -> None:
 
 def remove_partial(folder: Path) -> None:
     """Removes what killed processes have left half written, in a folder and the folders in it."""
-    for partial in folder.rglob(f"{PARTIAL}*"):
-        partial.unlink()
+    for partial in list(folder.rglob(f"{PARTIAL}*")):
+        if partial.is_dir() and not partial.is_symlink():  # of an export
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     write_file(path, lambda partial: partial.write_text(text))
+
+
+def file_name(text: str) -> str:
+    """A text as a part of a file's name, without spaces and slashes: another one for every text."""
+    plain = re.sub(r"[^\w.-]", "_", text)
+    fitting = plain.encode()[:LONGEST_NAME].decode(errors="ignore").lstrip(".")
+    if text and fitting == text:
+        return text
+    return f"{fitting}-{zlib.crc32(text.encode()):08x}"
 
 
 def make_folder(folder: Path, what: str) -> None:

@@ -1,10 +1,17 @@
-"""Pictures of a training run, drawn with matplotlib; each is given as PNG bytes."""
+"""Pictures of a training run, drawn with matplotlib; each is given as PNG bytes.
 
+Class names are text in any script, and no formulas though they may hold dollar signs.
+"""
+
+import functools
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ParamSpec
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
@@ -13,9 +20,55 @@ from PIL import Image
 TRAINING, VALIDATION = "#0072b2", "#d55e00"  # told apart by colour-blind readers too
 NAMED_LAYERS = 60  # at most, below an axis
 PITCH = 1.04  # from image to image, where the unit is the side of one
-CAPTION = {"ha": "center", "parse_math": False}  # a class may be called $1, which is no formula
+NAMED_CLASSES = 40  # at most, beside a confusion matrix; of more the most confused pairs are listed
+LISTED_PAIRS = 15
+LONGEST_NAME = 28  # characters of a class's name on an axis
+CAPTION_WIDTH = 20  # characters of a line above an image
+# For what DejaVu Sans lacks, as far as they are installed: Chinese, Japanese, Korean, emoji.
+FALLBACK_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei"),
+    *("Droid Sans Fallback", "IPAGothic", "PingFang SC", "Hiragino Sans", "Microsoft YaHei"),
+    *("Noto Sans", "Noto Sans Devanagari", "Noto Sans Arabic", "Noto Emoji", "Symbola"),
+)
+
+_Arguments = ParamSpec("_Arguments")
 
 
+def _of_any_script(draw: Callable[_Arguments, bytes]) -> Callable[_Arguments, bytes]:
+    """Lets a function draw names of any script; what no font has is a box, without a warning."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> bytes:
+        settings: dict[Any, Any] = {"text.parse_math": False, "font.family": _fonts()}
+        with rc_context(settings), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+            return draw(*arguments, **options)
+
+    return drawn
+
+
+@functools.cache
+def _fonts() -> list[str]:
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed)]
+
+
+def shortened(name: str, length: int = LONGEST_NAME) -> str:
+    """A name of at most so many characters; of a longer one both ends, which tell names apart."""
+    if len(name) <= length:
+        return name
+    end = length // 3
+    return f"{name[: length - end - 1]}…{name[-end:]}"
+
+
+def wrapped(caption: str) -> str:
+    """A caption in lines that fit above a small image; words that are too long are broken."""
+    return "\n".join(
+        line for text in caption.split("\n") for line in textwrap.wrap(text, CAPTION_WIDTH) or [""]
+    )
+
+
+@_of_any_script
 def curves(history: Sequence[Mapping[str, float]]) -> bytes:
     """Loss, top-1 error and learning rate against the epoch, from the rows of history.csv."""
     figure = Figure(figsize=(12, 3.6), layout="constrained")
@@ -55,19 +108,28 @@ def curves(history: Sequence[Mapping[str, float]]) -> bytes:
     return _png(figure)
 
 
+@_of_any_script
 def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> bytes:
-    """Counts by true class (rows) and predicted class (columns), shaded by the row's share."""
+    """Counts by true class (rows) and predicted class (columns), shaded by the row's share.
+
+    Of more than `NAMED_CLASSES` classes, the most confused pairs are listed below.
+    """
     counts = np.asarray(matrix)
     classes = len(class_names)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = min(4 + 0.3 * classes, 16)
+    names = [shortened(name) for name in class_names]
+    longest = max(map(len, names)) if classes <= NAMED_CLASSES else 0
+    side = min(4 + 0.3 * classes, 16) + 0.08 * longest
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted class", ylabel="true class")
-    if classes <= 40:
-        axes.set_xticks(range(classes), class_names, rotation=90 if classes > 12 else 0)
-        axes.set_yticks(range(classes), class_names)
+    if classes > NAMED_CLASSES:
+        axes.set_title(_confused_pairs(counts, class_names), loc="left", fontsize=10)
+    else:
+        upright = classes <= 12 and classes * longest <= 60  # or they would run into each other
+        axes.set_xticks(range(classes), names, rotation=0 if upright else 90)
+        axes.set_yticks(range(classes), names)
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 color = "white" if shares[row, column] > 0.5 else "black"
@@ -75,6 +137,20 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> bytes:
     return _png(figure)
 
 
+def _confused_pairs(counts: np.ndarray, class_names: Sequence[str]) -> str:
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:LISTED_PAIRS]
+    pairs = [divmod(int(place), len(class_names)) for place in order if wrong.flat[place]]
+    lines = [
+        f"{wrong[label, predicted]} x {shortened(class_names[label])} "
+        f"taken for {shortened(class_names[predicted])}"
+        for label, predicted in pairs
+    ]
+    return "\n".join(["Most confused:", *lines]) if lines else "No mistakes"
+
+
+@_of_any_script
 def class_errors(
     errors: Sequence[float],
     intervals: Sequence[tuple[float, float]],
@@ -95,7 +171,7 @@ def class_errors(
     axes.barh(rows, shares, color="#9ecae1")
     axes.hlines(rows, low, high, color="#08519c", linewidth=1.5)
     axes.plot(shares, rows, "o", color="#08519c", markersize=4, clip_on=False)
-    axes.set_yticks(rows, class_names)
+    axes.set_yticks(rows, [shortened(name) for name in class_names])
     axes.set(xlabel="top-1 error, %", xlim=(0, min(1.05 * max(high), 100)))
     axes.set_ylim(len(errors) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.25)
@@ -103,18 +179,22 @@ def class_errors(
     return _png(figure)
 
 
+@_of_any_script
 def gallery(images: np.ndarray, captions: Sequence[str], columns: int = 6) -> bytes:
     """Images (n, h, w, 3) in rows, each under its caption."""
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(2 * columns, 2.5 * rows), layout="constrained")
+    texts = [wrapped(caption) for caption in captions]
+    lines = max(text.count("\n") + 1 for text in texts)
+    figure = Figure(figsize=(2 * columns, (2.1 + 0.2 * lines) * rows), layout="constrained")
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.set_axis_off()
-    for axes, image, caption in zip(figure.axes, images, captions, strict=False):
+    for axes, image, text in zip(figure.axes, images, texts, strict=False):
         axes.imshow(image)
-        axes.set_title(caption, fontsize=10)
+        axes.set_title(text, fontsize=10)
     return _png(figure)
 
 
+@_of_any_script
 def heat_maps(image: np.ndarray, heats: Mapping[str, np.ndarray], title: str) -> bytes:
     """A square image, and beside it the same in grey with heat on it, once for each map.
 
@@ -126,10 +206,11 @@ def heat_maps(image: np.ndarray, heats: Mapping[str, np.ndarray], title: str) ->
     width = PITCH * (len(heats) + 1)
     figure, axes = _board(width, 1.3, inch=2.4)
     _draw_heat(axes, (0, 0.25), image, heats.values(), ("image", *heats))
-    axes.text(width / 2, 0.02, title, **CAPTION, va="top", fontsize=12)
+    axes.text(width / 2, 0.02, title, ha="center", va="top", fontsize=12)
     return _png(figure)
 
 
+@_of_any_script
 def explained_mistakes(
     images: np.ndarray,
     heats: Sequence[tuple[np.ndarray, np.ndarray]],
@@ -180,7 +261,7 @@ def _draw_heat(
     for place, (heat, caption) in enumerate(zip((None, *heats), captions, strict=True)):
         x = left + PITCH * place
         square = (x, x + 1, top + 1, top)
-        axes.text(x + 0.5, top - 0.03, caption, **CAPTION, va="bottom", fontsize=9)
+        axes.text(x + 0.5, top - 0.03, caption, ha="center", va="bottom", fontsize=9)
         if heat is None:
             axes.imshow(image, extent=square)
             continue
@@ -190,6 +271,7 @@ def _draw_heat(
         axes.imshow(heat, **shades, interpolation="bilinear", extent=square)
 
 
+@_of_any_script
 def maps(rows: Mapping[str, Mapping[str, np.ndarray]]) -> bytes:
     """Maps (h, w) in rows, each shaded from its own lowest to its own highest value.
 
@@ -209,6 +291,7 @@ def maps(rows: Mapping[str, Mapping[str, np.ndarray]]) -> bytes:
     return _png(figure)
 
 
+@_of_any_script
 def layer_responses(strengths: Mapping[str, float], parts: Sequence[str]) -> bytes:
     """A bar for every layer's response, coloured by the part of the network it is in.
 

@@ -22,7 +22,6 @@ import io
 import json
 import os
 import platform
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -40,6 +39,7 @@ from resnet_keras.data.splits import BadImage
 from resnet_keras.errors import InputError, did_you_mean_beside
 from resnet_keras.files import (
     PARTIAL,
+    file_name,
     locked,
     make_folder,
     remove_partial,
@@ -293,11 +293,13 @@ class Run:
         return self._read_json(path) if path.exists() else None
 
     def write_example(self, class_name: str, image: np.ndarray) -> None:
-        """Keeps an image (height, width, 3) uint8 as examples/<class_name>.png."""
+        """Keeps an image (height, width, 3) uint8 as examples/<class_name>.png.
+
+        A name that no file can have is changed, and told apart from others by a checksum.
+        """
         examples = self.folder / "examples"
         examples.mkdir(exist_ok=True)
-        name = re.sub(r"[^\w.-]", "_", class_name)
-        write_file(examples / f"{name}.png", Image.fromarray(image).save)
+        write_file(examples / f"{file_name(class_name)}.png", Image.fromarray(image).save)
 
     def _read_json(self, path: Path) -> dict[str, Any]:
         try:

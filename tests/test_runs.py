@@ -10,7 +10,7 @@ import keras
 import pytest
 from kit import refusal
 
-from resnet_keras.files import write_file, write_text
+from resnet_keras.files import file_name, write_file, write_text
 from resnet_keras.recipes import QUICK
 from resnet_keras.runs import HISTORY_COLUMNS, Run, RunDetails, versions
 
@@ -167,3 +167,24 @@ write_text(Path(sys.argv[1]), "x" * 5000)
     assert "File too large" in finished.stderr
     assert os.listdir(tmp_path) == ["file.txt"]
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["7", "Maltese_dog", "n02085936-Maltese"])
+def test_a_plain_class_name_is_a_files_name(name):
+    assert file_name(name) == name
+
+
+def test_other_class_names_have_files_of_their_own():
+    names = ["a b", "a_b", "a/b", "x" * 255, "x" * 254, "日本" * 40, ".", "..", ""]
+    found = [file_name(name) for name in names]
+    assert len(set(found)) == len(names)
+    for name in found:
+        assert len(f".partial-{name}.png".encode()) < 255 and "/" not in name and name[0] != "."
+
+
+def test_what_a_killed_export_leaves_is_removed(run):
+    partial = run.folder / "export" / ".partial-abc"
+    partial.mkdir(parents=True)
+    (partial / "model.keras").write_bytes(b"")
+    run.remove_partial()
+    assert not partial.exists() and partial.parent.exists()
