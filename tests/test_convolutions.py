@@ -334,7 +334,7 @@ np.testing.assert_allclose(kernel_gradient(layer), expected, rtol=1e-4, atol=1e-
 
 @pytest.mark.slow
 def test_grouped_convolution_learns_without_onednn():
-    kit.run_python(WITHOUT_ONEDNN, TF_ENABLE_ONEDNN_OPTS="0")
+    kit.run_python(WITHOUT_ONEDNN, TF_ENABLE_ONEDNN_OPTS="0", CUDA_VISIBLE_DEVICES="")
 
 
 @pytest.mark.parametrize("dilation", [1, 2])
