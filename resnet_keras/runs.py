@@ -248,7 +248,7 @@ class Run:
             if told := content.get("preprocessing"):
                 content["preprocessing"] = Preprocessing(tuple(told["mean"]), tuple(told["std"]))
             return RunDetails(**content)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{self._details.name} is damaged",
                 received=f"{self._details} ({error})",
