@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 QUESTION = "did you mean "
 
@@ -27,6 +28,10 @@ class InputError(ValueError):
         told = self.accepted if is_question else f"accepted: {self.accepted}"
         line = f"{problem}. Received: {self.received}; {told}"
         super().__init__("\n  ".join([line, *items]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles by the message, so that a pool of processes can hand an error on."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class TrainingError(Exception):

@@ -1,5 +1,7 @@
 """InputError tells the whole story in one line, and the check of its form can fail."""
 
+import pickle
+
 import pytest
 from kit import TESTS, faults_of
 
@@ -33,6 +35,13 @@ def test_a_question_stands_for_what_is_accepted():
 def test_items_follow_in_indented_lines():
     error = InputError(**GOOD, items=("a.png: 7", "b.png: 9"))
     assert str(error).splitlines() == [str(InputError(**GOOD)), "  a.png: 7", "  b.png: 9"]
+
+
+def test_another_process_gets_the_same_error():
+    error = InputError(**GOOD, items=("a.png: 7",))
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is InputError
+    assert (str(copy), vars(copy)) == (str(error), vars(error))
 
 
 COLOURS = ["red", "green", "grey", "greenish"]
