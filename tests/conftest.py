@@ -22,8 +22,8 @@ RAISED: list[InputError] = []
 def pytest_configure(config: pytest.Config) -> None:
     """Lets XLA compile quickly, and keep it for the many processes that train the same on JAX."""
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-    if config.cache:
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("xla")))
+    if cache := getattr(config, "cache", None):  # -p no:cacheprovider
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.mkdir("xla")))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     InputError.__init__ = _remembering(InputError.__init__)
 
