@@ -1,17 +1,26 @@
 """What the tests of exports share: a network that reads digits, converted once to each format."""
 
 import functools
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import keras
 import kit
 import numpy as np
+import pytest
 
 import export
+from export import exporting, worker
 from export.card import ModelCard
 from export.folding import inference_model
 from export.formats import FORMATS
+from export.job import PREPARE, Job
 
 CARD = ModelCard("tiny", "Handwritten digits, 0 to 9.", kit.DIGIT_NAMES)
 CALIBRATION_IMAGES = 100
@@ -44,6 +53,42 @@ def expected() -> np.ndarray:
     return kit.answers(kit.digits_classifier(), kit.held_out_digits())
 
 
+class InThisProcess:
+    """Stands in for the process of a step: starting one takes longer than a small conversion."""
+
+    def __init__(self, command: list[str], **options: Any) -> None:
+        *_, folder, step = command
+        job = Job(Path(folder))
+        found = worker.prepare(job) if step == PREPARE else worker.make(job, step)
+        job.finding(step).write_text(json.dumps({**found, "seconds": 1.0, "memory": 1.0}))
+
+    def __enter__(self) -> "InThisProcess":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def wait(self) -> int:
+        return 0
+
+    def kill(self) -> None:
+        pass
+
+
+@contextmanager
+def steps_in_this_process() -> Iterator[None]:
+    """Exports start no processes inside, but that of coremltools, which warns of its own files."""
+
+    def start(command: list[str], **options: Any) -> Any:
+        is_core_ml = command[-1] == "core-ml"
+        return (subprocess.Popen if is_core_ml else InThisProcess)(command, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE)
+        patch.setattr(exporting, "subprocess", stand_in)
+        yield
+
+
 def installed_formats() -> list[str]:
     """Names of the formats whose packages are installed: Core ML's are not on every machine."""
     return [name for name, chosen in FORMATS.items() if all(map(find_spec, chosen.packages))]
@@ -66,4 +111,9 @@ def export_digits(folder: Path, *formats: str, model: keras.Model | None = None)
 
 def whole_export() -> Path:
     """An export of the digits' network in all formats, made once; for slow tests."""
-    return kit.made_once("export", lambda folder: export_digits(folder, *installed_formats()))
+
+    def make(folder: Path) -> None:
+        with steps_in_this_process():
+            export_digits(folder, *installed_formats())
+
+    return kit.made_once("export", make)

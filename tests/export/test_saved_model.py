@@ -1,6 +1,3 @@
-import sys
-from pathlib import Path
-
 import kit
 import numpy as np
 import pytest
@@ -9,6 +6,7 @@ import tensorflow as tf
 from exports import converted, expected, folded_digits
 from kit import DIGIT_NAMES, DIGITS_SIDE, draw_images, held_out_digits
 from PIL import Image
+from tensorflow.python.tools import saved_model_cli
 
 from export import to_saved_model
 from resnet_keras.data.images import decode
@@ -144,14 +142,9 @@ def described(tensors):
     return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
 
 
-@pytest.mark.slow
 def test_tensorflows_own_program_runs_it_on_arrays(folder, tmp_path):
-    images = held_out_digits()[:3]
-    np.save(tmp_path / "pixels.npy", images.astype(np.float32))
-    kit.run(
-        *(Path(sys.executable).with_name("saved_model_cli"), "run", "--dir", folder),
-        *("--tag_set", "serve", "--signature_def", "serving_default"),
-        *("--inputs", f"pixels={tmp_path / 'pixels.npy'}", "--outdir", tmp_path),
-        TF_CPP_MIN_LOG_LEVEL="3",
+    images = held_out_digits()[:3].astype(np.float32)
+    saved_model_cli.run_saved_model_with_feed_dict(
+        str(folder), "serve", "serving_default", {"pixels": images}, str(tmp_path), False
     )
     np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), expected()[:3], atol=1e-4)
