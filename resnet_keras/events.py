@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import socket
 import struct
 import time
@@ -19,6 +18,7 @@ from tensorboard.plugins.scalar import summary_v2 as scalar_summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from resnet_keras.files import write_file
+from resnet_keras.layer_names import path_of
 
 FILE_NAME = "events.out.tfevents"
 FILE_VERSION = "brain.Event:2"
@@ -120,13 +120,13 @@ def _records(content: bytes) -> Iterator[tuple[int, int]]:
 
 def layer_graph(model: Any) -> graph_pb2.GraphDef:
     """The layers of a functional model as nodes, named "stage2/2a/res2a_branch2a" and so on."""
-    node_of_tensor = {id(layer.output): _node_name(layer.name) for layer in model.layers}
+    node_of_tensor = {id(layer.output): path_of(layer.name) for layer in model.layers}
     nodes = []
     for layer in model.layers:
         inputs = [] if layer.__class__.__name__ == "InputLayer" else _as_list(layer.input)
         nodes.append(
             node_def_pb2.NodeDef(
-                name=_node_name(layer.name),
+                name=path_of(layer.name),
                 op=layer.__class__.__name__,
                 input=[node_of_tensor[id(tensor)] for tensor in inputs],
             )
@@ -136,14 +136,6 @@ def layer_graph(model: Any) -> graph_pb2.GraphDef:
 
 def _as_list(tensors: Any) -> list[Any]:
     return list(tensors) if isinstance(tensors, list | tuple) else [tensors]
-
-
-def _node_name(layer_name: str) -> str:
-    if unit := re.match(r"(?:res|bn)((\d+)(?:[a-z]\d*))(?:_|$)", layer_name):
-        return f"stage{unit[2]}/{unit[1]}/{layer_name}"
-    if re.search(r"conv1|pool1", layer_name):
-        return f"stem/{layer_name}"
-    return layer_name
 
 
 def image_grid(images: np.ndarray, columns: int = 8) -> np.ndarray:

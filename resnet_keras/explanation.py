@@ -14,7 +14,8 @@ from resnet_keras.data.splits import Split
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import Mistake, as_measured, probabilities_of
 from resnet_keras.files import make_folder, unwritable, write_file
-from resnet_keras.inspection import explained_stages, grad_cam, part_of, responses
+from resnet_keras.inspection import explained_stages, grad_cam, responses
+from resnet_keras.layer_names import part_of
 from resnet_keras.models import features, in_float32, view_of
 
 FOLDER = "the pictures' folder"  # as messages call it

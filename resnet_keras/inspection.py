@@ -1,6 +1,5 @@
 """A look inside a network."""
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from resnet_keras.errors import InputError
+from resnet_keras.layer_names import is_convolution, part_of
 from resnet_keras.models import features, in_float32
 from resnet_keras.recursion import recursion_for
 
@@ -44,13 +44,6 @@ def by_stage(norms: Mapping[str, float]) -> dict[str, float]:
     for layer, norm in norms.items():
         squares[part_of(layer)] += norm**2
     return {part: float(np.sqrt(square)) for part, square in sorted(squares.items())}
-
-
-def part_of(layer: str) -> str:
-    """The part of a network that a layer is in, by its name: "stem", "stage2" and so on, "head"."""
-    if stage := re.match(r"(?:res|bn|gate)(\d+)", layer):
-        return f"stage{stage[1]}"
-    return "stem" if "conv1" in layer else "head"
 
 
 def grad_cam(
@@ -145,7 +138,7 @@ def responses(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> d
         Standard deviations by convolution, such as "res2a_branch2a", from the stem on.
     """
     layers = {layer.name: layer for layer in model.layers}
-    names = [name for name in layers if re.fullmatch(r"conv1|res\d+.*_branch2[a-c]", name)]
+    names = [name for name in layers if is_convolution(name)]
     outputs = {}
     for name in names:
         normalized = layers.get("bn_conv1" if name == "conv1" else f"bn{name.removeprefix('res')}")

@@ -13,10 +13,10 @@ import keras
 
 from resnet_keras.architectures import NETWORKS, Architecture, Preprocessing, model_name
 from resnet_keras.errors import InputError, did_you_mean_beside
+from resnet_keras.layer_names import is_classifier
 from resnet_keras.recursion import recursion_for
 from resnet_keras.weights.bridges import bridge, translate
 from resnet_keras.weights.layouts import Weights
-from resnet_keras.weights.places import is_classifier
 from resnet_keras.weights.published import IMAGENET, fetch
 from resnet_keras.weights.reading import UNREADABLE, Layers, find_in, first_line
 

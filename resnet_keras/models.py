@@ -1,6 +1,5 @@
 """Networks from architectures: stem, stages, head; built, named, loaded, and as features."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from resnet_keras.blocks import (
     zero_padded_block,
 )
 from resnet_keras.errors import InputError
+from resnet_keras.layer_names import parse, part_of
 from resnet_keras.layers import Dense, convolution, normalization
 from resnet_keras.loading import NORMALIZE, Source, adapted_to, fit_weights, read_weights
 from resnet_keras.recursion import recursion_for
@@ -334,12 +334,13 @@ def features(model: keras.Model) -> keras.Model:
         return keras.Model(model.input, ends, name=f"{model.name}_features")
 
 
-def _unit_outputs(model: keras.Model) -> dict[tuple[str, str], Any]:
+def _unit_outputs(model: keras.Model) -> dict[tuple[int, str], Any]:
     """What every residual unit gives, by its stage and block, in the order of the units."""
     outputs = {}
     for layer in model.layers:
-        if match := re.fullmatch(r"res(\d+)([a-z]|b\d+)(?:_relu)?", layer.name):
-            outputs[match[1], match[2]] = layer.output
+        name = parse(layer.name)
+        if name and name.is_output:
+            outputs[name.stage, name.block] = layer.output
     if not outputs:
         raise InputError(
             "the model has no residual stages by this package's names",
@@ -415,7 +416,7 @@ def pieces(model: keras.Model) -> list[tuple[str, keras.Model]]:
         InputError: the model's layers are not named as this package names them.
     """
     outputs = _unit_outputs(model)
-    stem = [layer for layer in model.layers if layer.name in ("conv1_relu", "pool1")][-1]
+    stem = [layer for layer in model.layers if part_of(layer.name) == "stem"][-1]
     cuts = [model.input, stem.output, *outputs.values(), model.output]
     names = ["stem", *(f"{stage}{block}" for stage, block in outputs), "head"]
     return [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 
 from resnet_keras.errors import InputError, nearest
-from resnet_keras.inspection import part_of
+from resnet_keras.layer_names import part_of
 from resnet_keras.recipes import BACKBONE, HEAD, NOTHING, Recipe
 
 

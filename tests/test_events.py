@@ -64,7 +64,7 @@ def test_layer_graph_holds_every_layer_and_its_inputs():
         "stage3/3a/bn3a_branch2b",
         "stage3/3a/res3a_branch1",
     ]
-    assert list(nodes["stem/conv1"].input) == ["normalize"]
+    assert list(nodes["stem/conv1"].input) == ["stem/normalize"]
     assert {name for node in nodes.values() for name in node.input} <= set(nodes)
 
 

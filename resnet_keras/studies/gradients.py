@@ -12,6 +12,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from resnet_keras import architectures
 from resnet_keras.evaluation import data_of, load_run_model, shown
 from resnet_keras.inspection import gradient_norms
+from resnet_keras.layer_names import is_convolution
 from resnet_keras.models import Classifier, build, view_of
 from resnet_keras.studies.figures import tidy
 from resnet_keras.studies.schedules import training
@@ -117,11 +118,7 @@ def _norms(result: Result, model: keras.Model) -> dict[str, float]:
     batch = shown(data_of(result.run).load("train"), view_of(model), BATCH)
     model.compile(loss="sparse_categorical_crossentropy")
     norms = gradient_norms(model, batch.images, batch.labels)
-    return {
-        layer: norm
-        for layer, norm in norms.items()
-        if layer == "conv1" or ("_branch2" in layer and layer.startswith("res"))
-    }
+    return {layer: norm for layer, norm in norms.items() if is_convolution(layer)}
 
 
 def _by_layer(

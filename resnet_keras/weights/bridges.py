@@ -8,11 +8,12 @@ import numpy as np
 
 from resnet_keras.architectures import NETWORKS, ORIGINAL, Architecture, Preprocessing
 from resnet_keras.errors import InputError
+from resnet_keras.layer_names import is_classifier
 from resnet_keras.weights import cards, layouts, reading
 from resnet_keras.weights.cards import UNKNOWN, Card
 from resnet_keras.weights.layouts import Weights
 from resnet_keras.weights.naming import APPLICATIONS, CAFFE, TORCHVISION, TRANSFORMERS, Naming
-from resnet_keras.weights.places import Place, is_classifier, places
+from resnet_keras.weights.places import Place, places
 from resnet_keras.weights.reading import Content, Layers, Tensors
 
 TORCH_PREPROCESSING = Preprocessing(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))

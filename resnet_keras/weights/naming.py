@@ -20,7 +20,7 @@ class Naming:
         name: of a place.
         stem: name of the first convolution, by which the source is known.
         classifier: name of the last layer; of the Caffe release's it depends on the classes, see
-            `places.is_classifier`.
+            `layer_names.is_classifier`.
     """
 
     title: str

@@ -1,6 +1,5 @@
 """Every layer of a network that has weights, and where it stands."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from string import ascii_lowercase
@@ -55,8 +54,3 @@ def places(architecture: Architecture, classes: int | None) -> Iterator[Place]:
             yield Place(f"bn{name}", "normalization", at, index)
     if classes is not None:
         yield Place(f"fc{classes}", "classifier")
-
-
-def is_classifier(layer: str) -> bool:
-    """Whether this is our name of a classifier, whatever its classes."""
-    return re.fullmatch(r"fc\d+", layer) is not None
