@@ -1,12 +1,11 @@
-"""The residual units of the papers and of the course walkthrough.
+"""Residual units: Keras layers of a `ResidualUnit`, and the blocks of the course walkthrough.
 
-`identity_block` and `convolutional_block` take their arguments as the course writes them; two
-filters make a basic unit, three a bottleneck (He et al. 2016, figure 5). Layers carry the names of
-the course and of the Caffe release: res2a_branch2a, bn2a_branch2a, …, res2a_branch1. Of a
-pre-activation they bear the name of the convolution that follows.
+Layers carry the names of the course and of the Caffe release: res2a_branch2a, bn2a_branch2a, …,
+res2a_branch1. A pre-activation carries the name of the convolution that follows.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from string import ascii_lowercase
 from typing import Any
 
@@ -18,14 +17,59 @@ from resnet_keras.architectures import (
     BOTTLENECK,
     COURSE_STYLE,
     Junction,
+    ResidualUnit,
     Step,
     Style,
     Unit,
-    is_grouped,
-    kernel_sizes,
 )
 from resnet_keras.errors import InputError
 from resnet_keras.layers import convolution, normalization
+
+
+def residual_unit(x: Any, unit: ResidualUnit, style: Style) -> Any:
+    """A residual branch F(x), its shortcut, and their sum (He et al. 2016, equations 1 and 2).
+
+    Args:
+        x: a map (batch, h, w, unit.in_filters), of any float dtype.
+        unit: convolutions, ordering, shortcut and place in the network.
+        style: what all convolutions of the network have in common.
+
+    Returns:
+        A map (batch, ceil(h / unit.stride), ceil(w / unit.stride), unit.filters[-1]).
+    """
+    ordering = unit.ordering
+    follows = f"{unit.name}_branch2a" if ordering.is_preactivated else f"{unit.name}_branch2"
+    activated = activation(x, ordering.first, follows, style)
+    branch = _residual_branch(activated, unit, style)
+    joined = shortcuts.join(x, activated, branch, unit, style)
+    return activation(joined, ordering.joined, unit.name, style)
+
+
+def _residual_branch(x: Any, unit: ResidualUnit, style: Style) -> Any:
+    """F(x), from the first convolution to the addition."""
+    ordering = unit.ordering
+    names = [f"{unit.name}_branch2{letter}" for letter in ascii_lowercase[: len(unit.branch)]]
+    for index, (name, values) in enumerate(zip(names, unit.branch, strict=True)):
+        if index > 0:
+            named_after = name if ordering.is_preactivated else names[index - 1]
+            x = activation(x, ordering.between, named_after, style)
+        x = convolution(x, values, f"res{name}", style)
+    gamma = "zeros" if style.zero_init_last_gamma else "ones"
+    return activation(x, ordering.last, names[-1], style, gamma_initializer=gamma)
+
+
+def activation(x: Any, steps: Sequence[Step], name: str, style: Style, **bn: Any) -> Any:
+    """Batch normalisation "bn<name>" and ReLU "res<name>_relu", as far as `steps` names them.
+
+    Args:
+        **bn: further arguments of the batch normalisation.
+    """
+    for step in steps:
+        if step == "bn":
+            x = normalization(x, f"bn{name}", style, **bn)
+        else:
+            x = keras.layers.Activation("relu", name=f"res{name}_relu")(x)
+    return x
 
 
 def identity_block(
@@ -67,14 +111,9 @@ def identity_block(
             received=f"{x.shape[-1]} channels, filters={list(filters)}",
             accepted=f"{filters[-1]} channels, or convolutional_block, which takes any number",
         )
-    name = f"{stage}{block}"
-    activated = preactivation(x, name, unit, style)
-    branch = residual_branch(
-        activated, f, filters, name, unit=unit, style=style, dilations=dilations
-    )
-    branch, shortcut = shortcuts.manipulate(x, branch, x, 1, name, junction)
-    x = shortcuts.join(branch, shortcut, name, junction)
-    return activation(x, unit.ordering.joined, name, style)
+    convolutions = replace(unit, kernel_size=f).branch(x.shape[-1], filters, 1, dilations)
+    spec = ResidualUnit(stage, block, convolutions, "identity", unit.ordering, junction)
+    return residual_unit(x, spec, style)
 
 
 def convolutional_block(
@@ -99,123 +138,6 @@ def convolutional_block(
     Returns:
         A map (batch, ceil(h / s), ceil(w / s), filters[-1]).
     """
-    name = f"{stage}{block}"
-    activated = preactivation(x, name, unit, style)
-    branch = residual_branch(
-        activated, f, filters, name, s, unit=unit, style=style, dilations=dilations
-    )
-    if unit.ordering.is_preactivated:
-        shortcut = shortcuts.projection(activated, filters[-1], s, name, style, normalized=False)
-    else:
-        shortcut = shortcuts.projection(x, filters[-1], s, name, style)
-    x = shortcuts.join(branch, shortcut, name, junction)
-    return activation(x, unit.ordering.joined, name, style)
-
-
-def zero_padded_block(
-    x: Any,
-    f: int,
-    filters: Sequence[int],
-    stage: int,
-    block: str,
-    s: int = 2,
-    *,
-    unit: Unit = BOTTLENECK,
-    style: Style = COURSE_STYLE,
-    junction: Junction = ADDITION,
-    dilations: Sequence[int] = (),
-) -> Any:
-    """A unit whose shape changes, with option A's parameter-free shortcut.
-
-    Arguments and result are those of `convolutional_block`.
-    """
-    name = f"{stage}{block}"
-    activated = preactivation(x, name, unit, style)
-    branch = residual_branch(
-        activated, f, filters, name, s, unit=unit, style=style, dilations=dilations
-    )
-    shortcut = shortcuts.zero_padded(x, filters[-1], s, name)
-    branch, shortcut = shortcuts.manipulate(x, branch, shortcut, s, name, junction)
-    x = shortcuts.join(branch, shortcut, name, junction)
-    return activation(x, unit.ordering.joined, name, style)
-
-
-def plain_block(
-    x: Any,
-    f: int,
-    filters: Sequence[int],
-    stage: int,
-    block: str,
-    s: int = 1,
-    *,
-    unit: Unit = BOTTLENECK,
-    style: Style = COURSE_STYLE,
-    dilations: Sequence[int] = (),
-) -> Any:
-    """The same convolutions with no shortcut, as the paper's plain networks stack them.
-
-    Arguments and result are those of `convolutional_block`.
-    """
-    name = f"{stage}{block}"
-    x = preactivation(x, name, unit, style)
-    x = residual_branch(x, f, filters, name, s, unit=unit, style=style, dilations=dilations)
-    return activation(x, unit.ordering.joined, name, style)
-
-
-def preactivation(x: Any, name: str, unit: Unit, style: Style) -> Any:
-    """What stands before a unit's first convolution: nothing in the original ordering."""
-    named_after = f"{name}_branch2a" if unit.ordering.is_preactivated else f"{name}_branch2"
-    return activation(x, unit.ordering.first, named_after, style)
-
-
-def residual_branch(
-    x: Any,
-    f: int,
-    filters: Sequence[int],
-    name: str,
-    s: int = 1,
-    *,
-    unit: Unit,
-    style: Style,
-    dilations: Sequence[int] = (),
-) -> Any:
-    """F(x), from the first convolution to the addition; `name` is the unit's, such as "2a"."""
-    ordering = unit.ordering
-    branches = [f"{name}_branch2{letter}" for letter in ascii_lowercase[: len(filters)]]
-    dilations = dilations or len(filters) * (1,)
-    if len(dilations) != len(filters):
-        raise InputError(
-            "a unit needs one dilation for each of its convolutions",
-            received=f"{list(dilations)} for filters={list(filters)}",
-            accepted=f"{len(filters)} dilations",
-        )
-    for index, kernel_size in enumerate(kernel_sizes(f, len(filters))):
-        if index > 0:
-            named_after = branches[index if ordering.is_preactivated else index - 1]
-            x = activation(x, ordering.between, named_after, style)
-        x = convolution(
-            x,
-            filters[index],
-            kernel_size,
-            stride=s if index == unit.stride_at else 1,
-            name=f"res{branches[index]}",
-            style=style,
-            groups=unit.groups if is_grouped(index, len(filters)) else 1,
-            dilation=dilations[index],
-        )
-    gamma = "zeros" if style.zero_init_last_gamma else "ones"
-    return activation(x, ordering.last, branches[-1], style, gamma_initializer=gamma)
-
-
-def activation(x: Any, steps: Sequence[Step], name: str, style: Style, **bn: Any) -> Any:
-    """Batch normalisation "bn<name>" and ReLU "res<name>_relu", as far as `steps` names them.
-
-    Args:
-        **bn: further arguments of the batch normalisation.
-    """
-    for step in steps:
-        if step == "bn":
-            x = normalization(x, f"bn{name}", style, **bn)
-        else:
-            x = keras.layers.Activation("relu", name=f"res{name}_relu")(x)
-    return x
+    convolutions = replace(unit, kernel_size=f).branch(x.shape[-1], filters, s, dilations)
+    spec = ResidualUnit(stage, block, convolutions, "projection", unit.ordering, junction)
+    return residual_unit(x, spec, style)

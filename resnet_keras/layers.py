@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from resnet_keras import winograd
-from resnet_keras.architectures import Style
+from resnet_keras.architectures import Convolution, Style
 from resnet_keras.errors import InputError
 
 FUSED_DTYPES = ("float32", "bfloat16", "float16")
@@ -414,43 +414,34 @@ class ZeroPaddedShortcut(keras.layers.Layer):
         return {**super().get_config(), "filters": self.filters, "stride": self.stride}
 
 
-def convolution(
-    x: Any,
-    filters: int,
-    kernel_size: int,
-    stride: int,
-    name: str,
-    style: Style,
-    groups: int = 1,
-    dilation: int = 1,
-) -> Any:
-    """A convolution that pads kernel_size // 2 on every side, times its dilation.
+def convolution(x: Any, values: Convolution, name: str, style: Style) -> Any:
+    """A convolution layer that pads kernel_size // 2 on every side, times its dilation.
 
     An even kernel's padding before the map is one less. With a stride, Keras's "same" would depend
     on the image's size, and it would centre an even kernel that is dilated; so there the padding is
     a layer of its own.
 
     Args:
-        x: a map (batch, h, w, channels).
+        x: a map (batch, h, w, channels); the channels count, and not `values.in_filters`.
+        values: sizes of the convolution.
         name: of the layer.
         style: what the network's convolutions have in common.
-        groups: into which the channels are divided.
-        dilation: pixels from one of the kernel's taps to the next.
     """
-    if kernel_size == 1:
-        dilation = 1  # Keras would refuse it beside a stride, and take a detour without
+    kernel_size = values.kernel_size
+    # Keras would refuse a 1x1 kernel's dilation beside a stride, and take a detour without.
+    dilation = values.dilation if kernel_size > 1 else 1
     padding = "same"
-    if stride > 1 or (dilation > 1 and kernel_size % 2 == 0):
+    if values.stride > 1 or (dilation > 1 and kernel_size % 2 == 0):
         padding = "valid"
         if kernel_size > 1:
             sides = (dilation * ((kernel_size - 1) // 2), dilation * (kernel_size // 2))
             x = keras.layers.ZeroPadding2D((sides, sides), name=f"{name}_pad")(x)
     return Conv2D(
-        filters,
+        values.filters,
         kernel_size,
-        strides=stride,
+        strides=values.stride,
         padding=padding,
-        groups=groups,
+        groups=values.groups,
         dilation_rate=dilation,
         use_bias=style.use_bias,
         kernel_initializer="he_normal",

@@ -2,21 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from resnet_keras.architectures import Architecture, Preprocessing, ResidualUnit, find, model_name
-from resnet_keras.blocks import (
-    activation,
-    convolutional_block,
-    identity_block,
-    plain_block,
-    zero_padded_block,
-)
+from resnet_keras.architectures import Architecture, Preprocessing, find, model_name
+from resnet_keras.blocks import activation, residual_unit
 from resnet_keras.errors import InputError
 from resnet_keras.layer_names import parse, part_of
 from resnet_keras.layers import Dense, convolution, normalization
@@ -97,7 +91,7 @@ def build(
     x = _normalize(inputs, architecture.preprocessing) if include_preprocessing else inputs
     x = _stem(x, architecture)
     for unit in architecture.units():
-        x = _residual_unit(x, unit, architecture)
+        x = residual_unit(x, unit, architecture.style)
     x = activation(x, architecture.unit.ordering.first, FINAL, architecture.style)
     outputs = _head(x, architecture, head)
     with recursion_for(layers=LAYERS_PER_CONVOLUTION * architecture.depth):
@@ -129,7 +123,7 @@ def _normalize(x: Any, preprocessing: Preprocessing) -> Any:
 def _stem(x: Any, architecture: Architecture) -> Any:
     stem = architecture.stem
     style = architecture.style
-    x = convolution(x, stem.filters, stem.kernel_size, stem.stride, "conv1", style)
+    x = convolution(x, stem.convolution, "conv1", style)
     x = normalization(x, "bn_conv1", style)
     x = keras.layers.Activation("relu", name="conv1_relu")(x)
     if stem.pool_size is None:
@@ -137,18 +131,6 @@ def _stem(x: Any, architecture: Architecture) -> Any:
     if stem.pool_padding:
         x = keras.layers.ZeroPadding2D(stem.pool_padding, name="pool1_pad")(x)
     return keras.layers.MaxPooling2D(stem.pool_size, strides=2, name="pool1")(x)
-
-
-def _residual_unit(x: Any, place: ResidualUnit, architecture: Architecture) -> Any:
-    unit = replace(architecture.unit, ordering=place.ordering)
-    arguments = (unit.kernel_size, place.filters, place.stage, place.block)
-    how = {"unit": unit, "style": architecture.style, "dilations": place.dilations}
-    if place.shortcut == "none":
-        return plain_block(x, *arguments, s=place.stride, **how)
-    if place.shortcut == "identity":
-        return identity_block(x, *arguments, junction=place.junction, **how)
-    block = convolutional_block if place.shortcut == "projection" else zero_padded_block
-    return block(x, *arguments, s=place.stride, junction=place.junction, **how)
 
 
 def _head(x: Any, architecture: Architecture, head: Classifier | Features) -> Any:

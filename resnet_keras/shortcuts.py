@@ -7,75 +7,74 @@ from typing import Any
 
 import keras
 
-from resnet_keras.architectures import Gating, Junction, Scaling, ShortcutDropout, Style
+from resnet_keras.architectures import Gating, ResidualUnit, Scaling, ShortcutDropout, Style
 from resnet_keras.layers import Conv2D, ZeroPaddedShortcut, convolution, normalization
 
 
-def zero_padded(x: Any, filters: int, stride: int, unit: str) -> Any:
-    """Option A where dimensions grow: subsampled, zero channels appended, no parameters.
+def join(x: Any, activated: Any, branch: Any, unit: ResidualUnit, style: Style) -> Any:
+    """Adds a unit's shortcut to its branch, the branch now and then dropped (stochastic depth).
 
     Args:
-        x: a map (batch, h, w, channels), channels <= filters.
-        unit: the unit's stage and label, such as "3a".
-    """
-    return ZeroPaddedShortcut(filters, stride, name=f"res{unit}_branch1")(x)
-
-
-def projection(
-    x: Any, filters: int, stride: int, unit: str, style: Style, normalized: bool = True
-) -> Any:
-    """Options B and C: a 1x1 convolution with the unit's stride, and its batch normalisation.
-
-    Args:
-        x: a map (batch, h, w, channels); pre-activated where the unit is, and then not `normalized`
-            again.
-    """
-    x = convolution(x, filters, 1, stride, f"res{unit}_branch1", style)
-    return normalization(x, f"bn{unit}_branch1", style) if normalized else x
-
-
-def join(branch: Any, shortcut: Any, unit: str, junction: Junction) -> Any:
-    """Adds a unit's branch and shortcut, the branch now and then left out (stochastic depth)."""
-    if junction.drop_rate:
-        # One draw for the whole batch: the unit is there or it is not.
-        branch = keras.layers.Dropout(
-            junction.drop_rate, noise_shape=(1, 1, 1, 1), name=f"drop{unit}"
-        )(branch)
-    return keras.layers.Add(name=f"res{unit}")([branch, shortcut])
-
-
-def manipulate(
-    x: Any, branch: Any, shortcut: Any, stride: int, unit: str, junction: Junction
-) -> tuple[Any, Any]:
-    """Does to branch and shortcut what [2, table 1] tries; both are of one shape.
-
-    Args:
-        x: the unit's input, from which a gate is computed.
-        stride: of the unit.
+        x: the unit's input.
+        activated: the input after the unit's pre-activation; x itself where the unit has none.
+        branch: output of the residual branch.
 
     Returns:
-        Branch and shortcut, as they are to be joined.
+        A map of the branch's shape; the branch itself in a plain network.
     """
-    manipulation = junction.manipulation
+    if unit.shortcut == "none":
+        return branch
+    if unit.shortcut == "projection":
+        shortcut = _projection(x, activated, unit, style)
+    else:
+        shortcut = x if unit.shortcut == "identity" else _zero_padded(x, unit)
+        branch, shortcut = _manipulate(x, branch, shortcut, unit)
+    if unit.junction.drop_rate:
+        # One draw for the whole batch: the unit is there or it is not.
+        branch = keras.layers.Dropout(
+            unit.junction.drop_rate, noise_shape=(1, 1, 1, 1), name=f"drop{unit.name}"
+        )(branch)
+    return keras.layers.Add(name=f"res{unit.name}")([branch, shortcut])
+
+
+def _projection(x: Any, activated: Any, unit: ResidualUnit, style: Style) -> Any:
+    """Options B and C [1]: a 1x1 convolution with the unit's stride, and batch normalisation.
+
+    In a pre-activated unit it takes the activated input, and is not normalised again.
+    """
+    name = f"{unit.name}_branch1"
+    if unit.ordering.is_preactivated:
+        return convolution(activated, unit.on_shortcut, f"res{name}", style)
+    return normalization(convolution(x, unit.on_shortcut, f"res{name}", style), f"bn{name}", style)
+
+
+def _zero_padded(x: Any, unit: ResidualUnit) -> Any:
+    """Option A [1] where dimensions grow: subsampled, zero channels appended, no parameters."""
+    return ZeroPaddedShortcut(unit.filters[-1], unit.stride, name=f"res{unit.name}_branch1")(x)
+
+
+def _manipulate(x: Any, branch: Any, shortcut: Any, unit: ResidualUnit) -> tuple[Any, Any]:
+    """Branch and shortcut, both of one shape, after what [2, table 1] tries."""
+    name, manipulation = unit.name, unit.junction.manipulation
     if isinstance(manipulation, Scaling):
-        branch = keras.layers.Rescaling(manipulation.branch, name=f"scale{unit}_branch2")(branch)
-        shortcut = keras.layers.Rescaling(manipulation.shortcut, name=f"scale{unit}_branch1")(
+        branch = keras.layers.Rescaling(manipulation.branch, name=f"scale{name}_branch2")(branch)
+        shortcut = keras.layers.Rescaling(manipulation.shortcut, name=f"scale{name}_branch1")(
             shortcut
         )
     elif isinstance(manipulation, Gating):
         gate = Conv2D(
-            branch.shape[-1],
+            unit.on_shortcut.filters,
             1,
-            stride,
+            unit.on_shortcut.stride,
             activation="sigmoid",
             kernel_initializer="he_normal",
             bias_initializer=keras.initializers.Constant(manipulation.bias),
-            name=f"gate{unit}",
+            name=f"gate{name}",
         )(x)
-        opened = keras.layers.Rescaling(-1.0, 1.0, name=f"gate{unit}_complement")(gate)
-        shortcut = keras.layers.Multiply(name=f"gate{unit}_branch1")([shortcut, opened])
+        opened = keras.layers.Rescaling(-1.0, 1.0, name=f"gate{name}_complement")(gate)
+        shortcut = keras.layers.Multiply(name=f"gate{name}_branch1")([shortcut, opened])
         if manipulation.gates_branch:
-            branch = keras.layers.Multiply(name=f"gate{unit}_branch2")([branch, gate])
+            branch = keras.layers.Multiply(name=f"gate{name}_branch2")([branch, gate])
     elif isinstance(manipulation, ShortcutDropout):
-        shortcut = keras.layers.Dropout(manipulation.rate, name=f"drop{unit}_branch1")(shortcut)
+        shortcut = keras.layers.Dropout(manipulation.rate, name=f"drop{name}_branch1")(shortcut)
     return branch, shortcut

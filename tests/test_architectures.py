@@ -30,10 +30,11 @@ from resnet_keras.architectures import (
     RESNET101,
     RESNET152,
     SHORTCUT_OPTIONS,
+    Convolution,
     Shortcut,
     Style,
+    Unit,
     find,
-    kernel_sizes,
     list_models,
 )
 
@@ -272,7 +273,7 @@ def test_stages_beyond_the_output_stride_are_dilated(
     assert dilated.undilated_strides == architecture.strides
     units = list(dilated.units())
     found = [
-        tuple(unit.dilations[1] for unit in units if unit.stage == stage)[:2]
+        tuple(unit.branch[1].dilation for unit in units if unit.stage == stage)[:2]
         for stage in range(2, 2 + len(strides))
     ]
     assert found == dilations
@@ -284,7 +285,7 @@ def test_stages_beyond_the_output_stride_are_dilated(
 
 def test_a_basic_unit_keeps_the_dilation_of_the_convolution_that_lost_its_stride():
     units = {
-        f"{unit.stage}{unit.block}": unit.dilations
+        unit.name: tuple(convolution.dilation for convolution in unit.branch)
         for unit in replace(RESNET18, output_stride=8).units()
     }
     assert {units["2a"], units["2b"], units["3a"], units["3b"]} == {(1, 1)}
@@ -458,10 +459,15 @@ def test_list_models():
     assert list_models("vgg*") == []
 
 
-def test_units_have_two_or_three_convolutions():
-    assert kernel_sizes(3, 2) == (3, 3)
-    assert kernel_sizes(5, 3) == (1, 5, 1)
-    assert "4" in refusal(kernel_sizes, 3, 4).received
+def test_bottlenecks_are_narrow_at_their_ends_and_grouped_in_their_middle():
+    unit = Unit((1, 1, 4), kernel_size=5, stride_at=1, groups=2)
+    assert unit.branch(16, (8, 8, 32), stride=2, dilations=(1, 1, 3)) == (
+        Convolution(1, 16, 8),
+        Convolution(5, 8, 8, stride=2, groups=2),
+        Convolution(1, 8, 32, dilation=3),
+    )
+    assert unit.branch(16, (8, 8)) == (Convolution(5, 16, 8), Convolution(5, 8, 8))
+    assert "4" in refusal(unit.branch, 16, (8, 8, 8, 8)).received
 
 
 def test_parts_of_the_named_networks():

@@ -8,7 +8,7 @@ import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
 from resnet_keras import layers
-from resnet_keras.architectures import Style
+from resnet_keras.architectures import Convolution, Style
 from resnet_keras.layers import BatchNormalization, convolution, normalization
 
 STYLE = Style()
@@ -24,7 +24,7 @@ def pixels(*shape, seed=0):
 def conv_bn(x, filters, kernel_size, stride, branch, style, **bn):
     """Both, named as the networks name them."""
     conv_name, bn_name = (f"res{branch}", f"bn{branch}") if branch else ("conv1", "bn_conv1")
-    x = convolution(x, filters, kernel_size, stride, conv_name, style)
+    x = convolution(x, Convolution(kernel_size, x.shape[-1], filters, stride), conv_name, style)
     return normalization(x, bn_name, style, **bn)
 
 
@@ -71,7 +71,7 @@ def test_a_dilated_convolution_does_on_every_grid_what_a_plain_one_does(
     kernel_size, dilation, size
 ):
     inputs = keras.Input((size, size, 3))
-    outputs = convolution(inputs, 6, kernel_size, 1, "res2a", STYLE, dilation=dilation)
+    outputs = convolution(inputs, Convolution(kernel_size, 3, 6, dilation=dilation), "res2a", STYLE)
     x = pixels(2, size, size, 3)
     found = keras.Model(inputs, outputs)(x).numpy()
     kernel = keras.Model(inputs, outputs).get_layer("res2a").kernel

@@ -52,4 +52,4 @@ def test_parts_follow_one_another_from_the_input_on(network):
             units.append(name.unit)
         if name and name.is_output:
             assert name.unit == units[-1]
-    assert units == [f"{unit.stage}{unit.block}" for unit in kit.TINY_FAMILY[network].units()]
+    assert units == [unit.name for unit in kit.TINY_FAMILY[network].units()]

@@ -1,0 +1,233 @@
+"""A network as data: its parts, its stages, and the walk over its residual units."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from string import ascii_lowercase
+
+from resnet_keras.architectures.counting import (
+    ParameterCount,
+    count_multiply_adds,
+    count_parameters,
+)
+from resnet_keras.architectures.parts import (
+    IMAGENET_PREPROCESSING,
+    NO_SHORTCUT,
+    OPTION_C,
+    Junction,
+    Manipulation,
+    Preprocessing,
+    ResidualUnit,
+    Shortcut,
+    Stem,
+    Style,
+    Unit,
+    strided_size,
+)
+from resnet_keras.errors import InputError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything that tells one network of the family from another.
+
+    Attributes:
+        stem, unit, shortcut, style, preprocessing: the parts.
+        blocks: residual units in each stage, from stage 2 on.
+        filters: the filters that `unit.widths` multiplies, in each stage.
+        input_size: side of the square images that the network was published with, in pixels.
+        classes: the number of classes that it was published with.
+        numbered_stages: stages that label their units a, b1, b2, … as the Caffe release of the
+            101- and 152-layer nets does; others use letters, as long as the alphabet lasts.
+        manipulation: of the shortcuts, see `Junction`.
+        final_survival: probability that the last unit's branch is kept in a training step; those of
+            the units before it fall linearly from 1 (Huang et al. 2016, equation 4).
+        head_window: side of the window that is averaged before the classifier; None averages the
+            whole map. The course averages 2x2 and flattens.
+        output_stride: pixels of the image from one place of the last map to the next, if fewer than
+            the stages would come to: one of `undilated_strides`. Stages that would go beyond have
+            no stride, and what comes after their stride is dilated in its place (Chen et al. 2018,
+            "DeepLab", section 3.1; Yu et al. 2017, "Dilated Residual Networks", section 2). The
+            weights are the same, and every second place (or fourth, …) of a map is what the network
+            without dilation gives.
+    """
+
+    stem: Stem
+    unit: Unit
+    shortcut: Shortcut
+    blocks: tuple[int, ...]
+    filters: tuple[int, ...]
+    style: Style = field(default_factory=Style)
+    preprocessing: Preprocessing = IMAGENET_PREPROCESSING
+    input_size: int = 224
+    classes: int = 1000
+    numbered_stages: tuple[int, ...] = ()
+    manipulation: Manipulation | None = None
+    final_survival: float = 1.0
+    head_window: int | None = None
+    output_stride: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.blocks or len(self.blocks) != len(self.filters) or min(self.blocks) < 1:
+            raise InputError(
+                "blocks and filters do not describe the same stages",
+                received=f"blocks={self.blocks}, filters={self.filters}",
+                accepted="one positive number in each of them for every stage",
+            )
+        for name, kind in (("unit", Unit), ("shortcut", Shortcut), ("stem", Stem)):
+            if not isinstance(getattr(self, name), kind):
+                raise InputError(
+                    f"{name} has the wrong type",
+                    received=repr(getattr(self, name)),
+                    accepted=f"a value of architectures.{kind.__name__}",
+                )
+        if not 0 < self.final_survival <= 1:
+            raise InputError(
+                "final_survival is out of range",
+                received=self.final_survival,
+                accepted="a number in (0, 1]",
+            )
+        if (self.manipulation or self.final_survival < 1) and not self.is_residual:
+            raise InputError(
+                "manipulations and stochastic depth need shortcuts",
+                received="a plain network",
+                accepted="networks with shortcuts",
+            )
+        if self.manipulation and self.shortcut == OPTION_C:
+            raise InputError(
+                "manipulations need shortcuts without a convolution",
+                received="option C, which projects everywhere",
+                accepted="options A and B",
+            )
+        if self.style.zero_init_last_gamma and not self.is_residual:
+            raise InputError(
+                "zero_init_last_gamma needs shortcuts, or every unit outputs zeros",
+                received="a plain network",
+                accepted="networks with shortcuts",
+            )
+        if self.output_stride not in (None, *self.undilated_strides):
+            raise InputError(
+                "no stage of the network has this output_stride",
+                received=self.output_stride,
+                accepted=", ".join(map(str, self.undilated_strides)),
+            )
+
+    def adapted(self, preprocessing: Preprocessing, bn_epsilon: float) -> "Architecture":
+        """The same network as weights want it that were trained with these."""
+        style = replace(self.style, bn_epsilon=bn_epsilon)
+        return replace(self, preprocessing=preprocessing, style=style)
+
+    @property
+    def is_residual(self) -> bool:
+        return self.shortcut != NO_SHORTCUT
+
+    @property
+    def undilated_strides(self) -> tuple[int, ...]:
+        """What `strides` are where `output_stride` cuts none."""
+        return tuple(self.stem.total_stride * 2**index for index in range(len(self.blocks)))
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image from one place of a map to the next, at the end of every stage."""
+        return tuple(min(stride, self.output_stride or stride) for stride in self.undilated_strides)
+
+    @property
+    def total_stride(self) -> int:
+        return self.strides[-1]
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the map at the end of every stage."""
+        return tuple(self.unit.filters(filters)[-1] for filters in self.filters)
+
+    @property
+    def out_filters(self) -> int:
+        """Channels of the last stage's output."""
+        return self.channels[-1]
+
+    @property
+    def depth(self) -> int:
+        """Weighted layers on the longest path, as the papers count them."""
+        return 2 + sum(self.blocks) * len(self.unit.widths)
+
+    @property
+    def minimum_input_size(self) -> int:
+        """The smallest side, in pixels, whose last map still fills the head's window."""
+        size = self.total_stride
+        while self.map_size(size) < (self.head_window or 1):
+            size += 1
+        return size
+
+    def units(self) -> Iterator[ResidualUnit]:
+        """Walks the residual units from the stem to the head."""
+        in_filters = self.stem.filters
+        in_stride, in_dilation = self.stem.total_stride, 1
+        ordering = replace(self.unit.ordering, first=())
+        walked = 0
+        for stage, (count, stage_filters, stride, undilated) in enumerate(
+            zip(self.blocks, self.filters, self.strides, self.undilated_strides, strict=True),
+            start=2,
+        ):
+            filters = self.unit.filters(stage_filters)
+            dilation = undilated // stride
+            for block in self._labels(stage, count):
+                # By the network without dilation, whose weights, projections' too, this one takes.
+                coarsens = undilated > in_stride * in_dilation
+                kind = self.shortcut.kind(coarsens or in_filters != filters[-1])
+                walked += 1
+                drop_rate = walked / sum(self.blocks) * (1 - self.final_survival)
+                branch = self.unit.branch(
+                    in_filters,
+                    filters,
+                    stride // in_stride,
+                    self.unit.dilations(in_dilation, dilation),
+                )
+                junction = Junction(self.manipulation, drop_rate)
+                yield ResidualUnit(stage, block, branch, kind, ordering, junction)
+                in_filters, in_stride, in_dilation = filters[-1], stride, dilation
+                ordering = self.unit.ordering
+
+    def _labels(self, stage: int, count: int) -> list[str]:
+        if stage in self.numbered_stages or count > len(ascii_lowercase):
+            return ["a", *(f"b{index}" for index in range(1, count))]
+        return list(ascii_lowercase[:count])
+
+    def stem_map_sizes(self, size: int) -> tuple[int, int]:
+        """Side of the stem's map after its convolution and after its pool, for an image's side."""
+        convolved = self.stem.convolution.out_size(size)
+        if self.stem.pool_size is None:
+            return convolved, convolved
+        return convolved, (convolved + 2 * self.stem.pool_padding - self.stem.pool_size) // 2 + 1
+
+    def map_size(self, size: int) -> int:
+        """Side of the last stage's map for an image's side, in pixels."""
+        size = self.stem_map_sizes(size)[1]
+        for before, stride in pairwise(self.strides):
+            size = strided_size(size, stride // before)
+        return size
+
+    def head_features(self, input_size: int) -> int:
+        """Length of the vector that the classifier takes."""
+        windows = self.map_size(input_size) // self.head_window if self.head_window else 1
+        return windows**2 * self.out_filters
+
+    def parameters(
+        self, classes: int | None = None, input_size: int | None = None
+    ) -> ParameterCount:
+        """Counts the network's parameters.
+
+        Args:
+            classes: of the classifier; the published number if None.
+            input_size: side of the image in pixels; it matters only to a head with a window.
+        """
+        classes = self.classes if classes is None else classes
+        return count_parameters(self, classes, input_size or self.input_size)
+
+    def multiply_adds(self, input_size: int | None = None, classes: int | None = None) -> int:
+        """Counts the multiply-adds (the papers' "FLOPs") of one image's forward pass.
+
+        Convolutions and the classifier are counted, as in He et al. 2016, table 1; the square
+        image's side is the published one if None.
+        """
+        classes = self.classes if classes is None else classes
+        return count_multiply_adds(self, classes, input_size or self.input_size)
