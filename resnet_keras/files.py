@@ -5,11 +5,14 @@ import errno
 import os
 import re
 import shutil
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from resnet_keras.errors import InputError
 
@@ -52,6 +55,29 @@ def remove_partial(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     write_file(path, lambda partial: partial.write_text(text))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Reads all arrays of an .npz file, after a look at its checksums.
+
+    NumPy looks at the checksum of what it reads to its end alone, which a damaged shape shortens.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is damaged.
+    """
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                if damaged := archive.testzip():
+                    raise ValueError(f"{damaged} is damaged")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except MemoryError:
+            raise
+        except Exception as error:  # zipfile, zlib, lzma, struct and NumPy have theirs
+            raise ValueError(str(error) or type(error).__name__) from error
 
 
 def file_name(text: str) -> str:
