@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+FOLDER = "the export folder"  # as messages call it
 CHECK_IMAGES = 200
 PACKAGES = ("resnet-keras", "keras", "tensorflow", "tf2onnx", "ai-edge-litert", "onnxruntime")
 
@@ -95,7 +96,7 @@ def export(
     chosen = find(formats)
     folder = Path(folder)
     _check(model, images, labels, calibration, class_names)
-    make_folder(folder, "the export folder")
+    make_folder(folder, FOLDER)
     with locked(folder, "exporting to"):
         return _export(
             model,

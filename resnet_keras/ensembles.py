@@ -27,10 +27,11 @@ from resnet_keras.evaluation import (
     score,
     to_content,
 )
-from resnet_keras.files import PARTIAL, make_folder, write_text
+from resnet_keras.files import PARTIAL, check_writable, make_folder, write_text
 from resnet_keras.protocols import ONE_VIEW, Protocol
 from resnet_keras.runs import Run, RunDetails
 
+FOLDER = "the ensemble's folder"  # as messages call it
 RESULT = "ensemble.json"
 ACCEPTED = "the folder of an ensemble (evaluate --ensemble writes a new one)"
 FORMAT_VERSION = 1
@@ -108,6 +109,7 @@ def evaluate_ensemble(
             have other classes or other data, or the folder holds other things.
     """
     details_of_runs = _check_runs(runs, protocol)
+    check_writable(folder, FOLDER)
     data = _common_data(runs, source)
     key = _key(runs, protocol)
     _make_folder(folder, key)
@@ -193,7 +195,7 @@ def _make_folder(folder: Path, key: str) -> None:
     Raises:
         InputError: it cannot be made or written, or it holds other things.
     """
-    make_folder(folder, "the ensemble's folder")
+    make_folder(folder, FOLDER)
     inside = [path.name for path in folder.iterdir() if not path.name.startswith(PARTIAL)]
     if inside and (RESULT not in inside or _read(folder).key != key):
         other = "the result of another ensemble" if RESULT in inside else "files of something else"

@@ -403,9 +403,11 @@ def evaluate_run(
 
     Raises:
         InputError: there is no such run, it has no model yet, its folder is damaged, its data
-            cannot be found, or has changed, or the network cannot be tested so.
+            cannot be found, or has changed, the network cannot be tested so, or the folder cannot
+            be written.
     """
     details = check_measurable(run, protocol)
+    run.check_writable()
     test = data_of(run, source).load("test")
     evaluation = score(probabilities(run, test, protocol, verbose), test.labels)
     for label, class_name in enumerate(details.class_names):

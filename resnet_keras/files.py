@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -103,8 +104,29 @@ def make_folder(folder: Path, what: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, what, error.strerror) from error
-    if not os.access(folder, os.W_OK):
-        raise unwritable(folder, what, os.strerror(errno.EACCES))
+    check_writable(folder, what)
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """Finds out whether a folder can be written, or made and written, and leaves nothing there.
+
+    What works for an hour and then writes asks first. Only a file can tell: the rights of a folder
+    say nothing of a file system that is read-only, nor anything to root.
+
+    Args:
+        folder, what: see `make_folder`.
+
+    Raises:
+        InputError: it cannot.
+    """
+    there = folder
+    while not os.path.exists(there) and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(prefix=PARTIAL, dir=there):
+            pass
+    except OSError as error:
+        raise unwritable(folder, what, error.strerror) from error
 
 
 def unwritable(folder: Path, what: str, reason: str | None) -> InputError:

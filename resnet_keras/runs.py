@@ -39,6 +39,7 @@ from resnet_keras.data.splits import BadImage
 from resnet_keras.errors import InputError, did_you_mean_beside
 from resnet_keras.files import (
     PARTIAL,
+    check_writable,
     file_name,
     locked,
     make_folder,
@@ -175,6 +176,10 @@ class Run:
                 accepted="a folder, or a path where nothing is yet",
             )
         make_folder(self.folder, FOLDER)
+
+    def check_writable(self) -> None:
+        """Raises InputError if the folder, or one that is missing, cannot be written."""
+        check_writable(self.folder, FOLDER)
 
     def locked(self) -> AbstractContextManager[None]:
         """Keeps other processes from training into the folder while inside, see `files.locked`."""
