@@ -10,12 +10,9 @@ from resnet_keras.recipes import Recipe
 
 
 class _Shared:
-    """What both optimizers share.
+    """What both optimizers share: each variable may have a learning rate of its own.
 
-    The moving average of the weights stays beside the weights: Keras would put it into the model at
-    the end of every `fit`, and so also where a run that was interrupted in mid-epoch has come to
-    that epoch's end. And each variable may have a learning rate of its own: `rate_factors` are of
-    the trainable variables in their order, none if all have the same.
+    `rate_factors` are of the trainable variables in their order, none if all have the same.
     """
 
     rate_factors: tuple[float, ...] = ()
@@ -26,18 +23,6 @@ class _Shared:
             return rate
         index = self._get_variable_index(variable)  # pyright: ignore[reportAttributeAccessIssue]
         return rate * self.rate_factors[index]
-
-    def finalize_variable_values(self, var_list: Any) -> None:
-        pass
-
-    def swap_averages(self) -> None:
-        """Exchanges the weights and their averages; a second call brings them back."""
-        weights: Any = self._trainable_variables  # pyright: ignore[reportAttributeAccessIssue]
-        averages: Any = self._model_variables_moving_average  # pyright: ignore[reportAttributeAccessIssue]
-        for weight, average in zip(weights, averages, strict=True):
-            value = ops.copy(weight)
-            weight.assign(average)
-            average.assign(value)
 
 
 def _is_kernel(variable: Any) -> bool:

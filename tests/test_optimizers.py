@@ -8,6 +8,7 @@ import pytest
 
 from resnet_keras import optimizers
 from resnet_keras.recipes import QUICK, Recipe
+from resnet_keras.recorder import swap_averages
 
 
 def test_l2_is_added_to_the_gradient_before_momentum():
@@ -166,12 +167,38 @@ def test_averages_are_exchanged_and_brought_back():
     for gradient, _ in GRADIENTS:
         optimizer.apply([keras.ops.convert_to_tensor(gradient)], variables)
     weights = np.array(variables[0])
-    optimizer.finalize_variable_values(variables)
-    np.testing.assert_array_equal(variables[0], weights)
-    optimizer.swap_averages()
+    swap_averages(optimizer)
     assert np.abs(np.array(variables[0]) - weights).max() > 1e-3
-    optimizer.swap_averages()
+    swap_averages(optimizer)
     np.testing.assert_array_equal(variables[0], weights)
+
+
+@pytest.mark.parametrize(
+    ("ours", "stock", "options"),
+    [
+        (optimizers.SGD, keras.optimizers.SGD, {"momentum": 0.9}),
+        (optimizers.SGD, keras.optimizers.SGD, {"ema_overwrite_frequency": 3}),
+        (optimizers.LAMB, keras.optimizers.Lamb, {"ema_overwrite_frequency": 3}),
+    ],
+)
+def test_a_plain_fit_with_averages_ends_as_keras_does(ours, stock, options):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 4)), rng.normal(size=(40, 3))
+    kernel = rng.normal(size=(4, 3)).astype("float32")
+
+    def fitted(kind, **averaging):
+        dense = keras.layers.Dense(3, use_bias=False)  # Keras's LAMB scales biases, ours does not
+        model = keras.Sequential([keras.Input((4,)), dense])
+        dense.set_weights([kernel])
+        model.compile(kind(0.05, **averaging), "mse")
+        model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+        return dense.get_weights()[0]
+
+    averaging = {"use_ema": True, "ema_momentum": 0.8, **options}
+    found = fitted(ours, **averaging)
+    np.testing.assert_allclose(found, fitted(stock, **averaging), rtol=1e-5)
+    plain = {name: value for name, value in options.items() if name == "momentum"}
+    assert np.abs(found - fitted(stock, **plain)).max() > 1e-3
 
 
 @pytest.mark.parametrize(
