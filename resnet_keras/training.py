@@ -186,6 +186,7 @@ def train(
                     losses.activation(recipe),
                     data.class_names,
                     recipe.centre,
+                    recipe.classifier_std,
                 ),
                 model_name(network),
             )

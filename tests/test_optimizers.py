@@ -22,6 +22,22 @@ def test_l2_is_added_to_the_gradient_before_momentum():
         np.testing.assert_allclose(variable.numpy(), weight, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [optimizers.SGD, optimizers.LAMB])
+def test_l2_leaves_batch_normalisation_alone_where_it_is_told_to(kind):
+    """Goyal et al. 2017, section 5.1; biases keep the term."""
+    layers = [keras.layers.Dense(2), keras.layers.BatchNormalization()]
+    model = keras.Sequential([keras.Input((2,)), *layers])
+    start = [np.full(weight.shape, 2.0) for weight in model.trainable_variables]
+    moved = {}
+    for l2_on_bn in (True, False):
+        for weight, value in zip(model.trainable_variables, start, strict=True):
+            weight.assign(value)
+        optimizer = kind(0.1, l2=0.5, l2_on_bn=l2_on_bn)
+        optimizer.apply([keras.ops.zeros_like(value) for value in start], model.trainable_variables)
+        moved[l2_on_bn] = {w.name for w in model.trainable_variables if np.any(np.array(w) != 2)}
+    assert moved == {True: {"kernel", "bias", "gamma", "beta"}, False: {"kernel", "bias"}}
+
+
 def test_l2_is_not_keras_decoupled_weight_decay():
     def after_three_steps(optimizer):
         variable = keras.Variable([1.0])
@@ -207,6 +223,7 @@ def test_a_plain_fit_with_averages_ends_as_keras_does(ours, stock, options):
         Recipe(momentum_correction=True, weight_decay=0.1, ema=0.9, accumulate=2, clip_norm=1.0),
         Recipe(optimizer="lamb", weight_decay=0.1),
         Recipe(warmup="constant", warmup_epochs=1, decay="steps"),
+        Recipe(warmup_start=0.1, warmup_epochs=1, l2_on_bn=False),
     ],
 )
 def test_optimizers_are_saved_with_everything(recipe):
