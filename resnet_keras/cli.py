@@ -29,6 +29,7 @@ from resnet_keras.errors import (
     did_you_mean_beside,
     nearest,
 )
+from resnet_keras.files import check_writable
 from resnet_keras.protocols import ONE_VIEW, Protocol
 from resnet_keras.runs import Run
 
@@ -322,6 +323,7 @@ def evaluate(
 
     for folder in folders:
         evaluation.check_measurable(folder, chosen)
+        folder.check_writable()
     measured = [_measure(folder, chosen) for folder in folders]
     if len(folders) == 1:
         summaries.print_summary(folders[0], measured[0])
@@ -557,11 +559,13 @@ def export(
         from resnet_keras import evaluation, subjects
         from resnet_keras.models import view_of
 
+    folder = output or subjects.export_folder(path)
+    if path.exists():  # else there is more to say
+        check_writable(folder, exporting.FOLDER)
     subject = subjects.find(path, data)
     view = view_of(subject.model)
     test = evaluation.shown(subject.data.load("test"), view, images)
     calibration = evaluation.shown(subject.data.load("train"), view, calibration_images)
-    folder = output or subject.export_folder
     print(f"exporting {subject.description}", flush=True)
     findings = exporting.export(
         subject.model,

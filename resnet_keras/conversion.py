@@ -9,7 +9,7 @@ from safetensors.numpy import save
 
 from resnet_keras.architectures import find, model_name
 from resnet_keras.errors import InputError
-from resnet_keras.files import make_folder, write_file
+from resnet_keras.files import check_writable, make_folder, write_file
 from resnet_keras.loading import Source, Stored, fit_weights, read_weights
 from resnet_keras.models import Classifier, Features, build, dtype_policy
 from resnet_keras.weights.bridges import unbridge
@@ -52,6 +52,7 @@ def convert(
             received=path,
             accepted=f"a {' or '.join(ACCEPTED)} file",
         )
+    check_writable(path.parent, "the folder")
     architecture = find(network)
     stored = read_weights(source, network, architecture)
     if class_names is not None:

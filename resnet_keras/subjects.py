@@ -22,13 +22,11 @@ class Subject:
         model: a classifier.
         data: labelled images of the model's classes, in the model's order.
         description: of the model, in a line.
-        export_folder: where it goes by default.
     """
 
     model: keras.Model
     data: CheckedSource
     description: str
-    export_folder: Path
 
 
 def find(path: Path, data: str | None = None) -> Subject:
@@ -59,8 +57,14 @@ def find(path: Path, data: str | None = None) -> Subject:
         f"{details.network} trained on {_public(details.data)}, "
         f"{len(details.class_names)} classes"
         f"{unfinished}",
-        run.folder / "export",
     )
+
+
+def export_folder(path: Path) -> Path:
+    """Where the export of a run folder or of a .keras file goes by default."""
+    if path.suffix == ".keras":
+        return path.with_name(f"{path.stem}-export")
+    return path / "export"
 
 
 def classifier(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
@@ -119,7 +123,7 @@ def _of_file(path: Path, data: str | None) -> Subject:
     view_of(model)
     source = _in_order_of(model, check(sources.find(data), False), path)
     description = f"{model.name} for {_public(source.name)}, {len(source.class_names)} classes"
-    return Subject(model, source, description, path.with_name(f"{path.stem}-export"))
+    return Subject(model, source, description)
 
 
 def _in_order_of(model: keras.Model, source: CheckedSource, path: Path) -> CheckedSource:

@@ -34,7 +34,7 @@ from resnet_keras.distribution import Placement, place
 from resnet_keras.errors import InputError, TrainingError
 from resnet_keras.evaluation import evaluation_data
 from resnet_keras.events import EventLog
-from resnet_keras.files import write_file
+from resnet_keras.files import check_writable, write_file
 from resnet_keras.loading import Source as Weights
 from resnet_keras.loading import Stored, fit_weights, load_model, read_weights
 from resnet_keras.models import Builder, Classifier, build, dtype_policy
@@ -124,6 +124,8 @@ def train(
             accepted="one of the two",
         )
     placement = place(devices)
+    if placement.is_first:
+        _check_writable(run, start_over)
     architecture = None if builder else find(network, shortcut)
     data = check(source, skip_bad_images)
     largest = architecture.input_size if architecture else data.image_size
@@ -184,6 +186,7 @@ def train(
                     losses.activation(recipe),
                     data.class_names,
                     recipe.centre,
+                    recipe.classifier_std,
                 ),
                 model_name(network),
             )
@@ -249,6 +252,14 @@ def train(
         f"kept as best: epoch {best['epoch']:.0f}, validation top-1 error "
         f"{best['validation_top1_error']:.2%} (the latest within one standard error of the lowest)"
     )
+
+
+def _check_writable(run: Run, start_over: bool) -> None:
+    """Raises InputError if the folder cannot be written that training is going to write."""
+    if run.exists and start_over:
+        check_writable(run.folder.parent, "the folder of the run folder")
+    elif not run.exists or not run.read_details().finished:
+        run.check_writable()
 
 
 def fine_tune(
