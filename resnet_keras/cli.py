@@ -20,6 +20,7 @@ import tyro
 from rich.console import Console
 
 from resnet_keras import architectures, recipes, summaries, supervision
+from resnet_keras.arguments import dispatch
 from resnet_keras.checkpoints import CHECKPOINT_STEPS
 from resnet_keras.errors import (
     ExportError,
@@ -272,13 +273,13 @@ def launch(
 
 def evaluate(
     runs: tyro.conf.Positional[
-        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN …", help_behavior_hint="")]
+        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN ...", help_behavior_hint="")]
     ],
     protocol: Annotated[str, tyro.conf.arg(metavar="single|ten-crop|multi-scale")] = "single",
     scales: Annotated[
         tuple[int, ...] | None,
         tyro.conf.arg(
-            metavar="INT …", help_behavior_hint="(default: 224 256 384 480 640, in proportion)"
+            metavar="INT ...", help_behavior_hint="(default: 224 256 384 480 640, in proportion)"
         ),
     ] = None,
     ensemble: bool = False,
@@ -361,7 +362,7 @@ def _evaluate_ensemble(runs: list[Run], protocol: Protocol, output: Path | None)
 
 def predict(
     images: tyro.conf.Positional[
-        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="IMAGE …", help_behavior_hint="")]
+        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="")]
     ],
     model: Annotated[Path, tyro.conf.arg(metavar="RUN|MODEL.keras", aliases=("--run",))],
     top: int = 5,
@@ -744,24 +745,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status if isinstance(status, int) else 1)
-
-
-def dispatch(arguments: list[str], commands: Mapping[str, Callable[..., None]]) -> None:
-    """Parses arguments and calls the function of the command that they name.
-
-    Raises:
-        SystemExit: help was asked for, or they cannot be parsed.
-    """
-    if arguments[:1] == ["launch"] and "train" in arguments:
-        at = arguments.index("train")
-        arguments = [*arguments[:at], "--", *arguments[at:]]  # its options are not launch's
-    tyro.extras.subcommand_cli_from_dict(
-        dict(commands),
-        prog="resnet-keras",
-        description="ResNets in Keras: built, trained, evaluated and reported.",
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
 
 
 def _run(arguments: list[str]) -> None:
