@@ -60,8 +60,9 @@ def _refuse(
     command = arguments[0] if arguments and arguments[0] in commands else None
     help_text = f"what `{' '.join([PROGRAM, *([command] if command else [])])} --help` shows"
     match event:
-        case failures.UnrecognizedArgs(tokens=[token, *_]) | failures.MissingArgs(
-            unrecognized_tokens=[token, *_]
+        case (
+            failures.UnrecognizedArgs(tokens=[token, *_])
+            | failures.MissingArgs(unrecognized_tokens=[token, *_])
         ):
             raise _unknown(token, command, commands, help_text)
         case failures.MissingSubcommand():

@@ -10,7 +10,7 @@ import re
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from itertools import chain
 from pathlib import Path
@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import tyro
 from rich.console import Console
 
-from resnet_keras import architectures, recipes, summaries, supervision
+from resnet_keras import architectures, recipes, studies, summaries, supervision
 from resnet_keras.arguments import dispatch
+from resnet_keras.bounds import COUNT, IMAGE_SIZE, PORTS, check_arguments
 from resnet_keras.checkpoints import CHECKPOINT_STEPS
 from resnet_keras.errors import (
     ExportError,
@@ -72,6 +73,7 @@ def list_networks(pattern: tyro.conf.Positional[str] = "*") -> None:
             console.print(summaries.networks(shown))
 
 
+@check_arguments
 def train(
     network: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="NETWORK")]],
     data: str = "digits",
@@ -103,10 +105,10 @@ def train(
     start_over: bool = False,
     skip_bad_images: bool = False,
     recompute: bool = False,
-    checkpoint_steps: int = CHECKPOINT_STEPS,
+    checkpoint_steps: Annotated[int, COUNT] = CHECKPOINT_STEPS,
     log_diagnostics: bool = True,
     devices: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: all)")
+        int | None, COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: all)")
     ] = None,
     hosts: Annotated[
         str | None, tyro.conf.arg(metavar="HOST:PORT|auto", help_behavior_hint="(default: none)")
@@ -256,9 +258,12 @@ def _check_hosts(hosts: str | None, process: int | None, processes: int | None) 
         )
 
 
+@check_arguments
 def launch(
     command: tyro.conf.Positional[tuple[str, ...]],
-    processes: Annotated[int, tyro.conf.arg(name="n", aliases=("-n",), metavar="INT")] = 2,
+    processes: Annotated[
+        int, supervision.PROCESSES, tyro.conf.arg(name="n", aliases=("-n",), metavar="INT")
+    ] = 2,
 ) -> None:
     """Train with several processes of this machine on JAX: launch -n 2 train resnet50 ….
 
@@ -271,6 +276,7 @@ def launch(
     raise SystemExit(supervision.launch(processes, command))
 
 
+@check_arguments
 def evaluate(
     runs: tyro.conf.Positional[
         Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN ...", help_behavior_hint="")]
@@ -278,6 +284,7 @@ def evaluate(
     protocol: Annotated[str, tyro.conf.arg(metavar="single|ten-crop|multi-scale")] = "single",
     scales: Annotated[
         tuple[int, ...] | None,
+        IMAGE_SIZE,
         tyro.conf.arg(
             metavar="INT ...", help_behavior_hint="(default: 224 256 384 480 640, in proportion)"
         ),
@@ -360,12 +367,13 @@ def _evaluate_ensemble(runs: list[Run], protocol: Protocol, output: Path | None)
     print(f"ensemble folder  {folder}\n{summaries.to_open(page)}")
 
 
+@check_arguments
 def predict(
     images: tyro.conf.Positional[
         Annotated[tuple[Path, ...], tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="")]
     ],
     model: Annotated[Path, tyro.conf.arg(metavar="RUN|MODEL.keras", aliases=("--run",))],
-    top: int = 5,
+    top: Annotated[int, COUNT] = 5,
     explain: bool = False,
     class_name: Annotated[
         str | None,
@@ -394,8 +402,6 @@ def predict(
         raise InputError(
             "predict needs an image", received="none", accepted="one or more image files or folders"
         )
-    if top < 1:
-        raise InputError("--top is too small", received=top, accepted="1 or more")
     for option, value in (("--class", class_name), ("--output", output)):
         if value is not None and not explain:
             raise InputError(
@@ -482,12 +488,15 @@ def _label_of(class_name: str | None, class_names: Sequence[str]) -> int | None:
     return class_names.index(class_name)
 
 
+@check_arguments
 def reproduce(
     study: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="STUDY")]],
     data: str = "digits",
     scale: Literal["quick", "full"] = "quick",
     seeds: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the study's)")
+        int | None,
+        studies.SEEDS,
+        tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the study's)"),
     ] = None,
     output: Annotated[
         Path | None,
@@ -506,8 +515,6 @@ def reproduce(
         seeds: how many times every network is trained.
         output: where runs and pages go.
     """
-    from resnet_keras import studies
-
     studies.check(study)
     with _quiet_tensorflow():
         from resnet_keras.studies import running
@@ -518,6 +525,7 @@ def reproduce(
     print(f"\npage  {page}\n{summaries.to_open(page)}")
 
 
+@check_arguments
 def export(
     model: tyro.conf.Positional[
         Annotated[Path | None, tyro.conf.arg(metavar="RUN|MODEL.keras", help_behavior_hint=_LATEST)]
@@ -530,8 +538,8 @@ def export(
         Path | None,
         tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: RUN/export, MODEL-export)"),
     ] = None,
-    images: int = 500,
-    calibration_images: int = 200,
+    images: Annotated[int, COUNT] = 500,
+    calibration_images: Annotated[int, COUNT] = 200,
 ) -> None:
     """Write a model as SavedModel, TFLite and ONNX, each compared with Keras on test images.
 
@@ -550,9 +558,6 @@ def export(
     from export import formats as known
 
     known.find(formats)
-    for name, count in (("--images", images), ("--calibration-images", calibration_images)):
-        if count < 1:
-            raise InputError(f"{name} is too small", received=count, accepted="1 or more")
     path = model or _latest_run()
     with _quiet_tensorflow():
         from resnet_keras import evaluation, subjects
@@ -580,11 +585,12 @@ def export(
         print(f"  {summaries.command('resnet-keras')} serve {folder}")
 
 
+@check_arguments
 def serve(
     export: tyro.conf.Positional[
         Annotated[Path | None, tyro.conf.arg(metavar="RUN|FOLDER", help_behavior_hint=_LATEST)]
     ] = None,
-    port: int = 8000,
+    port: Annotated[int, PORTS] = 8000,
 ) -> None:
     """Show exported files as a page that classifies photographs, on a phone too.
 
@@ -612,12 +618,15 @@ def _latest_run() -> Path:
     return models[-1].parent
 
 
+@check_arguments
 def convert(
     source: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="SOURCE")]],
     network: Annotated[str, tyro.conf.arg(metavar="NETWORK")],
     output: Annotated[Path, tyro.conf.arg(metavar="FILE", aliases=("-o",))],
     image_size: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the network's)")
+        int | None,
+        IMAGE_SIZE,
+        tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the network's)"),
     ] = None,
     class_names: Annotated[
         Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: the source's)")
