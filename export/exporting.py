@@ -42,6 +42,7 @@ from export.findings import (
 from export.formats import FORMATS, find
 from export.job import PREPARE, REFUSED, Job
 from export.parity import Parity, complaints
+from resnet_keras import __version__
 from resnet_keras.errors import ExportError, InputError
 from resnet_keras.files import PARTIAL, locked, make_folder, replace_folder, write_file, write_text
 
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     import keras
 
 CHECK_IMAGES = 200
-PACKAGES = ("resnet-keras", "keras", "tensorflow", "tf2onnx", "ai-edge-litert", "onnxruntime")
+PACKAGES = ("keras", "tensorflow", "tf2onnx", "ai-edge-litert", "onnxruntime")
 
 
 def export(
@@ -338,7 +339,7 @@ def fingerprint(model: "keras.Model", card: ModelCard) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"resnet-keras": __version__}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
             found[package] = version(package)

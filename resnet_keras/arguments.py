@@ -95,7 +95,7 @@ def _refuse(
                 accepted=f"{_called(argument)} by itself",
             )
         case failures.InstantiationFailure(argument=argument) if argument is not None:
-            metavar = argument.lowered.metavar.removesuffix(" *")
+            metavar = str(argument.lowered.metavar).removesuffix(" *")
             raise InputError(
                 f"{_called(argument)} has a value of another kind",
                 received=_values_of(argument, arguments) or help_text,

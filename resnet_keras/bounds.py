@@ -35,11 +35,14 @@ class Bounds:
         left, right = "(["[self.has_low], ")]"[self.has_high]
         return f"a number in {left}{self.low:g}, {self.high:g}{right}"
 
-    def __contains__(self, value: object) -> bool:
-        if isinstance(value, bool) or not isinstance(value, Integral if self.is_whole else Real):
-            return False
-        above = value >= self.low if self.has_low else value > self.low
-        return above and (value <= self.high if self.has_high else value < self.high)
+    def __contains__(self, value: Any) -> bool:
+        kind: type = Integral if self.is_whole else Real
+        return (
+            isinstance(value, kind)
+            and not isinstance(value, bool)
+            and (self.low < value or (self.has_low and value == self.low))
+            and (value < self.high or (self.has_high and value == self.high))
+        )
 
     def check(self, name: str, value: Any) -> None:
         """Raises InputError if a setting's value, or one of a tuple, is outside."""

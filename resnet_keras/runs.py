@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from resnet_keras import __version__
 from resnet_keras.architectures import Preprocessing
 from resnet_keras.data import augmentation
 from resnet_keras.data.splits import BadImage
@@ -53,7 +54,7 @@ from resnet_keras.recipes import Recipe
 FOLDER = "the run folder"  # as messages call it
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)  # of 1, training cannot go on, everything else is the same
-VERSIONED_PACKAGES = ("resnet-keras", "keras", "numpy")
+VERSIONED_PACKAGES = ("keras", "numpy")
 
 HISTORY_COLUMNS: tuple[str, ...] = (
     "epoch",
@@ -370,4 +371,5 @@ def versions() -> dict[str, str]:
 
     backend = keras.backend.backend()
     packages = (*VERSIONED_PACKAGES, backend)
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+    ours = {"python": platform.python_version(), "resnet-keras": __version__}
+    return ours | {name: version(name) for name in packages}

@@ -1,12 +1,16 @@
 """Benchmarks measure what they say, and their page is as the results are; nothing is timed here."""
 
+import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import numpy as np
 import pytest
 from kit import ROOT, answers, refusal, run, run_python
+
+import resnet_keras
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -189,6 +193,21 @@ def test_processes_of_stock_keras_have_tensorflow_as_it_comes():
         "assert 'resnet_keras' not in sys.modules"
     )
     run(sys.executable, "-c", code)
+
+
+def test_a_checkout_that_is_not_installed_is_benchmarked(tmp_path):
+    """Python without site-packages finds links to all packages but this one."""
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if "resnet_keras" not in path.name:
+            (tmp_path / path.name).symlink_to(path)
+    script = (
+        "import importlib.metadata, gpu, resnet_keras.runs\n"
+        "try: importlib.metadata.version('resnet-keras')\n"
+        "except importlib.metadata.PackageNotFoundError: print(resnet_keras.__version__)"
+    )
+    places = os.pathsep.join(map(str, (ROOT / "benchmarks", tmp_path)))
+    told = run(sys.executable, "-S", "-c", script, cwd=tmp_path, PYTHONPATH=places)
+    assert told.split() == [resnet_keras.__version__]
 
 
 def test_the_gpu_benchmark_says_what_it_needs():
