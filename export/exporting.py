@@ -259,7 +259,7 @@ def _do(job: Job, step: str, doing: str) -> dict[str, Any] | str:
     with console.status(doing), job.log(step).open("w") as log, _worker(job, step, log) as worker:
         status = worker.wait()
     if status == 0:
-        return json.loads(job.finding(step).read_text())
+        return json.loads(job.finding(step).read_text("utf-8"))
     said = [line for line in job.log(step).read_text(errors="replace").splitlines() if line.strip()]
     last = said[-1] if said else "it said nothing"
     if status == REFUSED:

@@ -93,7 +93,7 @@ def read_findings(folder: Path) -> Findings | None:
     if not path.exists():
         return None
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if content.pop("format_version") != FORMAT_VERSION:
             raise ValueError("of another version")
         files = tuple(_exported(one) for one in content.pop("files"))

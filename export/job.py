@@ -45,10 +45,10 @@ class Job:
         return self.folder / f"{step}.log"
 
     def write_card(self, card: ModelCard) -> None:
-        (self.folder / "card.json").write_text(json.dumps(asdict(card)))
+        (self.folder / "card.json").write_text(json.dumps(asdict(card)), "utf-8")
 
     def read_card(self) -> ModelCard:
-        content = json.loads((self.folder / "card.json").read_text())
+        content = json.loads((self.folder / "card.json").read_text("utf-8"))
         return ModelCard(**{**content, "class_names": tuple(content["class_names"])})
 
     def write_array(self, name: str, array: np.ndarray) -> None:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import json
+import shlex
 import shutil
 import sys
 from functools import partial
@@ -172,7 +173,7 @@ def _check_runtimes() -> None:
         raise InputError(
             "the browser's runtimes are not installed",
             received=f"no {missing[0]}",
-            accepted=f"`make phone`, or `npm ci` in {WEB}",
+            accepted=f"`make phone`, or `npm ci` in {shlex.quote(str(WEB))}",
         )
 
 

@@ -5,6 +5,7 @@ Arguments to calls, nothing else. Whatever needs TensorFlow is imported inside t
 """
 
 import dataclasses
+import io
 import os
 import re
 import sys
@@ -202,7 +203,9 @@ def train(
             address = None if hosts == "auto" else hosts
             is_first = stack.enter_context(distribution.joined(address, process, processes))
             if not is_first:
-                stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+                stack.enter_context(
+                    redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8")))
+                )
         training.train(
             network,
             source,
@@ -265,7 +268,7 @@ def launch(
         int, supervision.PROCESSES, tyro.conf.arg(name="n", aliases=("-n",), metavar="INT")
     ] = 2,
 ) -> None:
-    """Train with several processes of this machine on JAX: launch -n 2 train resnet50 ….
+    """Train with several processes of this machine on JAX: launch -n 2 train resnet50 ...
 
     Ctrl-C and SIGTERM reach them all; when one fails the others are stopped.
 
@@ -292,7 +295,7 @@ def evaluate(
     ensemble: bool = False,
     output: Annotated[
         Path | None,
-        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/ensemble-…)"),
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/ensemble-...)"),
     ] = None,
 ) -> None:
     """Measure runs' best models on the test images and write their reports.
@@ -582,7 +585,7 @@ def export(
     summaries.print_parity(findings)
     print(f"\nexport folder  {folder}\n{summaries.to_open(folder / 'index.html')}")
     if any(exported.file.endswith(".tflite") for exported in findings.files):
-        print(f"  {summaries.command('resnet-keras')} serve {folder}")
+        print(f"  {summaries.command('resnet-keras', 'serve', folder)}")
 
 
 @check_arguments
@@ -670,7 +673,10 @@ def convert(
 
 def _read_class_names(path: Path) -> tuple[str, ...]:
     try:
-        names = tuple(path.read_text("utf-8").splitlines())
+        text = path.read_text("utf-8-sig")
+        if "\0" in text:  # UTF-16 without a byte order mark, whose bytes are valid UTF-8
+            raise ValueError("NUL characters")
+        names = tuple(text.splitlines())
     except (OSError, ValueError) as error:
         raise InputError(
             "the class names cannot be read",
@@ -724,13 +730,15 @@ class _Output:
             yield
         except BrokenPipeError:
             # What is still in the buffer goes there, too, when Python ends.
-            with open(os.devnull, "w") as nowhere:
+            with open(os.devnull, "w", encoding="utf-8") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; bad input ends with one line on stderr and exit status 2."""
     if arguments is None:  # as a program of its own
+        if isinstance(sys.stdout, io.TextIOWrapper):  # of whatever encoding; stderr does so anyway
+            sys.stdout.reconfigure(errors="backslashreplace")
         sys.stdout = _Output(sys.stdout)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not supervision.is_supervised():
@@ -805,7 +813,7 @@ def _quiet_tensorflow() -> Iterator[None]:
     sys.stderr.flush()
     stderr = os.dup(2)
     try:
-        with open(os.devnull, "w") as nowhere:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         yield
     finally:

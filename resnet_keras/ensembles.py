@@ -249,7 +249,7 @@ def read_ensemble(folder: Path) -> Ensemble:
 def _read_json(folder: Path) -> dict[str, Any]:
     path = folder / RESULT
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise InputError(
             "the folder holds no ensemble",

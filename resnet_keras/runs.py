@@ -304,7 +304,7 @@ class Run:
 
     def _read_json(self, path: Path) -> dict[str, Any]:
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise InputError(
                 "this is not a run folder",
@@ -349,7 +349,7 @@ def _read_table(path: Path, columns: Sequence[str]) -> list[dict[str, float]]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             return [{name: float(row[name]) for name in columns} for row in reader]
     except (KeyError, TypeError, ValueError, csv.Error) as error:

@@ -1,6 +1,7 @@
 """One training run: network, data and recipe in, a run folder out."""
 
 import dataclasses
+import shlex
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -361,7 +362,8 @@ def _check_same(run: Run, asked: RunDetails) -> RunDetails:
         elsewhere = "another folder (--run, or RUN= with make)"
         if "epochs" in differing and differing.keys() <= OF_EPOCHS:
             differing = {"epochs": differing["epochs"]}  # the others follow from it
-            elsewhere = f"training on from its weights in another folder (--weights {run} --run …)"
+            weights = shlex.join(["--weights", str(run)])
+            elsewhere = f"training on from its weights in another folder ({weights} --run …)"
         told = [_told(name, there, here) for name, (there, here) in differing.items()]
         raise InputError(
             "the run folder holds another run",

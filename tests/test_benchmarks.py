@@ -71,8 +71,12 @@ def test_a_peer_that_cannot_start_is_told(script):
 
 def test_a_workers_environment(tmp_path, script, monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
-    source = Path(script).read_text().replace('{"name": name}', "dict(__import__('os').environ)")
-    Path(script).write_text(source)
+    source = (
+        Path(script)
+        .read_text(encoding="utf-8")
+        .replace('{"name": name}', "dict(__import__('os').environ)")
+    )
+    Path(script).write_text(source, encoding="utf-8")
     with measuring.Worker(script, "a", environment={"TF_ENABLE_ONEDNN_OPTS": None}) as worker:
         assert "TF_ENABLE_ONEDNN_OPTS" not in worker.prepared()
     with measuring.Worker(script, "a", environment={"MINE": "1"}) as worker:

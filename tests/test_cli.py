@@ -156,7 +156,7 @@ def test_train_ends_with_error_folder_and_next_commands(trained):
     assert heading == "next"
     assert report.endswith(f" -m webbrowser {(folder / 'runs/one/report.html').as_uri()}")
     assert "tensorboard --logdir runs/one/tensorboard --host 127.0.0.1" in tensorboard
-    assert predict.endswith("predict runs/one/examples/*.png --model runs/one")
+    assert predict.endswith("predict --model runs/one runs/one/examples/*.png")
     assert "precision: " in output
     assert "data: 10 classes (0 to 9); 1,257 images to train on and 180 to choose" in output
 
@@ -333,7 +333,9 @@ def test_a_run_is_converted_and_a_model_file_predicts(trained, tmp_path, capsys,
     monkeypatch.chdir(tmp_path)
     run = str(trained[0] / "runs/one")
     cli.main(["convert", run, "--network", "tiny", "--image-size", "8", "-o", "a.safetensors"])
-    Path("names.txt").write_text("\n".join(f"digit {number}" for number in range(10)))
+    Path("names.txt").write_text(
+        "\n".join(f"digit {number}" for number in range(10)), encoding="utf-8"
+    )
     named = ("--class-names", "names.txt", "--image-size", "8")
     cli.main(["convert", "a.safetensors", "--network", "tiny", "-o", "new/b.keras", *named])
     said = capsys.readouterr().out

@@ -12,7 +12,11 @@ import numpy as np
 
 
 def folder() -> Path:
-    """Where it is kept: resnet-keras/ in XDG_CACHE_HOME, or in ~/.cache."""
+    """Where it is kept: resnet-keras/ in XDG_CACHE_HOME, or in ~/.cache.
+
+    Raises:
+        RuntimeError: this user has no home.
+    """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet-keras"
 
 
@@ -21,14 +25,14 @@ def remembered(key: str) -> dict[str, np.ndarray] | None:
     try:
         with open(_file(key), "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, RuntimeError):
         return None
 
 
 def remember(key: str, arrays: Mapping[str, np.ndarray]) -> None:
     """Keeps arrays under a key. Where nothing can be written, nothing is kept."""
-    file = _file(key)
-    with suppress(OSError):  # what is not kept is only found out again
+    with suppress(OSError, RuntimeError):  # what is not kept is only found out again
+        file = _file(key)
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor, beside = tempfile.mkstemp(dir=file.parent, suffix=".part")
         try:
