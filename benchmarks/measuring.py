@@ -42,7 +42,7 @@ class Worker:
     def __init__(
         self, script: str, *arguments: Any, environment: Mapping[str, str | None] | None = None
     ) -> None:
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115, close() does
+        self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115, close() does
         changed = {"TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})}
         kept = {name: value for name, value in os.environ.items() if name not in changed}
         self._process = subprocess.Popen(
@@ -215,7 +215,7 @@ def machine() -> str:
 
 def _cpuinfo(name: str) -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
@@ -248,4 +248,4 @@ def write_results(name: str, **content: Any) -> Path:
 def read_results(name: str) -> dict[str, Any] | None:
     """What `write_results` wrote, or None."""
     path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text("utf-8")) if path.exists() else None

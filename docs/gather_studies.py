@@ -21,7 +21,7 @@ LAST_LINE = "<!-- docs/gather_studies.py writes everything below. -->\n"
 
 def section(folder: Path, study: str) -> str:
     """A study's page as a section of another; its pictures are copied."""
-    text = (folder / study / "README.md").read_text()
+    text = (folder / study / "README.md").read_text("utf-8")
     for name in re.findall(r"!\[[^\]]*\]\((\S+)\)", text):
         shutil.copy(folder / study / name, PICTURES / f"{study}-{name}")
     text = re.sub(r"(!\[[^\]]*\]\()", rf"\1images/studies/{study}-", text)
@@ -32,7 +32,7 @@ def section(folder: Path, study: str) -> str:
 def main(folder: Path) -> None:
     """Writes the sections of all studies."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    kept, line, _ = PAGE.read_text().partition(LAST_LINE)
+    kept, line, _ = PAGE.read_text("utf-8").partition(LAST_LINE)
     sections = (section(folder, study) for study in STUDIES)
     write_text(PAGE, kept + line + "\n" + "\n".join(sections))
 

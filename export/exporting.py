@@ -42,6 +42,7 @@ from export.findings import (
 from export.formats import FORMATS, find
 from export.job import PREPARE, REFUSED, Job, Made, Prepared
 from export.parity import complaints
+from resnet_keras import __version__
 from resnet_keras.errors import ExportError, InputError
 from resnet_keras.files import PARTIAL, locked, make_folder, replace_folder, write_file, write_text
 
@@ -52,7 +53,7 @@ T = TypeVar("T")
 
 FOLDER = "the export folder"  # as messages call it
 CHECK_IMAGES = 200
-PACKAGES = ("resnet-keras", "keras", "tensorflow", "tf2onnx", "ai-edge-litert", "onnxruntime")
+PACKAGES = ("keras", "tensorflow", "tf2onnx", "ai-edge-litert", "onnxruntime")
 
 
 def export(
@@ -340,7 +341,7 @@ def fingerprint(model: "keras.Model", card: ModelCard) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"resnet-keras": __version__}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
             found[package] = version(package)

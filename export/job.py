@@ -72,7 +72,7 @@ class Job:
         return self.folder / f"{step}.log"
 
     def write_card(self, card: ModelCard) -> None:
-        (self.folder / "card.json").write_text(json.dumps(asdict(card)))
+        (self.folder / "card.json").write_text(json.dumps(asdict(card)), "utf-8")
 
     def read_card(self) -> ModelCard:
         return structured.read(self.folder / "card.json", ModelCard, ACCEPTED)

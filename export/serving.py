@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import json
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from export.card import LABELS
 from export.findings import CHECK, CHECK_ARRAYS, FINDINGS
 from resnet_keras import structured
+from resnet_keras.bounds import PORTS, check_arguments
 from resnet_keras.errors import InputError
 
 ADDRESS = "127.0.0.1"
@@ -118,7 +120,8 @@ def serve(folder: Path, port: int) -> None:
             print()
 
 
-def make_server(folder: Path, port: int) -> ThreadingHTTPServer:
+@check_arguments
+def make_server(folder: Path, port: Annotated[int, PORTS]) -> ThreadingHTTPServer:
     """Opens the server, which answers as soon as its `serve_forever` runs.
 
     Args:
@@ -132,8 +135,6 @@ def make_server(folder: Path, port: int) -> ThreadingHTTPServer:
     """
     _check_export(folder)
     _check_runtimes()
-    if not 0 <= port <= 65535:
-        raise InputError("no such port", received=port, accepted="0 (any free one) to 65535")
     try:
         return _Server((ADDRESS, port), partial(_Handler, folder))
     except OSError as error:
@@ -176,7 +177,7 @@ def _check_runtimes() -> None:
         raise InputError(
             "the browser's runtimes are not installed",
             received=f"no {missing[0]}",
-            accepted=f"`make phone`, or `npm ci` in {WEB}",
+            accepted=f"`make phone`, or `npm ci` in {shlex.quote(str(WEB))}",
         )
 
 

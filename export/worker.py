@@ -85,7 +85,7 @@ def main(folder: str, step: str) -> None:
         raise SystemExit(REFUSED) from None
     found["seconds"] = time.perf_counter() - start
     found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    job.finding(step).write_text(json.dumps(found))
+    job.finding(step).write_text(json.dumps(found), "utf-8")
 
 
 if __name__ == "__main__":

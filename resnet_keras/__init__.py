@@ -4,8 +4,10 @@ Names are imported on first use, so that the command line answers `--help` witho
 """
 
 import os
+import tomllib
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +36,11 @@ if TYPE_CHECKING:
     from resnet_keras.runs import Run
     from resnet_keras.training import fine_tune, train
 
-__version__ = version("resnet-keras")
+try:
+    __version__ = version("resnet-keras")
+except PackageNotFoundError:  # a checkout that is not installed
+    _project = Path(__file__).parents[1] / "pyproject.toml"
+    __version__ = tomllib.loads(_project.read_text("utf-8"))["project"]["version"]
 
 # TensorFlow reads this when it is imported. By itself it leaves oneDNN's kernels off where there is
 # no AVX-512, though ResNet-50 trains twice as fast with them there too.

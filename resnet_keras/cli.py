@@ -5,12 +5,13 @@ Arguments to calls, nothing else. Whatever needs TensorFlow is imported inside t
 """
 
 import dataclasses
+import io
 import os
 import re
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from itertools import chain
 from pathlib import Path
@@ -19,7 +20,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import tyro
 from rich.console import Console
 
-from resnet_keras import architectures, recipes, summaries, supervision
+from resnet_keras import architectures, recipes, studies, summaries, supervision
+from resnet_keras.arguments import dispatch
+from resnet_keras.bounds import COUNT, IMAGE_SIZE, PORTS, check_arguments
 from resnet_keras.checkpoints import CHECKPOINT_STEPS
 from resnet_keras.errors import (
     ExportError,
@@ -72,6 +75,7 @@ def list_networks(pattern: tyro.conf.Positional[str] = "*") -> None:
             console.print(summaries.networks(shown))
 
 
+@check_arguments
 def train(
     network: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="NETWORK")]],
     data: str = "digits",
@@ -103,10 +107,10 @@ def train(
     start_over: bool = False,
     skip_bad_images: bool = False,
     recompute: bool = False,
-    checkpoint_steps: int = CHECKPOINT_STEPS,
+    checkpoint_steps: Annotated[int, COUNT] = CHECKPOINT_STEPS,
     log_diagnostics: bool = True,
     devices: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: all)")
+        int | None, COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: all)")
     ] = None,
     hosts: Annotated[
         str | None, tyro.conf.arg(metavar="HOST:PORT|auto", help_behavior_hint="(default: none)")
@@ -200,7 +204,9 @@ def train(
             address = None if hosts == "auto" else hosts
             is_first = stack.enter_context(distribution.joined(address, process, processes))
             if not is_first:
-                stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+                stack.enter_context(
+                    redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8")))
+                )
         training.train(
             network,
             source,
@@ -256,11 +262,14 @@ def _check_hosts(hosts: str | None, process: int | None, processes: int | None) 
         )
 
 
+@check_arguments
 def launch(
     command: tyro.conf.Positional[tuple[str, ...]],
-    processes: Annotated[int, tyro.conf.arg(name="n", aliases=("-n",), metavar="INT")] = 2,
+    processes: Annotated[
+        int, supervision.PROCESSES, tyro.conf.arg(name="n", aliases=("-n",), metavar="INT")
+    ] = 2,
 ) -> None:
-    """Train with several processes of this machine on JAX: launch -n 2 train resnet50 ….
+    """Train with several processes of this machine on JAX: launch -n 2 train resnet50 ...
 
     Ctrl-C and SIGTERM reach them all; when one fails the others are stopped.
 
@@ -271,21 +280,23 @@ def launch(
     raise SystemExit(supervision.launch(processes, command))
 
 
+@check_arguments
 def evaluate(
     runs: tyro.conf.Positional[
-        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN …", help_behavior_hint="")]
+        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN ...", help_behavior_hint="")]
     ],
     protocol: Annotated[str, tyro.conf.arg(metavar="single|ten-crop|multi-scale")] = "single",
     scales: Annotated[
         tuple[int, ...] | None,
+        IMAGE_SIZE,
         tyro.conf.arg(
-            metavar="INT …", help_behavior_hint="(default: 224 256 384 480 640, in proportion)"
+            metavar="INT ...", help_behavior_hint="(default: 224 256 384 480 640, in proportion)"
         ),
     ] = None,
     ensemble: bool = False,
     output: Annotated[
         Path | None,
-        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/ensemble-…)"),
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/ensemble-...)"),
     ] = None,
 ) -> None:
     """Measure runs' best models on the test images and write their reports.
@@ -361,12 +372,13 @@ def _evaluate_ensemble(runs: list[Run], protocol: Protocol, output: Path | None)
     print(f"ensemble folder  {folder}\n{summaries.to_open(page)}")
 
 
+@check_arguments
 def predict(
     images: tyro.conf.Positional[
-        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="IMAGE …", help_behavior_hint="")]
+        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="")]
     ],
     model: Annotated[Path, tyro.conf.arg(metavar="RUN|MODEL.keras", aliases=("--run",))],
-    top: int = 5,
+    top: Annotated[int, COUNT] = 5,
     explain: bool = False,
     class_name: Annotated[
         str | None,
@@ -395,8 +407,6 @@ def predict(
         raise InputError(
             "predict needs an image", received="none", accepted="one or more image files or folders"
         )
-    if top < 1:
-        raise InputError("--top is too small", received=top, accepted="1 or more")
     for option, value in (("--class", class_name), ("--output", output)):
         if value is not None and not explain:
             raise InputError(
@@ -483,12 +493,15 @@ def _label_of(class_name: str | None, class_names: Sequence[str]) -> int | None:
     return class_names.index(class_name)
 
 
+@check_arguments
 def reproduce(
     study: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="STUDY")]],
     data: str = "digits",
     scale: Literal["quick", "full"] = "quick",
     seeds: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the study's)")
+        int | None,
+        studies.SEEDS,
+        tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the study's)"),
     ] = None,
     output: Annotated[
         Path | None,
@@ -507,8 +520,6 @@ def reproduce(
         seeds: how many times every network is trained.
         output: where runs and pages go.
     """
-    from resnet_keras import studies
-
     studies.check(study)
     with _quiet_tensorflow():
         from resnet_keras.studies import running
@@ -519,6 +530,7 @@ def reproduce(
     print(f"\npage  {page}\n{summaries.to_open(page)}")
 
 
+@check_arguments
 def export(
     model: tyro.conf.Positional[
         Annotated[Path | None, tyro.conf.arg(metavar="RUN|MODEL.keras", help_behavior_hint=_LATEST)]
@@ -531,8 +543,8 @@ def export(
         Path | None,
         tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: RUN/export, MODEL-export)"),
     ] = None,
-    images: int = 500,
-    calibration_images: int = 200,
+    images: Annotated[int, COUNT] = 500,
+    calibration_images: Annotated[int, COUNT] = 200,
 ) -> None:
     """Write a model as SavedModel, TFLite and ONNX, each compared with Keras on test images.
 
@@ -551,9 +563,6 @@ def export(
     from export import formats as known
 
     known.find(formats)
-    for name, count in (("--images", images), ("--calibration-images", calibration_images)):
-        if count < 1:
-            raise InputError(f"{name} is too small", received=count, accepted="1 or more")
     path = model or _latest_run()
     with _quiet_tensorflow():
         from resnet_keras import evaluation, subjects
@@ -580,14 +589,15 @@ def export(
     summaries.print_parity(findings)
     print(f"\nexport folder  {folder}\n{summaries.to_open(folder / 'index.html')}")
     if any(exported.file.endswith(".tflite") for exported in findings.files):
-        print(f"  {summaries.command('resnet-keras')} serve {folder}")
+        print(f"  {summaries.command('resnet-keras', 'serve', folder)}")
 
 
+@check_arguments
 def serve(
     export: tyro.conf.Positional[
         Annotated[Path | None, tyro.conf.arg(metavar="RUN|FOLDER", help_behavior_hint=_LATEST)]
     ] = None,
-    port: int = 8000,
+    port: Annotated[int, PORTS] = 8000,
 ) -> None:
     """Show exported files as a page that classifies photographs, on a phone too.
 
@@ -615,12 +625,15 @@ def _latest_run() -> Path:
     return models[-1].parent
 
 
+@check_arguments
 def convert(
     source: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="SOURCE")]],
     network: Annotated[str, tyro.conf.arg(metavar="NETWORK")],
     output: Annotated[Path, tyro.conf.arg(metavar="FILE", aliases=("-o",))],
     image_size: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the network's)")
+        int | None,
+        IMAGE_SIZE,
+        tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the network's)"),
     ] = None,
     class_names: Annotated[
         Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: the source's)")
@@ -664,7 +677,10 @@ def convert(
 
 def _read_class_names(path: Path) -> tuple[str, ...]:
     try:
-        names = tuple(path.read_text("utf-8").splitlines())
+        text = path.read_text("utf-8-sig")
+        if "\0" in text:  # UTF-16 without a byte order mark, whose bytes are valid UTF-8
+            raise ValueError("NUL characters")
+        names = tuple(text.splitlines())
     except (OSError, ValueError) as error:
         raise InputError(
             "the class names cannot be read",
@@ -718,13 +734,15 @@ class _Output:
             yield
         except BrokenPipeError:
             # What is still in the buffer goes there, too, when Python ends.
-            with open(os.devnull, "w") as nowhere:
+            with open(os.devnull, "w", encoding="utf-8") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; bad input ends with one line on stderr and exit status 2."""
     if arguments is None:  # as a program of its own
+        if isinstance(sys.stdout, io.TextIOWrapper):  # of whatever encoding; stderr does so anyway
+            sys.stdout.reconfigure(errors="backslashreplace")
         sys.stdout = _Output(sys.stdout)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not supervision.is_supervised():
@@ -748,24 +766,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status if isinstance(status, int) else 1)
-
-
-def dispatch(arguments: list[str], commands: Mapping[str, Callable[..., None]]) -> None:
-    """Parses arguments and calls the function of the command that they name.
-
-    Raises:
-        SystemExit: help was asked for, or they cannot be parsed.
-    """
-    if arguments[:1] == ["launch"] and "train" in arguments:
-        at = arguments.index("train")
-        arguments = [*arguments[:at], "--", *arguments[at:]]  # its options are not launch's
-    tyro.extras.subcommand_cli_from_dict(
-        dict(commands),
-        prog="resnet-keras",
-        description="ResNets in Keras: built, trained, evaluated and reported.",
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
 
 
 def _run(arguments: list[str]) -> None:
@@ -817,7 +817,7 @@ def _quiet_tensorflow() -> Iterator[None]:
     sys.stderr.flush()
     stderr = os.dup(2)
     try:
-        with open(os.devnull, "w") as nowhere:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         yield
     finally:

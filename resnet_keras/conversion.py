@@ -4,10 +4,12 @@ from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import Annotated
 
 from safetensors.numpy import save
 
 from resnet_keras.architectures import find, model_name
+from resnet_keras.bounds import IMAGE_SIZE, check_arguments
 from resnet_keras.errors import InputError
 from resnet_keras.files import check_writable, make_folder, write_file
 from resnet_keras.loading import Source, Stored, fit_weights, read_weights
@@ -19,11 +21,12 @@ from resnet_keras.weights.reading import first_line
 ACCEPTED = (".keras", ".safetensors")
 
 
+@check_arguments
 def convert(
     source: Source,
     network: str,
     path: str | PathLike[str],
-    image_size: int | None = None,
+    image_size: Annotated[int | None, IMAGE_SIZE] = None,
     class_names: tuple[str, ...] | None = None,
 ) -> Stored:
     """Writes weights as a model of this package, or by torchvision's names.

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 QUESTION = "did you mean "
 
@@ -23,15 +24,22 @@ class InputError(ValueError):
         self, problem: str, *, received: object, accepted: object, items: Iterable[str] = ()
     ) -> None:
         """Takes the attributes, and `items`: an indented line each, where much is wrong at once."""
-        self.problem, self.received, self.accepted = problem, str(received), str(accepted)
+        self.problem, self.received, self.accepted = map(_in_a_line, (problem, received, accepted))
         is_question = self.accepted.startswith(QUESTION)
         told = self.accepted if is_question else f"accepted: {self.accepted}"
-        line = f"{problem}. Received: {self.received}; {told}"
-        super().__init__("\n  ".join([line, *items]))
+        line = f"{self.problem}. Received: {self.received}; {told}"
+        super().__init__("\n  ".join([line, *map(_in_a_line, items)]))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles by the message, so that a pool of processes can hand an error on."""
         return type(self).__new__, (type(self), *self.args), self.__dict__
+
+
+def _in_a_line(value: object) -> str:
+    """A value as text; line breaks, other control characters and lone surrogates are escaped."""
+    return "".join(
+        repr(one)[1:-1] if category(one) in ("Cc", "Cs", "Zl", "Zp") else one for one in str(value)
+    )
 
 
 class TrainingError(Exception):

@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import shutil
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -54,8 +55,11 @@ def remove_partial(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    write_file(path, lambda partial: partial.write_text(text))
+    """Writes a text file in UTF-8, whole or not at all.
+
+    Bytes of file names that are not UTF-8 are lone surrogates in Python, and are escaped here.
+    """
+    write_file(path, lambda partial: partial.write_text(text, "utf-8", "backslashreplace"))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -84,10 +88,12 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def file_name(text: str) -> str:
     """A text as a part of a file's name, without spaces and slashes: another one for every text."""
     plain = re.sub(r"[^\w.-]", "_", text)
-    fitting = plain.encode()[:LONGEST_NAME].decode(errors="ignore").lstrip(".")
+    encoding = sys.getfilesystemencoding()  # ASCII in the C locale, on some systems
+    fitting = plain.encode(encoding, "ignore")[:LONGEST_NAME].decode(encoding, "ignore").lstrip(".")
     if text and fitting == text:
         return text
-    return f"{fitting}-{zlib.crc32(text.encode()):08x}"
+    checksum = zlib.crc32(text.encode("utf-8", "surrogateescape"))
+    return f"{fitting}-{checksum:08x}"
 
 
 def make_folder(folder: Path, what: str) -> None:

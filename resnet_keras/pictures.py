@@ -36,15 +36,27 @@ _Arguments = ParamSpec("_Arguments")
 
 def _of_any_script(draw: Callable[_Arguments, bytes]) -> Callable[_Arguments, bytes]:
     """Lets a function draw names of any script; what no font has is a box, without a warning."""
+    untyped: Callable[..., bytes] = draw
 
     @functools.wraps(draw)
     def drawn(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> bytes:
         settings: dict[Any, Any] = {"text.parse_math": False, "font.family": _fonts()}
         with rc_context(settings), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-            return draw(*arguments, **options)
+            return untyped(*map(_drawable, arguments), **_drawable(options))
 
     return drawn
+
+
+def _drawable(value: Any) -> Any:
+    """Texts, also in lists and tables, with escapes for bytes of file names that are not UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {_drawable(key): _drawable(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_drawable(one) for one in value]
+    return value
 
 
 @functools.cache

@@ -167,7 +167,7 @@ def _parse_capability(capability: str | None) -> tuple[int, int] | None:
 def _cpu_features() -> frozenset[str]:
     if platform.system() != "Linux":
         return frozenset()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         name, _, value = line.partition(":")
         if name.strip() in ("flags", "Features"):
             return frozenset(value.split())

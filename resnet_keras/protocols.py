@@ -7,9 +7,10 @@ what is described here.
 """
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Annotated, Self
 
 from resnet_keras.architectures import Architecture
+from resnet_keras.bounds import IMAGE_SIZE, check_fields
 from resnet_keras.errors import InputError, nearest
 
 NAMES = (SINGLE, TEN_CROP, MULTI_SCALE) = ("single", "ten-crop", "multi-scale")
@@ -36,7 +37,7 @@ class Protocol:
     """
 
     name: str = SINGLE
-    scales: tuple[int, ...] | None = None
+    scales: Annotated[tuple[int, ...] | None, IMAGE_SIZE] = None
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
@@ -54,12 +55,13 @@ class Protocol:
                 received=f"scales {received} with {self.name}",
                 accepted=f"{self.name} without scales, or {MULTI_SCALE}",
             )
-        if not self.scales or min(self.scales) < 1:
+        if not self.scales:
             raise InputError(
-                "a scale is too small, or there is none",
+                "there is no scale",
                 received=received,
-                accepted="one or more shorter sides in pixels, each at least 1",
+                accepted="one or more shorter sides in pixels",
             )
+        check_fields(self)
 
     def __str__(self) -> str:
         return " ".join([self.name, *map(str, self.scales or ())])

@@ -4,8 +4,9 @@ A preset states only what differs from the defaults of `Recipe`.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
+from resnet_keras.bounds import IMAGE_SIZE, LARGEST_FLOAT, POSITIVE, check_fields, number, whole
 from resnet_keras.data.augmentation import (
     Augmentation,
     CutMix,
@@ -80,65 +81,40 @@ class Recipe:
         seed: of the initial weights, the order of the images and the augmentation.
     """
 
-    epochs: int = 90
-    batch_size: int = 128
-    accumulate: int = 1
+    epochs: Annotated[int, whole(1, 1_000_000)] = 90
+    batch_size: Annotated[int, whole(1, 1_000_000)] = 128
+    accumulate: Annotated[int, whole(1, 1_000_000)] = 1
     optimizer: Optimizer = "sgd"
-    learning_rate: float = 0.1
-    momentum: float = 0.9
+    learning_rate: Annotated[float, POSITIVE] = 0.1
+    momentum: Annotated[float, number(0, 1, "[)")] = 0.9
     momentum_correction: bool = False
-    l2: float = 1e-4
+    l2: Annotated[float, number(0, 1000)] = 1e-4
     l2_on_bn: bool = True
-    weight_decay: float = 0.0
-    clip_norm: float | None = None
-    ema: float = 0.0
-    warmup_epochs: float = 0.0
+    weight_decay: Annotated[float, number(0, 1000)] = 0.0
+    clip_norm: Annotated[float | None, POSITIVE] = None
+    ema: Annotated[float, number(0, 1, "[)")] = 0.0
+    warmup_epochs: Annotated[float, number(0, 1_000_000)] = 0.0
     warmup: WarmUpShape = "linear"
-    warmup_start: float = 0.0
-    warmup_rate: float = 0.01
+    warmup_start: Annotated[float, number(0, LARGEST_FLOAT)] = 0.0
+    warmup_rate: Annotated[float, POSITIVE] = 0.01
     decay: Decay = "cosine"
-    decay_at: tuple[float, ...] = (0.5, 0.75)
-    decay_factor: float = 0.1
+    decay_at: Annotated[tuple[float, ...], number(0, 1)] = (0.5, 0.75)
+    decay_factor: Annotated[float, POSITIVE] = 0.1
     loss: Loss = "cross-entropy"
     zero_init_last_gamma: bool = False
-    classifier_std: float | None = None
+    classifier_std: Annotated[float | None, POSITIVE] = None
     augmentation: Augmentation = NO_AUGMENTATION
-    image_size: int | None = None
-    centre: float = 1.0
-    head_epochs: int = 0
+    image_size: Annotated[int | None, IMAGE_SIZE] = None
+    centre: Annotated[float, number(0, 1, "(]")] = 1.0
+    head_epochs: Annotated[int, whole(0, 1_000_000)] = 0
     freeze: str = NOTHING
     freeze_bn: bool = False
-    stage_decay: float = 1.0
+    stage_decay: Annotated[float, number(0, 100, "(]")] = 1.0
     precision: str = "auto"
-    seed: int = 0
+    seed: Annotated[int, whole(0, 2**32 - 1)] = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "image_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is too small", received=value, accepted="1 or more")
-        for name in ABOVE_ZERO:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(
-                    f"{name} is out of range", received=value, accepted="a number above 0"
-                )
-        for name in ZERO_OR_MORE:
-            if not getattr(self, name) >= 0:
-                raise InputError(
-                    f"{name} is out of range", received=getattr(self, name), accepted="0 or more"
-                )
-        for name in ("momentum", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(
-                    f"{name} is out of range",
-                    received=getattr(self, name),
-                    accepted="a number in [0, 1)",
-                )
-        if not 0 < self.centre <= 1:
-            raise InputError(
-                "centre is out of range", received=self.centre, accepted="a number in (0, 1]"
-            )
+        check_fields(self)
         for name in ("freeze_bn", "l2_on_bn"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(
@@ -183,15 +159,6 @@ class Recipe:
         return self.head_epochs > 0 or self.freeze != NOTHING or self.freeze_bn
 
 
-ABOVE_ZERO = (
-    "learning_rate",
-    "decay_factor",
-    "clip_norm",
-    "warmup_rate",
-    "stage_decay",
-    "classifier_std",
-)
-ZERO_OR_MORE = ("l2", "weight_decay", "warmup_epochs", "warmup_start", "head_epochs", "seed")
 CHOICES = {"optimizer": Optimizer, "warmup": WarmUpShape, "decay": Decay, "loss": Loss}
 
 QUICK = Recipe(

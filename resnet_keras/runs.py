@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resnet_keras import structured
+from resnet_keras import __version__, structured
 from resnet_keras.architectures import Preprocessing
 from resnet_keras.data.splits import BadImage
 from resnet_keras.errors import InputError, did_you_mean_beside
@@ -56,7 +56,7 @@ FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)  # of 1, training cannot go on, everything else is the same
 DETAILS_ACCEPTED = "the file that train wrote, or train --start-over (moves the run aside)"
 EVALUATION_ACCEPTED = "the file that evaluate wrote (evaluate writes it again)"
-VERSIONED_PACKAGES = ("resnet-keras", "keras", "numpy")
+VERSIONED_PACKAGES = ("keras", "numpy")
 
 HISTORY_COLUMNS: tuple[str, ...] = (
     "epoch",
@@ -334,7 +334,7 @@ def _read_table(path: Path, columns: Sequence[str]) -> list[dict[str, float]]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             return [{name: float(row[name]) for name in columns} for row in reader]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
@@ -358,4 +358,5 @@ def versions() -> dict[str, str]:
 
     backend = keras.backend.backend()
     packages = (*VERSIONED_PACKAGES, backend)
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+    ours = {"python": platform.python_version(), "resnet-keras": __version__}
+    return ours | {name: version(name) for name in packages}

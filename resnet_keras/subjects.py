@@ -1,5 +1,6 @@
 """A trained model by its run folder or its file, and the images to show it."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,8 +82,8 @@ def classifier(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
             raise InputError(
                 "this path holds no model",
                 received=path,
-                accepted="a run folder or a .keras file (of weights, "
-                f"resnet-keras convert {path} --network NAME -o FILE.keras makes one)",
+                accepted="a run folder or a .keras file (of weights, resnet-keras convert "
+                f"{shlex.quote(str(path))} --network NAME -o FILE.keras makes one)",
             )
         return load_run_model(run), run.read_details().class_names
     model = load_model(path)

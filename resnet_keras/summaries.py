@@ -1,5 +1,6 @@
 """What the command line prints at the end: tables, and what to type next."""
 
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -75,6 +76,8 @@ def print_summary(run: Run, measured: "Evaluation") -> None:
     says_something = says_top5(measured.classes)
     top5 = f", {measured.top5_error:.2%} top-5" if says_something else ""
     of_top5 = f", {_interval(measured.top5_interval)} top-5" if says_something else ""
+    examples = shlex.quote(str(run.folder / "examples"))
+    predict = f"{command('resnet-keras', 'predict', '--model', run)} {examples}/*.png"
     print(
         f"\ntest error  {measured.top1_error:.2%} top-1{top5} "
         f"({len(measured.mistakes)} of {measured.images} images wrong)"
@@ -82,8 +85,8 @@ def print_summary(run: Run, measured: "Evaluation") -> None:
         f"{_hardest(measured, run.read_details().class_names)}"
         f"\nrun folder  {run}"
         f"\n{to_open(run.report)}"
-        f"\n  {command('tensorboard')} --logdir {run.events} --host 127.0.0.1"
-        f"\n  {command('resnet-keras')} predict {run.folder / 'examples'}/*.png --model {run}"
+        f"\n  {command('tensorboard', '--logdir', run.events, '--host', '127.0.0.1')}"
+        f"\n  {predict}"
     )
 
 
@@ -118,10 +121,11 @@ def triple(values: tuple[float, float, float]) -> str:
 
 def to_open(page: Path) -> str:
     """What to type next, to see a page; more may follow."""
-    return f"next\n  {command('python')} -m webbrowser {page.resolve().as_uri()}"
+    return f"next\n  {command('python', '-m', 'webbrowser', page.resolve().as_uri())}"
 
 
-def command(program: str) -> str:
-    """How the user's shell finds a program that was installed beside this one."""
+def command(program: str, *arguments: object) -> str:
+    """A command to type, quoted for a shell, of a program that was installed beside this one."""
     beside = Path(sys.executable).with_name(program)
-    return program if shutil.which(program) == str(beside) else str(beside)
+    found = program if shutil.which(program) == str(beside) else beside
+    return shlex.join(map(str, (found, *arguments)))

@@ -14,7 +14,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import Annotated
 
+from resnet_keras.bounds import check_arguments, whole
 from resnet_keras.errors import InputError
 
 LOST = 75  # a child's exit status: another process of the training is gone
@@ -23,6 +25,7 @@ LIFELINE = (
 )
 GRACE_SECONDS = 15.0  # for the other children, after one has ended with an error
 POLL_SECONDS = 0.1
+PROCESSES = whole(1, 256)  # of one machine
 
 PROGRAM = """
 import sys
@@ -39,7 +42,8 @@ def free_address() -> str:
         return f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def launch(processes: int, command: Sequence[str]) -> int:
+@check_arguments
+def launch(processes: Annotated[int, PROCESSES], command: Sequence[str]) -> int:
     """Trains with several processes of this machine, until all have ended.
 
     Each has a GPU of its own, where there are any, unless JAX_LOCAL_DEVICE_IDS is set.
@@ -52,10 +56,8 @@ def launch(processes: int, command: Sequence[str]) -> int:
         The exit status.
 
     Raises:
-        InputError: it is another command, or there would be no process.
+        InputError: it is another command, or the number of processes is out of range.
     """
-    if processes < 1:
-        raise InputError("there are too few processes", received=processes, accepted="1 or more")
     if list(command[:1]) != ["train"]:
         received = " ".join(command) or "nothing"
         raise InputError("launch starts training only", received=received, accepted="train …")

@@ -1,13 +1,14 @@
 """One training run: network, data and recipe in, a run folder out."""
 
 import dataclasses
+import shlex
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
 from os import PathLike
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 import numpy as np
@@ -23,6 +24,7 @@ from resnet_keras import (
     recomputation,
 )
 from resnet_keras.architectures import Architecture, find, model_name
+from resnet_keras.bounds import COUNT, check_arguments
 from resnet_keras.checkpoints import CHECKPOINT_STEPS, Checkpoint, Checkpoints, restore
 from resnet_keras.data import pipelines, sources
 from resnet_keras.data.augmentation import PadAndCrop
@@ -48,6 +50,7 @@ NAMED_CLASSES = 5
 OF_EPOCHS = {"epochs", "warmup_epochs", "head_epochs"}  # change together, see Recipe.in_epochs
 
 
+@check_arguments
 def train(
     network: str,
     source: Source | str,
@@ -61,7 +64,7 @@ def train(
     skip_bad_images: bool = False,
     devices: int | None = None,
     recompute: bool = False,
-    checkpoint_steps: int = CHECKPOINT_STEPS,
+    checkpoint_steps: Annotated[int, COUNT] = CHECKPOINT_STEPS,
     log_diagnostics: bool = True,
     verbose: int | str = "auto",
 ) -> None:
@@ -106,10 +109,6 @@ def train(
             "training needs a source of labelled images",
             received=f"a {type(source).__name__}",
             accepted="what sources.find returns, a spelling of --data, or Arrays((images, labels))",
-        )
-    if checkpoint_steps < 1:
-        raise InputError(
-            "checkpoint_steps is too small", received=checkpoint_steps, accepted="1 or more"
         )
     if weights is None and recipe.needs_weights:
         raise InputError(
@@ -374,7 +373,8 @@ def _check_same(run: Run, asked: RunDetails) -> RunDetails:
         elsewhere = "another folder (--run, or RUN= with make)"
         if "epochs" in differing and differing.keys() <= OF_EPOCHS:
             differing = {"epochs": differing["epochs"]}  # the others follow from it
-            elsewhere = f"training on from its weights in another folder (--weights {run} --run …)"
+            weights = shlex.join(["--weights", str(run)])
+            elsewhere = f"training on from its weights in another folder ({weights} --run …)"
         told = [_told(name, there, here) for name, (there, here) in differing.items()]
         raise InputError(
             "the run folder holds another run",

@@ -69,7 +69,7 @@ class Training:
     def __init__(self, run, *options, command=EVERYTHING, **settings):
         self.run = run
         self._out, self._err = (
-            tempfile.TemporaryFile("w+")  # noqa: SIM115, wait() closes them
+            tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115, wait() closes them
             for _ in range(2)
         )
         environment = {

@@ -16,7 +16,10 @@ SECONDS = 60
 @contextmanager
 def serving(logs):
     """Serves a folder of runs on a free port, and yields the address."""
-    with tempfile.NamedTemporaryFile("r") as output, open(output.name, "w") as stderr:
+    with (
+        tempfile.NamedTemporaryFile("r", encoding="utf-8") as output,
+        open(output.name, "w", encoding="utf-8") as stderr,
+    ):
         command = [sys.executable, "-m", "tensorboard.main", "--logdir", logs]
         process = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", "0"], stderr=stderr)
         try:

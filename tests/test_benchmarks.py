@@ -1,12 +1,16 @@
 """Benchmarks measure what they say, and their page is as the results are; nothing is timed here."""
 
+import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import numpy as np
 import pytest
 from kit import ROOT, answers, refusal, run, run_python
+
+import resnet_keras
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -67,8 +71,12 @@ def test_a_peer_that_cannot_start_is_told(script):
 
 def test_a_workers_environment(tmp_path, script, monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
-    source = Path(script).read_text().replace('{"name": name}', "dict(__import__('os').environ)")
-    Path(script).write_text(source)
+    source = (
+        Path(script)
+        .read_text(encoding="utf-8")
+        .replace('{"name": name}', "dict(__import__('os').environ)")
+    )
+    Path(script).write_text(source, encoding="utf-8")
     with measuring.Worker(script, "a", environment={"TF_ENABLE_ONEDNN_OPTS": None}) as worker:
         assert "TF_ENABLE_ONEDNN_OPTS" not in worker.prepared()
     with measuring.Worker(script, "a", environment={"MINE": "1"}) as worker:
@@ -189,6 +197,21 @@ def test_processes_of_stock_keras_have_tensorflow_as_it_comes():
         "assert 'resnet_keras' not in sys.modules"
     )
     run(sys.executable, "-c", code)
+
+
+def test_a_checkout_that_is_not_installed_is_benchmarked(tmp_path):
+    """Python without site-packages finds links to all packages but this one."""
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if "resnet_keras" not in path.name:
+            (tmp_path / path.name).symlink_to(path)
+    script = (
+        "import importlib.metadata, gpu, resnet_keras.runs\n"
+        "try: importlib.metadata.version('resnet-keras')\n"
+        "except importlib.metadata.PackageNotFoundError: print(resnet_keras.__version__)"
+    )
+    places = os.pathsep.join(map(str, (ROOT / "benchmarks", tmp_path)))
+    told = run(sys.executable, "-S", "-c", script, cwd=tmp_path, PYTHONPATH=places)
+    assert told.split() == [resnet_keras.__version__]
 
 
 def test_the_gpu_benchmark_says_what_it_needs():

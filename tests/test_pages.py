@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import io
 import os
 import re
 import shlex
@@ -19,6 +18,8 @@ from test_packaging import make
 
 from export import formats
 from resnet_keras import architectures, cli, create, recipes
+from resnet_keras.arguments import dispatch
+from resnet_keras.errors import InputError
 from resnet_keras.studies import STUDIES
 
 ROOT = Path(__file__).parents[1]
@@ -95,8 +96,8 @@ def parsed(arguments):
     if arguments[0] == "launch":
         arguments = arguments[arguments.index("train") :]
     stubs = {name: stub(name, function) for name, function in cli.COMMANDS.items()}
-    with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
-        cli.dispatch(arguments, stubs)
+    with contextlib.suppress(SystemExit, InputError):
+        dispatch(arguments, stubs)
     return called
 
 

@@ -81,4 +81,6 @@ def test_this_machine():
     keras.dtype_policies.get(decide(machine).policy)
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        assert ("avx512_bf16" in machine.cpu_features) == ("avx512_bf16" in cpuinfo.read_text())
+        assert ("avx512_bf16" in machine.cpu_features) == (
+            "avx512_bf16" in cpuinfo.read_text(encoding="utf-8")
+        )

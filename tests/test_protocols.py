@@ -24,8 +24,9 @@ def test_scales_are_the_papers_in_proportion():
         (("x",), "'x'", "single, ten-crop, multi-scale"),
         (("single", (224,)), "224", "multi-scale"),
         (("ten-crop", (224, 256)), "224 256", "multi-scale"),
-        (("multi-scale", ()), "none", "1"),
-        (("multi-scale", (224, 0)), "224 0", "1"),
+        (("multi-scale", ()), "none", "one or more"),
+        (("multi-scale", (224, 0)), "(224, 0)", "from 1 to 8,192"),
+        (("multi-scale", (999_999_999,)), "999999999", "8,192"),
         (("multi-scale", (-224,)), "-224", "1"),
     ],
 )

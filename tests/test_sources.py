@@ -445,7 +445,7 @@ def test_a_set_that_is_not_downloaded_tells_the_command(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     for name in ("cifar10", "cifar100", "tfds:food101"):
         error = refusal(sources.find, name)
-        builder = f"tfds.builder('{name.removeprefix('tfds:')}', data_dir='{tmp_path}')"
+        builder = f'tfds.builder("{name.removeprefix("tfds:")}", data_dir="{tmp_path}")'
         assert f"{builder}.download_and_prepare()" in error.accepted
     # This set has to be fetched by hand.
     assert f"{tmp_path}/downloads/manual" in refusal(sources.find, "imagenet2012").accepted

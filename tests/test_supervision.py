@@ -107,7 +107,7 @@ supervision.supervise([[{child!r}]], program={EXECUTE!r})
 
 def is_running(process):
     try:
-        with open(f"/proc/{process}/stat") as file:
+        with open(f"/proc/{process}/stat", encoding="utf-8") as file:
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False

@@ -1,12 +1,12 @@
 """Image-classification sets that TensorFlow Datasets has prepared on this machine."""
 
+import json
 import os
 import shlex
 import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -340,7 +340,7 @@ def _prepared(name: str) -> Any:
             accepted="pip install 'resnet-keras[tensorflow]'",
         ) from error
     # As it is now, not as it was when TFDS was imported.
-    folder = os.environ.get("TFDS_DATA_DIR", str(Path.home() / "tensorflow_datasets"))
+    folder = os.environ.get("TFDS_DATA_DIR") or os.path.expanduser("~/tensorflow_datasets")
     try:
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
     except tfds.core.registered.DatasetNotFoundError as error:
@@ -368,11 +368,11 @@ def _not_prepared(name: str, folder: str) -> InputError:
         )
     by_hand = getattr(tfds.builder_cls(plain), "MANUAL_DOWNLOAD_INSTRUCTIONS", None)
     first = f" (its archives first go by hand to {folder}/downloads/manual)" if by_hand else ""
-    command = (
-        f"{shlex.quote(sys.executable)} -c "
-        '"import tensorflow_datasets as tfds; '
-        f"tfds.builder('{name}', data_dir='{folder}').download_and_prepare()\""
+    code = (
+        "import tensorflow_datasets as tfds; "
+        f"tfds.builder({json.dumps(name)}, data_dir={json.dumps(folder)}).download_and_prepare()"
     )
+    command = shlex.join([sys.executable, "-c", code])
     return InputError(
         "the TFDS set is not downloaded yet",
         received=f"tfds:{name}, which is not in {folder}",

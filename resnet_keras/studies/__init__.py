@@ -7,6 +7,7 @@ trains with the ordinary training code and writes the page.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from resnet_keras.bounds import whole
 from resnet_keras.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ STUDIES = (
     "crops-and-ensembles",
     "comparison",
 )
+
+SEEDS = whole(1, 1000)
 
 
 def check(name: str) -> None:

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from resnet_keras import pages
-from resnet_keras.files import PARTIAL, replace_folder
+from resnet_keras.files import PARTIAL, replace_folder, write_text
 from resnet_keras.runs import versions
 from resnet_keras.studies.study import Findings, Picture, Results, Study, Table
 
@@ -64,8 +64,8 @@ def _write(folder: Path, command: str, study: Study, results: Results, findings:
             versions=versions(),
         )
     )
-    (folder / "README.md").write_text(text)
-    (folder / "index.html").write_text(pages.to_html(text, study.title))
+    write_text(folder / "README.md", text)
+    write_text(folder / "index.html", pages.to_html(text, study.title))
 
 
 def _markdown(part: Table | Picture | str) -> str:

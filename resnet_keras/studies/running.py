@@ -6,16 +6,17 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
 
 import keras
 
+from resnet_keras.bounds import check_arguments
 from resnet_keras.data import sources
 from resnet_keras.errors import DivergedError, InputError
 from resnet_keras.evaluation import evaluate_run, read_evaluation
 from resnet_keras.files import make_folder
 from resnet_keras.runs import Run
-from resnet_keras.studies import find
+from resnet_keras.studies import SEEDS, find
 from resnet_keras.studies.page import write_page
 from resnet_keras.studies.study import Result, Results, Scale, Setting, Training
 from resnet_keras.training import train
@@ -23,11 +24,12 @@ from resnet_keras.training import train
 HOME = Path("runs", "studies")
 
 
+@check_arguments
 def reproduce(
     study: str,
     data: str = "digits",
     scale: Scale = "quick",
-    seeds: int | None = None,
+    seeds: Annotated[int | None, SEEDS] = None,
     folder: str | os.PathLike[str] | None = None,
     verbose: int | str = 0,
 ) -> Path:
@@ -57,8 +59,6 @@ def reproduce(
     chosen = find(study)
     if scale not in get_args(Scale):
         raise InputError("unknown scale", received=repr(scale), accepted=", ".join(get_args(Scale)))
-    if seeds is not None and seeds < 1:
-        raise InputError("seeds is out of range", received=seeds, accepted="1 or more")
     source = sources.find(data)
     setting = Setting(scale, data, source.image_size, seeds or chosen.seeds[scale])
     home = Path(folder or HOME / f"{sources.slug(data)}-{scale}")

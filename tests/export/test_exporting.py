@@ -186,7 +186,7 @@ def test_a_folder_is_replaced_whole_and_an_earlier_models_file_is_told(exported)
 
 
 def children_of(process):
-    with open(f"/proc/{process}/task/{process}/children") as children:
+    with open(f"/proc/{process}/task/{process}/children", encoding="utf-8") as children:
         return children.read().split()
 
 

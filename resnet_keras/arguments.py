@@ -1,0 +1,178 @@
+"""Arguments of the command line, parsed by tyro; those that cannot be parsed are refused in a line.
+
+tyro would print a box of five lines and more. Its hook for errors is a private module, which may
+change in any release: pyproject.toml asks for the release that this module was written for.
+"""
+
+import inspect
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import islice, takewhile
+from typing import Any, get_type_hints
+
+import tyro
+from tyro import _errors as failures
+
+from resnet_keras.errors import InputError, nearest
+
+PROGRAM = "resnet-keras"
+KINDS = {"INT": "a whole number", "INT ...": "whole numbers", "FLOAT": "a number"}  # by metavar
+TYRO_OPTIONS = ("--tyro-print-completion", "--tyro-write-completion")
+SHELLS = ("bash", "zsh", "tcsh", "fish")
+
+
+def dispatch(arguments: Sequence[str], commands: Mapping[str, Callable[..., None]]) -> None:
+    """Parses arguments and calls the function of the command that they name.
+
+    Raises:
+        InputError: the arguments cannot be parsed.
+        SystemExit: help was asked for.
+    """
+    arguments = list(arguments)
+    if arguments[:1] == ["launch"] and "train" in arguments:
+        at = arguments.index("train")
+        arguments = [*arguments[:at], "--", *arguments[at:]]  # its options are not launch's
+    _check_completion(arguments)
+    with failures.on_parse_error(partial(_refuse, arguments, commands)):
+        tyro.extras.subcommand_cli_from_dict(
+            dict(commands),
+            prog=PROGRAM,
+            description="ResNets in Keras: built, trained, evaluated and reported.",
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+
+
+def _check_completion(arguments: Sequence[str]) -> None:
+    """Refuses shells that tyro, which completes commands by options of its own, does not know."""
+    option, *rest = arguments or [""]
+    if option.replace("_", "-") in TYRO_OPTIONS and rest[:1] and rest[0] not in SHELLS:
+        raise InputError("unknown shell", received=repr(rest[0]), accepted=", ".join(SHELLS))
+
+
+def _refuse(
+    arguments: Sequence[str],
+    commands: Mapping[str, Callable[..., None]],
+    event: failures.ParseErrorEvent,
+) -> None:
+    """Raises InputError for what tyro cannot parse; tyro calls it."""
+    command = arguments[0] if arguments and arguments[0] in commands else None
+    help_text = f"what `{' '.join([PROGRAM, *([command] if command else [])])} --help` shows"
+    match event:
+        case (
+            failures.UnrecognizedArgs(tokens=[token, *_])
+            | failures.MissingArgs(unrecognized_tokens=[token, *_])
+        ):
+            raise _unknown(token, command, commands, help_text)
+        case failures.MissingSubcommand():
+            raise InputError("no command", received="none", accepted=", ".join(commands))
+        case failures.MissingArgs(missing_arguments=missing):
+            raise _missing([one.arg for one in missing], arguments)
+        case failures.BadValue(argument=argument) if argument.is_positional():
+            known = ["--help", *options_of(commands[arguments[0]])]
+            options = [one.partition("=")[0].replace("_", "-") for one in arguments]
+            for option, token in zip(options, arguments, strict=True):
+                if option.startswith("--") and option not in known:  # hence it took no value
+                    raise _unknown(token, command, commands, help_text)
+            raise _missing([argument], arguments)
+        case failures.InvalidChoice(argument=argument, value=value, choices=choices):
+            raise InputError(
+                f"{_called(argument)} has an unknown value",
+                received=repr(value),
+                accepted=nearest(value, choices),
+            )
+        case failures.BadValue(argument=argument, offending_value=None):
+            raise InputError(
+                f"{_called(argument)} needs a value",
+                received="none",
+                accepted=_called(argument, with_value=True),
+            )
+        case failures.BadValue(argument=argument, offending_value=value):
+            raise InputError(
+                f"{_called(argument)} takes no value",
+                received=repr(value),
+                accepted=f"{_called(argument)} by itself",
+            )
+        case failures.InstantiationFailure(argument=argument) if argument is not None:
+            metavar = str(argument.lowered.metavar).removesuffix(" *")
+            raise InputError(
+                f"{_called(argument)} has a value of another kind",
+                received=_values_of(argument, arguments) or help_text,
+                accepted=KINDS.get(metavar, metavar),
+            )
+        case _:
+            raise InputError(
+                "these arguments do not go together",
+                received=_shown(arguments),
+                accepted=help_text,
+            )
+
+
+def _missing(missing: Sequence[Any], arguments: Sequence[str]) -> InputError:
+    return InputError(
+        f"{arguments[0]} needs more arguments",
+        received=_shown(arguments),
+        accepted=" and ".join(_called(one, with_value=True) for one in missing),
+    )
+
+
+def _unknown(
+    token: str,
+    command: str | None,
+    commands: Mapping[str, Callable[..., None]],
+    help_text: str,
+) -> InputError:
+    if command is None:
+        what = "option" if token.startswith("-") else "command"
+        accepted = nearest(token, list(commands))
+        return InputError(f"unknown {what}", received=repr(token), accepted=accepted)
+    if not token.startswith("-"):
+        return InputError(
+            f"{command} takes no further argument", received=repr(token), accepted=help_text
+        )
+    option = token.partition("=")[0].replace("_", "-")
+    return InputError(
+        f"unknown option of {command}",
+        received=repr(token),
+        accepted=nearest(option, options_of(commands[command])),
+    )
+
+
+def options_of(command: Callable[..., None]) -> list[str]:
+    """The options of a command, such as --batch-size, in the order of its arguments."""
+    options = []
+    hints = get_type_hints(command, include_extras=True)
+    for name, parameter in inspect.signature(command).parameters.items():
+        told = getattr(hints[name], "__metadata__", ())
+        if tyro.conf.Positional in told:
+            continue
+        named = [one.name for one in told if getattr(one, "name", None)]
+        option = named[0] if named else name.replace("_", "-")
+        options.append(f"--no-{option}" if parameter.default is True else f"--{option}")
+        options += [alias for one in told for alias in getattr(one, "aliases", None) or ()]
+    return options
+
+
+def _called(argument: Any, with_value: bool = False) -> str:
+    """What messages call one of tyro's arguments: its longest option, or what it stands for."""
+    lowered = argument.lowered
+    if argument.is_positional():
+        return lowered.metavar
+    option = max(lowered.name_or_flags, key=len)
+    return f"{option} {lowered.metavar}" if with_value else option
+
+
+def _values_of(argument: Any, arguments: Sequence[str]) -> str:
+    """What was given for an option, last, as it was typed; nothing if it does not stand there."""
+    for at in reversed(range(len(arguments))):
+        option, equals, value = arguments[at].partition("=")
+        if option.replace("_", "-") in argument.lowered.name_or_flags:
+            values = takewhile(lambda one: not one.startswith("--"), arguments[at + 1 :])
+            at_most = argument.lowered.nargs if isinstance(argument.lowered.nargs, int) else None
+            return " ".join(map(repr, [value] if equals else islice(values, at_most)))
+    return ""
+
+
+def _shown(arguments: Sequence[str]) -> str:
+    return shlex.join(arguments) or "none"

@@ -1,0 +1,111 @@
+"""Numbers that settings accept, declared beside the setting: `Annotated[int, whole(1, 100)]`."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, ParamSpec, TypeVar, get_args
+
+from resnet_keras.errors import InputError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """An interval of numbers.
+
+    Attributes:
+        low, high: its ends.
+        is_whole: whether the numbers are whole.
+        has_low, has_high: whether the ends belong to the interval.
+    """
+
+    low: float
+    high: float
+    is_whole: bool = False
+    has_low: bool = True
+    has_high: bool = True
+
+    def __str__(self) -> str:
+        if self.is_whole:
+            return f"a whole number from {self.low:,} to {self.high:,}"
+        left, right = "(["[self.has_low], ")]"[self.has_high]
+        return f"a number in {left}{self.low:g}, {self.high:g}{right}"
+
+    def __contains__(self, value: Any) -> bool:
+        kind: type = Integral if self.is_whole else Real
+        return (
+            isinstance(value, kind)
+            and not isinstance(value, bool)
+            and (self.low < value or (self.has_low and value == self.low))
+            and (value < self.high or (self.has_high and value == self.high))
+        )
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises InputError if a setting's value, or one of a tuple, is outside."""
+        if not all(one in self for one in (value if isinstance(value, tuple) else [value])):
+            raise InputError(f"{name} is out of range", received=repr(value), accepted=self)
+
+
+def whole(low: int, high: int) -> Bounds:
+    """Whole numbers, both ends included."""
+    return Bounds(low, high, is_whole=True)
+
+
+def number(low: float, high: float, ends: str = "[]") -> Bounds:
+    """Numbers, with or without the ends, as mathematics spells them: "[]", "(]", "[)" or "()"."""
+    return Bounds(low, high, has_low=ends[0] == "[", has_high=ends[1] == "]")
+
+
+MANY = 2**31 - 1  # of what is only counted: 32 bits hold it on every backend
+LARGEST_FLOAT = 3e38  # of single precision, nearly
+
+IMAGE_SIZE = whole(1, 8192)  # pixels of a side: a batch of one such image still fits a machine
+COUNT = whole(1, MANY)
+PORTS = whole(0, 65535)  # 0 is any free one
+POSITIVE = number(0, LARGEST_FLOAT, "(]")
+
+
+def check_fields(settings: Any) -> None:
+    """Checks the fields of a dataclass whose annotations have bounds.
+
+    Raises:
+        InputError: the first field that is out of its bounds.
+    """
+    _check(_bounds_of(type(settings)), vars(settings))
+
+
+def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorator that checks those arguments of a function whose annotations have bounds.
+
+    Whoever calls the function gets an InputError for the first one that is out of its bounds.
+    """
+    bounds, signature = _bounds_of(function), inspect.signature(function)
+
+    @functools.wraps(function)
+    def check_and_call(*arguments: P.args, **options: P.kwargs) -> T:
+        given = signature.bind_partial(*arguments, **options).arguments
+        _check([one for one in bounds if one[0] in given], given)
+        return function(*arguments, **options)
+
+    return check_and_call
+
+
+def _check(bounds: Sequence[tuple[str, Bounds, bool]], values: Mapping[str, Any]) -> None:
+    for name, one, may_be_none in bounds:
+        if values[name] is not None or not may_be_none:
+            one.check(name, values[name])
+
+
+@functools.cache
+def _bounds_of(annotated: Any) -> tuple[tuple[str, Bounds, bool], ...]:
+    """Names, their bounds, and whether None is a value, too."""
+    return tuple(
+        (name, one, type(None) in get_args(get_args(hint)[0]))
+        for name, hint in inspect.get_annotations(annotated).items()
+        for one in getattr(hint, "__metadata__", ())
+        if isinstance(one, Bounds)
+    )
