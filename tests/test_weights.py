@@ -621,7 +621,7 @@ def test_files_and_folders_that_hold_nothing_of_the_kind(tmp_path):
     assert refused(nothing).received == str(nothing)
     assert "dict" in refused({}).received
     (tmp_path / "weights.txt").write_text("1 2 3")
-    assert ".safetensors, .pth" in refused(tmp_path / "weights.txt").accepted
+    assert ".pth.tar" in refused(tmp_path / "weights.txt").accepted
     assert "model.safetensors" in refused(tmp_path).accepted
     save_file({"bert.encoder.weight": np.zeros(3, "float32")}, tmp_path / "model.safetensors")
     assert "bert.encoder.weight" in refused(tmp_path).received
