@@ -414,6 +414,23 @@ class ZeroPaddedShortcut(keras.layers.Layer):
         return {**super().get_config(), "filters": self.filters, "stride": self.stride}
 
 
+def check_data_format() -> None:
+    """Refuses Keras's setting for channels before pixels: shapes and shortcuts here have them last.
+
+    Loaded models have the format of their own, whatever the setting.
+
+    Raises:
+        InputError: `keras.config.image_data_format()` is "channels_first".
+    """
+    data_format = keras.config.image_data_format()
+    if data_format != "channels_last":
+        raise InputError(
+            "networks are built for images with the channels last",
+            received=f"keras.config.image_data_format() is {data_format!r}",
+            accepted="keras.config.set_image_data_format('channels_last'), the default",
+        )
+
+
 def convolution(
     x: Any,
     filters: int,
@@ -436,7 +453,11 @@ def convolution(
         style: what the network's convolutions have in common.
         groups: into which the channels are divided.
         dilation: pixels from one of the kernel's taps to the next.
+
+    Raises:
+        InputError: see `check_data_format`.
     """
+    check_data_format()
     if kernel_size == 1:
         dilation = 1  # Keras would refuse it beside a stride, and take a detour without
     padding = "same"

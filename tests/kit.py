@@ -49,6 +49,9 @@ from resnet_keras.models import build
 from resnet_keras.recipes import Recipe
 from resnet_keras.recorder import Recorder
 from resnet_keras.runs import Run
+from resnet_keras.weights.layouts import to_torch
+from resnet_keras.weights.naming import TORCHVISION
+from resnet_keras.weights.places import places
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -178,6 +181,13 @@ def trained(architecture: Architecture) -> keras.Model:
 def answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """What a model answers, by a plain call: `predict` would trace a function for each model."""
     return keras.ops.convert_to_numpy(model(images, training=False))
+
+
+def tensors_of(model: keras.Model, architecture: Architecture) -> dict[str, np.ndarray]:
+    """A network's weights by torchvision's names."""
+    weights = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    classes = model.output_shape[-1]
+    return to_torch(weights, TORCHVISION, places(architecture, classes))
 
 
 # --- Images ---

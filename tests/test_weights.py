@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
-from kit import TINY, answers, draw_images, randomize, refusal
+from kit import TINY, answers, draw_images, randomize, refusal, tensors_of
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -30,9 +30,6 @@ from resnet_keras.loading import read_weights
 from resnet_keras.models import Classifier, build
 from resnet_keras.weights.bridges import CAFFE_PREPROCESSING, TORCH_PREPROCESSING
 from resnet_keras.weights.cards import imagenet_classes
-from resnet_keras.weights.layouts import to_torch
-from resnet_keras.weights.naming import TORCHVISION
-from resnet_keras.weights.places import places
 
 SIZES = (64, 97)  # of images; one of them leaves halves at every stride
 TOLERANCE = 1e-4
@@ -84,12 +81,6 @@ def ours(network):
     name = network.replace(".", "_")
     model = randomize(build(architecture, (None, None, 3), head, name))
     return model, tensors_of(model, architecture)
-
-
-def tensors_of(model, architecture):
-    """Weights by torchvision's names."""
-    weights = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
-    return to_torch(weights, TORCHVISION, places(architecture, architecture.classes))
 
 
 def read(network, source):

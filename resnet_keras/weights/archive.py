@@ -1,5 +1,6 @@
 """What a .keras file holds, checked before Keras makes a model of it."""
 
+import io
 import json
 import zipfile
 import zlib
@@ -47,8 +48,7 @@ def read_config(path: Path) -> dict[str, Any]:
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"{damaged} is damaged")
         config = json.loads(archive.read(CONFIG))
-        with archive.open(WEIGHTS) as weights:
-            check_declared(path, weights)
+        check_declared(path, io.BytesIO(archive.read(WEIGHTS)))
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise _damaged(path, f"{CONFIG} describes no model")
     return config
@@ -60,8 +60,9 @@ def read_layers(path: Path) -> LayerArrays:
     Raises:
         InputError: they are not laid out as Keras 3 does it.
     """
-    with _opened(path) as archive, archive.open(WEIGHTS) as weights:
-        return read_keras3(path, weights)
+    with _opened(path) as archive:
+        # In memory: HDF5 seeks back and forth, and a member of an archive is read anew each time.
+        return read_keras3(path, io.BytesIO(archive.read(WEIGHTS)))
 
 
 @contextmanager

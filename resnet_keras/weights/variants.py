@@ -24,12 +24,14 @@ class Statement:
         where: it stands, such as "model_args in config.json".
         accepted: values of each setting that computes something. A setting that is not stated has
             its default, which is accepted.
+        names: of the networks that other values make, for messages.
         is_whole: whether a setting that is not among these is refused, too: it is an argument of
             the network, not one of many facts about it.
     """
 
     where: str
-    accepted: Mapping[str, Collection[Any] | object] = field(default_factory=dict)
+    accepted: Mapping[str, Collection[Any] | object]
+    names: Mapping[str, str] = field(default_factory=dict)
     is_whole: bool = False
 
 
@@ -39,11 +41,13 @@ def check_stated(stated: Mapping[str, Any], statement: Statement) -> None:
     Raises:
         InputError: the first such setting, its value and the accepted values.
     """
-    for name, value in stated.items():
-        accepted = statement.accepted.get(name, () if statement.is_whole else ANY)
-        if isinstance(accepted, Collection) and value not in accepted:
+    unknown = [name for name in stated if name not in statement.accepted]
+    for name in [*statement.accepted, *(unknown if statement.is_whole else ())]:
+        accepted = statement.accepted.get(name, ())
+        if name in stated and isinstance(accepted, Collection) and stated[name] not in accepted:
+            kind = f", {statement.names[name]}" if name in statement.names else ""
             values = " or ".join(repr(one) for one in accepted) or "a network without this setting"
-            raise _stated_other(statement.where, f"{name}: {value!r}", values)
+            raise _stated_other(statement.where, f"{name}: {stated[name]!r}{kind}", values)
 
 
 TRANSFORMERS_CONFIG = Statement(
@@ -92,6 +96,11 @@ HUB_BACKBONE = Statement(
         "use_pre_activation": (False,),
         "input_conv_kernel_sizes": ([7],),
         "stackwise_num_strides": [[1, *[2] * count] for count in range(4)],
+    },
+    {
+        "block_type": "as in ResNet-Vd",
+        "use_pre_activation": "as in ResNet V2",
+        "input_conv_kernel_sizes": "a deep stem, as in ResNet-D and -Vd",
     },
 )
 HUB_CLASSIFIER = Statement(
