@@ -415,9 +415,9 @@ class ZeroPaddedShortcut(keras.layers.Layer):
 
 
 def check_data_format() -> None:
-    """Refuses Keras's setting for channels before pixels: shapes and shortcuts here have them last.
+    """Refuses Keras's setting for channels before pixels: the networks here have them last.
 
-    Loaded models have the format of their own, whatever the setting.
+    Loaded networks, too: Keras's Rescaling heeds the setting whenever it is called.
 
     Raises:
         InputError: `keras.config.image_data_format()` is "channels_first".
@@ -425,7 +425,7 @@ def check_data_format() -> None:
     data_format = keras.config.image_data_format()
     if data_format != "channels_last":
         raise InputError(
-            "networks are built for images with the channels last",
+            "the networks here take images with the channels last",
             received=f"keras.config.image_data_format() is {data_format!r}",
             accepted="keras.config.set_image_data_format('channels_last'), the default",
         )

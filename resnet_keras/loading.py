@@ -12,6 +12,7 @@ import keras
 
 from resnet_keras.architectures import NETWORKS, Architecture, Preprocessing, model_name
 from resnet_keras.errors import InputError, first_line
+from resnet_keras.layers import check_data_format
 from resnet_keras.recursion import recursion_for
 from resnet_keras.weights.archive import read_config, read_layers
 from resnet_keras.weights.bridges import Bridged, bridge, translate
@@ -31,7 +32,7 @@ def load_model(path: str | PathLike[str]) -> keras.Model:
 
     Raises:
         InputError: the file is missing, truncated, no Keras model, or inflates to more than any
-            network has.
+            network has; or Keras is set to channels first.
     """
     path = Path(path)
     return _load(path, read_config(path))
@@ -39,6 +40,7 @@ def load_model(path: str | PathLike[str]) -> keras.Model:
 
 def _load(path: Path, config: dict[str, Any]) -> keras.Model:
     """The model in a .keras file, whose checked description is at hand."""
+    check_data_format()
     layers = config["config"].get("layers")
     with recursion_for(min(len(layers), MOST_LAYERS) if isinstance(layers, list) else 0):
         try:
