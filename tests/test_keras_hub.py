@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from kit import answers, draw_images, randomize, refusal
+from kit import answers, as_after_training, assert_alike, draw_images, randomize, refusal
 
 from resnet_keras import architectures, create
 from resnet_keras.architectures import IMAGENET_STEM, RESNET18, find
@@ -148,3 +148,35 @@ def test_another_pooling_than_the_average_is_refused():
         backbone=classifier().backbone, num_classes=7, pooling="max"
     )
     assert "'max'" in refusal(read, other).received
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "block_type", "blocks"),
+    [
+        ("resnet18", "basic_block", [2, 2, 2, 2]),
+        ("resnet50v1.5", "bottleneck_block", [3, 4, 6, 3]),
+    ],
+)
+def test_networks_of_its_presets_answer_alike(network, block_type, blocks):
+    """docs/weights.md has what is printed."""
+    backbone = hub_backbone(
+        block_type,
+        stackwise_num_filters=[64, 128, 256, 512],
+        stackwise_num_blocks=blocks,
+        stackwise_num_strides=[1, 2, 2, 2],
+    )
+    peer = keras_hub.models.ResNetImageClassifier(backbone=backbone, num_classes=1000)
+    mean, std = np.array(TORCH_PREPROCESSING.mean), np.array(TORCH_PREPROCESSING.std)
+
+    def seen(images):
+        return ((images - mean) / std).astype("float32")
+
+    as_after_training(backbone, seen(draw_images(16, 97)))
+    for size in (64, 97):
+        images = draw_images(2, size)
+        expected = answers(peer, seen(images))
+        model = create(
+            network, weights=peer, input_shape=(size, size, 3), classifier_activation=None
+        )
+        assert_alike(answers(model, images), expected, f"KerasHub's {network} at {size}")
