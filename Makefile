@@ -137,7 +137,7 @@ coverage: $(DEV) ## the fast tests, and which lines and branches they reach
 	$(TESTS) -m "not slow" --cov --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: peers
-peers: $(PEER_PACKAGES) ## install torch and transformers, beside which weights are tested
+peers: $(PEER_PACKAGES) ## install torch, transformers and KerasHub, beside which weights are tested
 	@echo "ready: tests of other projects' weights are no longer skipped"
 
 # Most of a test is Python tracing a graph, on one core. Each process takes 2 to 4 GB.
@@ -245,7 +245,7 @@ $(EXPORT_PACKAGES): requirements/export.txt $(RUNTIME)
 	$(call install,the export's converters and runtimes (0.5 GB, a minute))
 
 $(PEER_PACKAGES): requirements/peers.txt $(DEV)
-	$(call install,torch and transformers (1 GB, a minute))
+	$(call install,torch, transformers and KerasHub (1.2 GB, a minute))
 
 $(NOTEBOOK_PACKAGES): requirements/notebooks.txt $(RUNTIME)
 	$(call install,JupyterLab (0.2 GB, a minute))

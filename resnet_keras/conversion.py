@@ -10,13 +10,12 @@ from safetensors.numpy import save
 
 from resnet_keras.architectures import find, model_name
 from resnet_keras.bounds import IMAGE_SIZE, check_arguments
-from resnet_keras.errors import InputError
+from resnet_keras.errors import InputError, first_line
 from resnet_keras.files import check_writable, make_folder, write_file
 from resnet_keras.loading import Source, Stored, fit_weights, read_weights
 from resnet_keras.models import Classifier, Features, build, dtype_policy
 from resnet_keras.weights.bridges import unbridge
 from resnet_keras.weights.cards import to_metadata
-from resnet_keras.weights.reading import first_line
 
 ACCEPTED = (".keras", ".safetensors")
 

@@ -414,6 +414,23 @@ class ZeroPaddedShortcut(keras.layers.Layer):
         return {**super().get_config(), "filters": self.filters, "stride": self.stride}
 
 
+def check_data_format() -> None:
+    """Refuses Keras's setting for channels before pixels: the networks here have them last.
+
+    Loaded networks, too: Keras's Rescaling heeds the setting whenever it is called.
+
+    Raises:
+        InputError: `keras.config.image_data_format()` is "channels_first".
+    """
+    data_format = keras.config.image_data_format()
+    if data_format != "channels_last":
+        raise InputError(
+            "the networks here take images with the channels last",
+            received=f"keras.config.image_data_format() is {data_format!r}",
+            accepted="keras.config.set_image_data_format('channels_last'), the default",
+        )
+
+
 def convolution(x: Any, values: Convolution, name: str, style: Style) -> Any:
     """A convolution layer that pads kernel_size // 2 on every side, times its dilation.
 
@@ -426,7 +443,11 @@ def convolution(x: Any, values: Convolution, name: str, style: Style) -> Any:
         values: sizes of the convolution.
         name: of the layer.
         style: what the network's convolutions have in common.
+
+    Raises:
+        InputError: see `check_data_format`.
     """
+    check_data_format()
     kernel_size = values.kernel_size
     # Keras would refuse a 1x1 kernel's dilation beside a stride, and take a detour without.
     dilation = values.dilation if kernel_size > 1 else 1

@@ -1,9 +1,8 @@
 """Models and weights from files: this package's own, and those that other projects trained."""
 
 import json
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -12,58 +11,46 @@ from typing import Any
 import keras
 
 from resnet_keras.architectures import NETWORKS, Architecture, Preprocessing, model_name
-from resnet_keras.errors import InputError, did_you_mean_beside
+from resnet_keras.errors import InputError, first_line
 from resnet_keras.layer_names import is_classifier
+from resnet_keras.layers import check_data_format
 from resnet_keras.recursion import recursion_for
-from resnet_keras.weights.bridges import bridge, translate
+from resnet_keras.weights.archive import read_config, read_layers
+from resnet_keras.weights.bridges import Bridged, bridge, translate
+from resnet_keras.weights.cards import UNKNOWN, Card, beside, is_of_hub, of_hub
 from resnet_keras.weights.layouts import Weights
 from resnet_keras.weights.published import IMAGENET, fetch
-from resnet_keras.weights.reading import UNREADABLE, Layers, find_in, first_line
+from resnet_keras.weights.reading import Layers, find_in, read_weights_file
 
 NORMALIZE = "normalize"  # the layer with a network's preprocessing
 OUR_STEM = "conv1"
+MOST_LAYERS = 20_000  # that a file may have Keras walk by recursion: four times resnet1202's
 
 
 def load_model(path: str | PathLike[str]) -> keras.Model:
     """Loads a .keras file of this package, with Keras's safe mode on.
 
     Raises:
-        InputError: the file is missing, truncated, or no Keras model.
+        InputError: the file is missing, truncated, no Keras model, or inflates to more than any
+            network has; or Keras is set to channels first.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(
-            "no such model file",
-            received=path,
-            accepted=f"an existing .keras file{did_you_mean_beside(path)}",
-        )
-    if not zipfile.is_zipfile(path):
-        raise InputError(
-            "the file is not a .keras file, or is truncated",
-            received=path,
-            accepted="a complete .keras file",
-        )
-    try:
-        with recursion_for(_check_archive(path)):
+    return _load(path, read_config(path))
+
+
+def _load(path: Path, config: dict[str, Any]) -> keras.Model:
+    """The model in a .keras file, whose checked description is at hand."""
+    check_data_format()
+    layers = config["config"].get("layers")
+    with recursion_for(min(len(layers), MOST_LAYERS) if isinstance(layers, list) else 0):
+        try:
             return keras.saving.load_model(path)
-    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            "this model cannot be loaded",
-            received=f"{path} ({first_line(error)})",
-            accepted="an undamaged .keras file of this package",
-        ) from error
-
-
-def _check_archive(path: Path) -> int:
-    """Compares the checksums, which Keras does not: HDF5 can crash the process on damaged bytes.
-
-    Returns:
-        The number of layers.
-    """
-    with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():
-            raise zipfile.BadZipFile(f"{damaged} is damaged")
-        return len(json.loads(archive.read("config.json"))["config"].get("layers", []))
+        except Exception as error:  # Keras calls what the file names, which may raise anything
+            raise InputError(
+                "this model cannot be loaded",
+                received=f"{path} ({first_line(error)})",
+                accepted="an undamaged .keras file of this package",
+            ) from error
 
 
 Source = str | PathLike[str] | keras.Model
@@ -122,7 +109,7 @@ def read_weights(source: Source, network: str, architecture: Architecture) -> St
     Args:
         source: a .keras or .weights.h5 file of this package; one of another project, see
             `weights.reading`; a folder with one of them (a run's, or one of the Hugging Face hub);
-            a live model of this package or of keras.applications; or "imagenet", which
+            a live model of this package, keras.applications or KerasHub; or "imagenet", which
             `weights.published` fetches.
         network: its name, for "imagenet".
         architecture: of the network.
@@ -138,19 +125,20 @@ def read_weights(source: Source, network: str, architecture: Architecture) -> St
                 received=f"a {type(source).__name__}",
                 accepted="a path, a Keras model or 'imagenet'",
             )
-        _check_name(source, f"the model {source.name!r}", network)
-        return _of_model(source, f"the model {source.name!r}", architecture)
+        return _of_model(source, f"the model {source.name!r}", network, architecture)
     path = fetch(network) if source == IMAGENET else Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises OSError of a name that is too long
         path = find_in(path)
     if path.name.endswith(".keras"):
-        model = load_model(path)
-        _check_name(model, str(path), network)
-        return _of_model(model, str(path), architecture)
+        config = read_config(path)
+        if is_of_hub(config):
+            return _of_layers(read_layers(path), str(path), architecture, of_hub(config, {}))
+        return _of_model(_load(path, config), str(path), network, architecture)
     if path.name.endswith(".weights.h5"):
-        return _of_layers(dict(_read_weights_file(path)), str(path), architecture)
-    bridged = bridge(path, architecture)
-    return Stored(str(path), bridged.architecture, bridged.weights, bridged.class_names)
+        weights = read_weights_file(path)
+        card = UNKNOWN if OUR_STEM in weights else beside(path)
+        return _of_layers(weights, str(path), architecture, card)
+    return _of_bridged(bridge(path, architecture), str(path))
 
 
 def _check_name(model: keras.Model, source: str, network: str) -> None:
@@ -165,18 +153,23 @@ def _check_name(model: keras.Model, source: str, network: str) -> None:
         )
 
 
-def _of_model(model: keras.Model, source: str, architecture: Architecture) -> Stored:
-    stored = _of_layers(_weights_of(model), source, adapted_to(model, architecture))
+def _of_model(model: keras.Model, source: str, network: str, architecture: Architecture) -> Stored:
+    if any(kind.__module__.startswith("keras_hub.") for kind in type(model).__mro__):
+        return _of_layers(_weights_of_hub(model), source, architecture, _card_of_hub(model))
+    _check_name(model, source, network)
     names = {layer.name for layer in model.layers}
-    if OUR_STEM not in names:
-        return stored
     head = model.layers[-1]
+    activation = getattr(head, "activation", keras.activations.softmax).__name__
+    if OUR_STEM not in names:
+        card = Card(activation="sigmoid" if activation == "sigmoid" else None)
+        return _of_layers(_weights_of(model), source, architecture, card)
     class_names = getattr(head, "class_names", None)
-    activation = getattr(head, "activation", keras.activations.softmax)
-    return replace(
-        stored,
+    return Stored(
+        source,
+        adapted_to(model, architecture),
+        _weights_of(model),
         class_names=None if class_names is None else tuple(class_names),
-        activation=activation.__name__,
+        activation=activation,
         input_shape=tuple(model.input_shape[1:]),
         centre=getattr(head, "centre", None),
         include_preprocessing=NORMALIZE in names,
@@ -187,17 +180,34 @@ def _weights_of(model: keras.Model) -> Weights:
     return {layer.name: [weight.numpy() for weight in layer.weights] for layer in model.layers}
 
 
-def _of_layers(weights: Weights, source: str, architecture: Architecture) -> Stored:
+def _weights_of_hub(model: keras.Model) -> Weights:
+    """Those of a backbone of KerasHub, or of a classifier with a backbone as its layer."""
+    backbone = getattr(model, "backbone", model)
+    weights = _weights_of(model) | _weights_of(backbone)
+    return {name: values for name, values in weights.items() if name != backbone.name}
+
+
+def _card_of_hub(model: keras.Model) -> Card:
+    text = json.dumps(model.get_config(), default=lambda value: getattr(value, "__name__", ""))
+    return of_hub({"class_name": type(model).__name__, "config": json.loads(text)}, {})
+
+
+def _of_layers(weights: Weights, source: str, architecture: Architecture, card: Card) -> Stored:
     if OUR_STEM in weights:
         return Stored(source, architecture, weights)
     content = Layers({name: values for name, values in weights.items() if values})
     try:
-        bridged = translate(content, architecture)
+        return _of_bridged(translate(content, architecture, card), source)
     except InputError as error:
         raise InputError(
             error.problem, received=f"{error.received}, in {source}", accepted=error.accepted
         ) from error
-    return Stored(source, bridged.architecture, bridged.weights, bridged.class_names)
+
+
+def _of_bridged(bridged: Bridged, source: str) -> Stored:
+    return Stored(
+        source, bridged.architecture, bridged.weights, bridged.class_names, bridged.activation
+    )
 
 
 def adapted_to(model: keras.Model, architecture: Architecture) -> Architecture:
@@ -239,7 +249,7 @@ def load_weights(
     if path.name.endswith(".keras"):
         stored = _weights_of(load_model(path))
     elif path.name.endswith(".weights.h5"):
-        stored = dict(_read_weights_file(path))
+        stored = read_weights_file(path)
     else:
         raise InputError(
             "unknown kind of weights file", received=path, accepted="a .keras or a .weights.h5 file"
@@ -281,31 +291,3 @@ def fit_weights(
     for layer in layers:
         layer.set_weights(stored[layer.name])
     return [layer.name for layer in model.layers if layer.weights and layer.name not in known]
-
-
-def _read_weights_file(path: Path) -> Iterator[tuple[str, list[Any]]]:
-    import h5py
-
-    if not path.is_file():
-        raise InputError(
-            "no such weights file",
-            received=path,
-            accepted=f"an existing .weights.h5 file{did_you_mean_beside(path)}",
-        )
-    try:
-        with h5py.File(path) as file:
-            for layer in file["layers"].values():
-                variables = layer["vars"]
-                values = [_read_array(variables[str(index)]) for index in range(len(variables))]
-                yield variables.attrs["name"], values
-    except UNREADABLE as error:
-        raise InputError(
-            "the file is not a Keras weights file, or is truncated",
-            received=f"{path} ({first_line(error)})",
-            accepted="a complete .weights.h5 file",
-        ) from error
-
-
-def _read_array(dataset: Any) -> Any:
-    # HDF5 has no bfloat16: Keras stores its bytes, and the type's name beside them.
-    return dataset[()].view(dataset.attrs.get("dtype", dataset.dtype))

@@ -13,7 +13,7 @@ from resnet_keras.architectures import Architecture, Preprocessing, find, model_
 from resnet_keras.blocks import activation, residual_unit
 from resnet_keras.errors import InputError
 from resnet_keras.layer_names import parse, part_of
-from resnet_keras.layers import Dense, convolution, normalization
+from resnet_keras.layers import Dense, check_data_format, convolution, normalization
 from resnet_keras.loading import NORMALIZE, Source, adapted_to, fit_weights, read_weights
 from resnet_keras.recursion import recursion_for
 from resnet_keras.view import View
@@ -80,7 +80,7 @@ def build(
 
     Raises:
         InputError: the image is too small for the network, has not three channels although it is to
-            be normalised, or there is less than one class.
+            be normalised, there is less than one class, or Keras is set to channels first.
     """
     if not isinstance(architecture, Architecture):
         raise InputError(
@@ -88,6 +88,7 @@ def build(
             received=repr(architecture),
             accepted="an Architecture (create takes a name)",
         )
+    check_data_format()
     shape = input_shape or (architecture.input_size, architecture.input_size, 3)
     _check_input_shape(architecture, shape, include_preprocessing)
     inputs = keras.Input(shape, name="pixels")

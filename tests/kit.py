@@ -49,6 +49,9 @@ from resnet_keras.models import build
 from resnet_keras.recipes import Recipe
 from resnet_keras.recorder import Recorder
 from resnet_keras.runs import Run
+from resnet_keras.weights.layouts import to_torch
+from resnet_keras.weights.naming import TORCHVISION
+from resnet_keras.weights.places import places
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -178,6 +181,64 @@ def trained(architecture: Architecture) -> keras.Model:
 def answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """What a model answers, by a plain call: `predict` would trace a function for each model."""
     return keras.ops.convert_to_numpy(model(images, training=False))
+
+
+def tensors_of(model: keras.Model, architecture: Architecture) -> dict[str, np.ndarray]:
+    """A network's weights by torchvision's names."""
+    weights = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    classes = model.output_shape[-1]
+    return to_torch(weights, TORCHVISION, places(architecture, classes))
+
+
+# --- Networks of other projects ---
+
+
+def as_after_training(model: keras.Model, images: np.ndarray, seed: int = 0) -> keras.Model:
+    """Gives a network of Keras random biases, gammas, betas, and statistics near those of images.
+
+    Args:
+        model: whose units end in layers named …_3_bn, where they are bottlenecks.
+        images: as the network takes them.
+        seed: of the random numbers.
+    """
+    random = np.random.default_rng(seed)
+    normalizations = []
+    for layer in model.layers:
+        values = layer.get_weights()
+        if isinstance(layer, keras.layers.BatchNormalization):
+            normalizations.append(layer)
+            gamma = random.uniform(0.1, 0.5, values[0].shape)
+            if layer.name.endswith("_3_bn"):  # where a branch ends they are small, once trained
+                gamma *= 0.3
+            layer.set_weights([gamma, random.normal(0, 0.1, gamma.shape), *values[2:]])
+            layer.momentum = 0.0
+        elif len(values) == 2:
+            layer.set_weights([values[0], random.normal(0, 0.3, values[1].shape)])
+    model(images, training=True)
+    for layer in normalizations:
+        gamma, beta, mean, variance = layer.get_weights()
+        mean = mean + np.sqrt(variance) * random.uniform(-0.3, 0.3, mean.shape)
+        layer.set_weights([gamma, beta, mean, variance * random.uniform(0.7, 1.5, mean.shape)])
+    return model
+
+
+TOLERANCE = 1e-4  # of logits, whose largest is below 100
+
+
+def assert_alike(found: np.ndarray, expected: np.ndarray, label: str | None = None) -> None:
+    """Logits of a network and of its source are the same.
+
+    Args:
+        found: logits of the network.
+        expected: logits of its source.
+        label: with which the difference is printed, for docs/weights.md.
+    """
+    difference, largest = np.abs(found - expected).max(), np.abs(expected).max()
+    assert np.ptp(expected, axis=0).max() > 100 * TOLERANCE  # it heeds the images
+    assert largest < 100  # as a trained network's: rounding errors grow with it
+    if label:
+        print(f"{label}: largest difference {difference:.1e}, largest logit {largest:.2f}")
+    assert difference <= TOLERANCE
 
 
 # --- Images ---

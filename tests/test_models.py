@@ -13,7 +13,14 @@ import numpy as np
 import pytest
 from kit import TINY, answers, randomize, refusal, tiny
 
-from resnet_keras import architectures, models
+from resnet_keras import (
+    architectures,
+    backbone,
+    convolutional_block,
+    identity_block,
+    load_model,
+    models,
+)
 from resnet_keras.architectures import (
     BASIC,
     BOTTLENECK,
@@ -478,6 +485,23 @@ def test_bad_arguments_are_refused(network, arguments, received, accepted, tiny_
     error = refusal(create, network, **arguments)
     assert received in error.received
     assert accepted in error.accepted
+
+
+def test_channels_first_is_refused(tmp_path):
+    build(TINY).save(tmp_path / "x.keras")
+    keras.config.set_image_data_format("channels_first")
+    try:
+        for call in (
+            lambda: build(TINY),
+            lambda: create("plain20", input_shape=(3, 32, 32)),
+            lambda: backbone("resnet18"),
+            lambda: load_model(tmp_path / "x.keras"),
+            lambda: identity_block(keras.Input((8, 8, 8)), 3, (4, 4, 8), 2, "b"),
+            lambda: convolutional_block(keras.Input((8, 8, 8)), 3, (4, 4, 8), 2, "a"),
+        ):
+            assert "channels_first" in refusal(call).received
+    finally:
+        keras.config.set_image_data_format("channels_last")
 
 
 def test_four_channels_need_the_bare_network():

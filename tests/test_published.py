@@ -11,14 +11,11 @@ from pathlib import Path
 import h5py
 import pytest
 from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
-from kit import TINY, randomize, run_python
+from kit import TINY, randomize, run_python, tensors_of
 from safetensors.numpy import save_file
 
 from resnet_keras.architectures import NETWORKS
 from resnet_keras.models import build
-from resnet_keras.weights.layouts import to_torch
-from resnet_keras.weights.naming import TORCHVISION
-from resnet_keras.weights.places import places
 from resnet_keras.weights.published import PUBLISHED, HubFile
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -92,8 +89,7 @@ def site(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     hub = folder / "tiny" / "tiny" / "resolve" / "main"
     hub.mkdir(parents=True)
-    weights = {layer.name: layer.get_weights() for layer in tiny.layers if layer.weights}
-    save_file(to_torch(weights, TORCHVISION, places(TINY, 10)), hub / "model.safetensors")
+    save_file(tensors_of(tiny, TINY), hub / "model.safetensors")
     with h5py.File(folder / "tiny.h5", "w") as file:
         save_weights_to_hdf5_group(file, tiny)
     handler = functools.partial(Server, directory=folder)

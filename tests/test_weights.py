@@ -11,13 +11,24 @@ import keras
 import numpy as np
 import pytest
 from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
-from kit import TINY, answers, draw_images, randomize, refusal
+from kit import (
+    TINY,
+    TOLERANCE,
+    answers,
+    as_after_training,
+    assert_alike,
+    draw_images,
+    randomize,
+    refusal,
+    tensors_of,
+)
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from resnet_keras import architectures, backbone, create, load_model
 from resnet_keras.architectures import (
     FULL_PREACTIVATION,
+    IMAGENET_PREPROCESSING,
     IMAGENET_STEM,
     RESNET18,
     RESNET50,
@@ -28,14 +39,10 @@ from resnet_keras.architectures import (
 from resnet_keras.conversion import convert
 from resnet_keras.loading import read_weights
 from resnet_keras.models import Classifier, build
-from resnet_keras.weights.bridges import CAFFE_PREPROCESSING, TORCH_PREPROCESSING
+from resnet_keras.weights.bridges import CAFFE_PREPROCESSING
 from resnet_keras.weights.cards import imagenet_classes
-from resnet_keras.weights.layouts import to_torch
-from resnet_keras.weights.naming import TORCHVISION
-from resnet_keras.weights.places import places
 
 SIZES = (64, 97)  # of images; one of them leaves halves at every stride
-TOLERANCE = 1e-4
 
 SHRUNK = {
     "stem": replace(IMAGENET_STEM, filters=8),
@@ -86,12 +93,6 @@ def ours(network):
     return model, tensors_of(model, architecture)
 
 
-def tensors_of(model, architecture):
-    """Weights by torchvision's names."""
-    weights = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
-    return to_torch(weights, TORCHVISION, places(architecture, architecture.classes))
-
-
 def read(network, source):
     """What a source has for a network of the table."""
     return read_weights(source, network, find(network))
@@ -105,16 +106,6 @@ def assert_same(found, expected):
     for name, values in expected.weights.items():
         for one, other in zip(found.weights[name], values, strict=True):
             np.testing.assert_array_equal(one, other)
-
-
-def assert_alike(found, expected, label=None):
-    """Logits of a network and of its source; docs/weights.md has what is printed with a label."""
-    difference, largest = np.abs(found - expected).max(), np.abs(expected).max()
-    assert np.ptp(expected, axis=0).max() > 100 * TOLERANCE  # it heeds the images
-    assert largest < 100  # as a trained network's: rounding errors grow with it
-    if label:
-        print(f"{label}: largest difference {difference:.1e}, largest logit {largest:.2f}")
-    assert difference <= TOLERANCE
 
 
 # The sources themselves, live.
@@ -136,7 +127,7 @@ def torch_network(network):
     )
 
 
-def of_torch(network, size, mean=TORCH_PREPROCESSING.mean, std=TORCH_PREPROCESSING.std):
+def of_torch(network, size, mean=IMAGENET_PREPROCESSING.mean, std=IMAGENET_PREPROCESSING.std):
     """The logits of a torch network, normalised as its documentation says."""
     import torch
 
@@ -237,29 +228,6 @@ def test_resnet50_of_keras_applications_answers_alike():
     expected = answers(peer, for_caffe(draw_images(2, size)))
     found = logits_of("resnet50", peer, size)
     assert_alike(found, expected, f"keras.applications' resnet50 at {size}")
-
-
-def as_after_training(model, images, seed=0):
-    """With random biases, gammas, betas, and statistics about those of some images."""
-    random = np.random.default_rng(seed)
-    normalizations = []
-    for layer in model.layers:
-        values = layer.get_weights()
-        if isinstance(layer, keras.layers.BatchNormalization):
-            normalizations.append(layer)
-            gamma = random.uniform(0.1, 0.5, values[0].shape)
-            if layer.name.endswith("_3_bn"):  # where a branch ends they are small, once trained
-                gamma *= 0.3
-            layer.set_weights([gamma, random.normal(0, 0.1, gamma.shape), *values[2:]])
-            layer.momentum = 0.0
-        elif len(values) == 2:
-            layer.set_weights([values[0], random.normal(0, 0.3, values[1].shape)])
-    model(images, training=True)
-    for layer in normalizations:
-        gamma, beta, mean, variance = layer.get_weights()
-        mean = mean + np.sqrt(variance) * random.uniform(-0.3, 0.3, mean.shape)
-        layer.set_weights([gamma, beta, mean, variance * random.uniform(0.7, 1.5, mean.shape)])
-    return model
 
 
 def for_caffe(images):
@@ -621,7 +589,7 @@ def test_files_and_folders_that_hold_nothing_of_the_kind(tmp_path):
     assert refused(nothing).received == str(nothing)
     assert "dict" in refused({}).received
     (tmp_path / "weights.txt").write_text("1 2 3")
-    assert ".safetensors, .pth" in refused(tmp_path / "weights.txt").accepted
+    assert ".pth.tar" in refused(tmp_path / "weights.txt").accepted
     assert "model.safetensors" in refused(tmp_path).accepted
     save_file({"bert.encoder.weight": np.zeros(3, "float32")}, tmp_path / "model.safetensors")
     assert "bert.encoder.weight" in refused(tmp_path).received

@@ -6,17 +6,30 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_keras.architectures import NETWORKS, ORIGINAL, Architecture, Preprocessing
+from resnet_keras.architectures import (
+    IMAGENET_PREPROCESSING,
+    NETWORKS,
+    ORIGINAL,
+    Architecture,
+    Preprocessing,
+)
 from resnet_keras.errors import InputError
 from resnet_keras.layer_names import is_classifier
 from resnet_keras.weights import cards, layouts, reading
 from resnet_keras.weights.cards import UNKNOWN, Card
 from resnet_keras.weights.layouts import Weights
-from resnet_keras.weights.naming import APPLICATIONS, CAFFE, TORCHVISION, TRANSFORMERS, Naming
+from resnet_keras.weights.naming import (
+    APPLICATIONS,
+    CAFFE,
+    KERAS_HUB,
+    TORCHVISION,
+    TRANSFORMERS,
+    Naming,
+)
 from resnet_keras.weights.places import Place, places
 from resnet_keras.weights.reading import Content, Layers, Tensors
+from resnet_keras.weights.variants import check_marks
 
-TORCH_PREPROCESSING = Preprocessing(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 CAFFE_PREPROCESSING = Preprocessing(mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0))
 
 
@@ -42,9 +55,11 @@ class Origin:
 
 
 ORIGINS = (
-    Origin(TORCHVISION, True, TORCH_PREPROCESSING, stride_at=1),
+    Origin(TORCHVISION, True, IMAGENET_PREPROCESSING, stride_at=1),
     # What its own configuration assumes where it says nothing.
-    Origin(TRANSFORMERS, True, TORCH_PREPROCESSING, stride_at=1),
+    Origin(TRANSFORMERS, True, IMAGENET_PREPROCESSING, stride_at=1),
+    # Its presets came from timm, with timm's preprocessing.
+    Origin(KERAS_HUB, False, IMAGENET_PREPROCESSING, stride_at=1),
     Origin(
         APPLICATIONS, False, CAFFE_PREPROCESSING, bn_epsilon=1.001e-5, stride_at=0, takes_bgr=True
     ),
@@ -60,11 +75,13 @@ class Bridged:
         architecture: with the source's preprocessing and epsilon.
         weights: by our layers' names; without the classifier, if the source has none.
         class_names: of the classifier; None if the source tells none.
+        activation: of the classifier: "softmax" or "sigmoid".
     """
 
     architecture: Architecture
     weights: Weights
     class_names: tuple[str, ...] | None
+    activation: str
 
 
 def bridge(path: Path, architecture: Architecture) -> Bridged:
@@ -75,12 +92,12 @@ def bridge(path: Path, architecture: Architecture) -> Bridged:
         architecture: of the network.
 
     Raises:
-        InputError: the file cannot be read, its names are of no known source, or they are of
-            another network: the first layer that is missing or left over.
+        InputError: the file cannot be read, its names are of no known source, or it is of another
+            network: by what is stated beside it, or the first layer that is missing or left over.
     """
-    content = reading.read(path)
+    content, card = reading.read(path), cards.beside(path)
     try:
-        return translate(content, architecture, cards.beside(path))
+        return translate(content, architecture, card)
     except InputError as error:
         raise InputError(
             error.problem,
@@ -116,7 +133,10 @@ def translate(content: Content, architecture: Architecture, card: Card = UNKNOWN
         kernel, *_ = weights["conv1"]
         weights["conv1"] = [np.ascontiguousarray(kernel[:, :, ::-1])]
     return Bridged(
-        _adapted(architecture, origin, card), weights, _class_names(card.class_names, classes)
+        _adapted(architecture, origin, card),
+        weights,
+        _class_names(card.class_names, classes),
+        card.activation or "softmax",
     )
 
 
@@ -173,16 +193,11 @@ def _with_usual_names(content: Content) -> Content:
 
 
 def _origin(content: Content) -> Origin:
+    check_marks(content.values)
     is_torch = isinstance(content, Tensors)
-    if any("preact" in name for name in content.values):
-        raise InputError(
-            "ResNet V2 of keras.applications has another architecture than the networks here",
-            received="weights of pre-activated units with strides at the ends of the stages",
-            accepted="weights of a ResNet V1, such as ResNet50 of keras.applications",
-        )
     for origin in ORIGINS:
-        stem = f"{origin.naming.stem}.weight" if is_torch else origin.naming.stem
-        if origin.is_torch == is_torch and stem in content.values:
+        mark = f"{origin.naming.mark}.weight" if is_torch else origin.naming.mark
+        if origin.is_torch == is_torch and mark in content.values:
             return origin
     first = ", ".join(list(content.values)[:3]) or "none"
     known = ", ".join(origin.naming.title for origin in ORIGINS)
@@ -206,20 +221,30 @@ def _check_stride(architecture: Architecture, origin: Origin, card: Card) -> Non
 
 def _classes(content: Content, naming: Naming) -> int | None:
     """How many the classifier tells apart; None if there is no classifier."""
+    bias = None
     if isinstance(content, Tensors):
         bias = content.values.get(f"{naming.classifier}.bias")
-        return None if bias is None else len(bias)
-    for name, arrays in content.values.items():
-        if name == naming.classifier or (naming is CAFFE and is_classifier(name)):
-            return len(arrays[-1])
-    return None
+    else:
+        for name, arrays in content.values.items():
+            if name == naming.classifier or (naming is CAFFE and is_classifier(name)):
+                bias = arrays[-1]
+    if bias is None:
+        return None
+    if bias.ndim != 1:
+        raise InputError(
+            "the classifier's bias is no vector",
+            received=f"shape {bias.shape}",
+            accepted="a number for every class",
+        )
+    return len(bias)
 
 
 def _check_whole(content: Content, naming: Naming, known: Sequence[Place]) -> None:
     """Raises InputError if the source has a layer that our network lacks."""
     ours = {naming.name(place) for place in known}
     for name in content.values:
-        if _layer(name, content) not in ours:
+        array = name.rpartition(".")[2] if isinstance(content, Tensors) else None
+        if _layer(name, content) not in ours or (array and array not in layouts.TORCH_ARRAYS):
             raise InputError(
                 "the weights are of another network",
                 received=f"{name}, which this network lacks",
@@ -237,10 +262,10 @@ def _hint(content: Content) -> str:
     try:
         content = _with_usual_names(content)
         naming = _origin(content).naming
+        classes = _classes(content, naming)
     except InputError:
         return ""
     layers = {_layer(name, content) for name in content.values}
-    classes = _classes(content, naming)
     fitting = [
         network
         for network, architecture in NETWORKS.items()

@@ -1,17 +1,22 @@
 """What stands beside weights, or inside their file, and is none: classes and preprocessing."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from resnet_keras import structured
 from resnet_keras.architectures import Preprocessing
+from resnet_keras.errors import InputError
+from resnet_keras.weights import variants
+from resnet_keras.weights.variants import check_class, check_stated, check_torch_architecture
 
-ACCEPTED = "the file as the Hugging Face hub has it"
+ACCEPTED = "the file as its publisher has it"
 IMAGENET_CLASSES = 1000
 
 Triple = tuple[float, float, float]
@@ -26,12 +31,14 @@ class Card:
         preprocessing: of the pixels.
         bn_epsilon: of the batch normalisations.
         stride_at: which convolution of a bottleneck carries the stride, see `Unit`.
+        activation: of the classifier: "softmax" or "sigmoid". Logits are taken to be a softmax's.
     """
 
     class_names: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     bn_epsilon: float | None = None
     stride_at: int | None = None
+    activation: str | None = None
 
     def or_else(self, other: "Card") -> "Card":
         """With what the other one tells where this one tells nothing."""
@@ -43,36 +50,72 @@ UNKNOWN = Card()
 
 
 def beside(path: Path) -> Card:
-    """The card of weights from the Hugging Face hub: config.json and preprocessor_config.json.
+    """The card of weights in a folder of the Hugging Face hub, or in a preset of KerasHub.
 
-    A config.json that is of no ResNet is somebody else's, and says nothing.
+    It is in config.json, preprocessor_config.json, task.json and image_converter.json. A
+    config.json of a training script, which states no architecture, says nothing.
 
     Args:
         path: the file of weights.
 
     Raises:
-        InputError: one of the files is damaged.
+        InputError: one of the files is damaged, or states another network than those here.
     """
     file = path.with_name("config.json")
     config = _object(file)
-    if config.get("model_type") == "resnet":
-        return _of_transformers(
-            structured.convert(config, _Transformers, file, ACCEPTED, extra="ignore"),
-            _preprocessing(path.with_name("preprocessor_config.json")),
-        )
-    if str(config.get("architecture", "")).startswith(("resnet", "resnext")):
-        timm = structured.convert(config, _Timm, file, ACCEPTED, extra="ignore")
-        told = timm.pretrained_cfg
-        return Card(timm.label_names, _of_unit_range(told.mean, told.std), stride_at=1)
+    if is_of_hub(config):
+        task = _object(path.with_name("task.json"))
+        return of_hub(task or config, _object(path.with_name("image_converter.json")))
+    if isinstance(config.get("architecture"), str):
+        return _of_timm(config, file)
+    # A training script may call something its model_type; transformers states more.
+    names = {"architectures", "transformers_version"}
+    if config.get("model_type") == "resnet" or ("model_type" in config and names & set(config)):
+        return _of_transformers(config, file)
     return UNKNOWN
 
 
-def inside(metadata: Mapping[str, str], path: Path) -> Card:
+def is_of_hub(config: Mapping[str, Any]) -> bool:
+    """Whether a model's description, as Keras serialises it, is of KerasHub."""
+    return str(config.get("registered_name")).startswith("keras_hub>")
+
+
+def of_hub(model: Mapping[str, Any], converter: Mapping[str, Any]) -> Card:
+    """The card of a network of KerasHub.
+
+    Args:
+        model: its description, as Keras serialises it: of a backbone or a classifier.
+        converter: that of its image converter, if it stands apart; empty otherwise.
+
+    Raises:
+        InputError: it is another network than those here: V2, Vd, with a deep stem.
+    """
+    with _read_from("KerasHub's description"):
+        check_class(str(model["class_name"]), variants.HUB_CLASSES, "KerasHub's description")
+        config = model["config"]
+        activation = None
+        if "backbone" in config:
+            check_stated(config, variants.HUB_CLASSIFIER)
+            activation = "sigmoid" if config.get("activation") == "sigmoid" else None
+            converter = (config.get("preprocessor") or {}).get("config", {}).get(
+                "image_converter"
+            ) or converter
+            backbone = config["backbone"]
+            check_class(str(backbone["class_name"]), variants.HUB_CLASSES[:1], "KerasHub's task")
+            config = backbone["config"]
+        check_stated(config, variants.HUB_BACKBONE)
+        return Card(
+            preprocessing=_of_converter(converter.get("config", {})) if converter else None,
+            activation=activation,
+        )
+
+
+def inside(path: Path, metadata: Mapping[str, str]) -> Card:
     """The card that `to_metadata` wrote.
 
     Args:
-        metadata: of a .safetensors file.
-        path: of that file, for the message.
+        path: of the file, for messages.
+        metadata: of it.
 
     Raises:
         InputError: it is damaged.
@@ -81,9 +124,8 @@ def inside(metadata: Mapping[str, str], path: Path) -> Card:
         return UNKNOWN
     accepted = "the file that convert wrote"
     told = structured.parse(metadata["resnet_keras"], _Metadata, path, accepted)
-    return Card(
-        told.class_names, Preprocessing(told.mean, told.std), told.bn_epsilon, told.stride_at
-    )
+    preprocessing = _preprocessing(told.mean, told.std)
+    return Card(told.class_names, preprocessing, told.bn_epsilon, told.stride_at)
 
 
 @dataclass(frozen=True)
@@ -94,7 +136,10 @@ class _Metadata:
     mean: Triple
     std: Triple
     bn_epsilon: float
-    stride_at: int
+    stride_at: Literal[0, 1]
+
+    def __post_init__(self) -> None:
+        _preprocessing(self.mean, self.std)
 
 
 def to_metadata(card: Card) -> dict[str, str]:
@@ -120,6 +165,12 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(text.splitlines())
 
 
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON file's object; an empty one where there is no file, or nothing of the kind in it."""
+    content = structured.read(path, object, ACCEPTED) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}
+
+
 @dataclass(frozen=True)
 class _Transformers:
     """What counts of config.json by transformers.
@@ -127,12 +178,13 @@ class _Transformers:
     `downsample_in_bottleneck` came after the first networks; without it the stride is on the 3x3.
     """
 
+    architectures: tuple[str, ...] | None = None
     id2label: dict[int, str] | None = None
     downsample_in_bottleneck: bool = False
+    problem_type: str | None = None
 
     def __post_init__(self) -> None:
-        if {*(self.id2label or ())} != {*range(len(self.id2label or ()))}:
-            raise ValueError("id2label does not count the classes from 0 on")
+        _in_order(self.id2label or {})
 
 
 @dataclass(frozen=True)
@@ -142,6 +194,29 @@ class _Preprocessor:
     image_mean: Triple | None = None
     image_std: Triple | None = None
 
+    def __post_init__(self) -> None:
+        _of_unit_range(self.image_mean, self.image_std)
+
+
+def _of_transformers(content: dict[str, Any], path: Path) -> Card:
+    check_stated(content, variants.TRANSFORMERS_CONFIG)
+    config = structured.convert(content, _Transformers, path, ACCEPTED, extra="ignore")
+    for name in config.architectures or ():
+        check_class(name, variants.TRANSFORMERS_CLASSES, "config.json")
+    labels, names = config.id2label or {}, None
+    # What transformers writes where nobody has named the classes.
+    if any(label != f"LABEL_{number}" for number, label in labels.items()):
+        names = _in_order(labels)
+    path = path.with_name("preprocessor_config.json")
+    pixels = structured.convert(_object(path), _Preprocessor, path, ACCEPTED, extra="ignore")
+    is_multi_label = config.problem_type == "multi_label_classification"
+    return Card(
+        names,
+        _of_unit_range(pixels.image_mean, pixels.image_std),
+        stride_at=0 if config.downsample_in_bottleneck else 1,
+        activation="sigmoid" if is_multi_label else None,
+    )
+
 
 @dataclass(frozen=True)
 class _Pretrained:
@@ -150,37 +225,83 @@ class _Pretrained:
     mean: Triple | None = None
     std: Triple | None = None
 
+    def __post_init__(self) -> None:
+        _of_unit_range(self.mean, self.std)
+
 
 @dataclass(frozen=True)
 class _Timm:
-    """What counts of config.json by timm."""
+    """What counts of config.json by timm; the names of classes in order, or by their numbers."""
 
-    label_names: tuple[str, ...] | None = None
-    pretrained_cfg: _Pretrained = _Pretrained()
+    architecture: str
+    label_names: tuple[str, ...] | dict[int, str] | None = None
+    model_args: dict[str, Any] | None = None
+    pretrained_cfg: _Pretrained | None = None
 
-
-def _object(path: Path) -> dict[str, Any]:
-    """A JSON file's object; an empty one where there is no file, or nothing of the kind in it."""
-    content = structured.read(path, object, ACCEPTED) if path.is_file() else {}
-    return content if isinstance(content, dict) else {}
-
-
-def _preprocessing(path: Path) -> Preprocessing | None:
-    told = structured.convert(_object(path), _Preprocessor, path, ACCEPTED, extra="ignore")
-    return _of_unit_range(told.image_mean, told.image_std)
+    def __post_init__(self) -> None:
+        if isinstance(self.label_names, dict):
+            _in_order(self.label_names)
 
 
-def _of_transformers(config: _Transformers, preprocessing: Preprocessing | None) -> Card:
-    labels, names = config.id2label or {}, None
-    # What transformers writes where nobody has named the classes.
-    if any(label != f"LABEL_{number}" for number, label in labels.items()):
-        names = tuple(label for _, label in sorted(labels.items()))
-    return Card(names, preprocessing, stride_at=0 if config.downsample_in_bottleneck else 1)
+def _of_timm(content: dict[str, Any], path: Path) -> Card:
+    check_torch_architecture(content["architecture"], "config.json")
+    check_stated(content, variants.TIMM_CONFIG)
+    config = structured.convert(content, _Timm, path, ACCEPTED, extra="ignore")
+    check_stated(config.model_args or {}, variants.TIMM_ARGUMENTS)
+    pixels = config.pretrained_cfg or _Pretrained()
+    names = config.label_names
+    return Card(
+        _in_order(names) if isinstance(names, dict) else names,
+        _of_unit_range(pixels.mean, pixels.std),
+        stride_at=1,
+    )
+
+
+@contextmanager
+def _read_from(where: str) -> Iterator[None]:
+    """What a description of another shape than expected raises inside, as one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "the description of these weights is damaged",
+            received=f"{where} ({error!r})",
+            accepted="the description that KerasHub writes",
+        ) from error
+
+
+def _of_converter(config: dict[str, Any]) -> Preprocessing:
+    """Of KerasHub's image converter, which multiplies pixels 0..255 and adds an offset."""
+    scale, offset = (
+        [0.0 + part] * 3 if isinstance(part, int | float) else part
+        for part in (config.get("scale") or 1.0, config.get("offset") or 0.0)
+    )
+    if "mean" in config and "variance" in config:  # as its first presets have it
+        std = [math.sqrt(one) for one in config["variance"]]
+        offset = [-mean / one for mean, one in zip(config["mean"], std, strict=True)]
+        scale = [factor / one for factor, one in zip(scale, std, strict=True)]
+    mean = [-shift / factor for shift, factor in zip(offset, scale, strict=True)]
+    return _preprocessing(mean, [1 / factor for factor in scale])
 
 
 def _of_unit_range(mean: Triple | None, std: Triple | None) -> Preprocessing | None:
     """Of pixels 0..1, as torch's projects have them."""
     if mean is None or std is None:
         return None
-    (r, g, b), (r_std, g_std, b_std) = mean, std
-    return Preprocessing((r * 255, g * 255, b * 255), (r_std * 255, g_std * 255, b_std * 255))
+    return _preprocessing([255 * value for value in mean], [255 * value for value in std])
+
+
+def _preprocessing(mean: Any, std: Any) -> Preprocessing:
+    red, green, blue = (float(value) for value in mean)
+    reds, greens, blues = (float(value) for value in std)
+    if not all(map(math.isfinite, (red, green, blue))) or not min(reds, greens, blues) > 0:
+        raise ValueError(f"mean {mean} and standard deviation {std}")
+    return Preprocessing((red, green, blue), (reds, greens, blues))
+
+
+def _in_order(names: Mapping[int, str]) -> tuple[str, ...]:
+    if names.keys() != {*range(len(names))}:
+        raise ValueError("the classes are not counted from 0 on")
+    return tuple(names[number] for number in range(len(names)))

@@ -19,6 +19,12 @@ _TENSORS = {
     "normalization": ("weight", "bias", "running_mean", "running_var"),
 }
 
+TORCH_ARRAYS = {*_TENSORS["normalization"], "num_batches_tracked"}
+"""What torch calls an array of a layer; the last is of no use to inference."""
+
+# Axes of the arrays of a layer; a convolution may lack the bias.
+_AXES = {"convolution": (4, 1), "classifier": (2, 1), "normalization": (1, 1, 1, 1)}
+
 
 def from_torch(
     tensors: Mapping[str, np.ndarray], naming: Naming, places: Iterable[Place]
@@ -77,14 +83,37 @@ def _folded(arrays: Callable[[Place], list[np.ndarray]], places: Iterable[Place]
     bias: list[np.ndarray] = []
     for place in places:
         values = arrays(place)
+        _check_axes(place, values)
         if place.kind == "convolution":
             kernel, *bias = values
             values = [kernel]
         elif place.kind == "normalization" and bias:
+            _check_bias(place, values, bias[0])
             gamma, beta, mean, variance = values
             values = [gamma, beta, mean - bias[0], variance]
         weights[place.layer] = values
     return weights
+
+
+def _check_axes(place: Place, values: list[np.ndarray]) -> None:
+    """Refuses arrays that are none of such a layer, whatever its sizes."""
+    found, axes = tuple(value.ndim for value in values), _AXES[place.kind]
+    if found == axes or (place.kind == "convolution" and found == axes[:1]):
+        return
+    raise InputError(
+        f"the weights do not fit layer {place.layer!r}",
+        received=f"shapes {[value.shape for value in values]}",
+        accepted=f"the arrays of a {place.kind}, with {', '.join(map(str, axes))} axes",
+    )
+
+
+def _check_bias(place: Place, values: list[np.ndarray], bias: np.ndarray) -> None:
+    if {value.shape for value in values} != {bias.shape}:
+        raise InputError(
+            f"the weights do not fit layer {place.layer!r}",
+            received=f"shapes {[value.shape for value in values]} after a bias of {bias.shape}",
+            accepted="vectors of one length",
+        )
 
 
 def _to_keras(tensor: np.ndarray) -> np.ndarray:

@@ -2,13 +2,15 @@
 
 A `Naming` is a function from a place in our network to the source's name of it. All of them are of
 the original ordering: torchvision's (timm has the same), Hugging Face transformers', those of
-keras.applications, and the Caffe release's, which are ours.
+KerasHub and keras.applications, and the Caffe release's, which are ours.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from resnet_keras.weights.places import Place
+
+STEM = Place("conv1", "convolution")
 
 
 @dataclass(frozen=True)
@@ -18,17 +20,23 @@ class Naming:
     Attributes:
         title: of the source, for messages.
         name: of a place.
-        stem: name of the first convolution, by which the source is known.
+        known_by: place whose name no other source has.
+        stem: name of the first convolution.
         classifier: name of the last layer; of the Caffe release's it depends on the classes, see
             `layer_names.is_classifier`.
     """
 
     title: str
     name: Callable[[Place], str]
+    known_by: Place = STEM
+
+    @property
+    def mark(self) -> str:
+        return self.name(self.known_by)
 
     @property
     def stem(self) -> str:
-        return self.name(Place("conv1", "convolution"))
+        return self.name(STEM)
 
     @property
     def classifier(self) -> str:
@@ -62,6 +70,14 @@ def _transformers(place: Place) -> str:
 
 
 def _applications(place: Place) -> str:
+    return _of_keras(place, "conv{}_block{}", first_stage=2, first_block=1)
+
+
+def _keras_hub(place: Place) -> str:
+    return _of_keras(place, "stack{}_block{}", first_stage=0, first_block=0)
+
+
+def _of_keras(place: Place, unit: str, first_stage: int, first_block: int) -> str:
     if place.kind == "classifier":
         return "predictions"
     part = "bn" if place.kind == "normalization" else "conv"
@@ -70,7 +86,7 @@ def _applications(place: Place) -> str:
     stage, block = place.unit
     # The projection is counted as 0.
     number = 0 if place.convolution is None else place.convolution + 1
-    return f"conv{stage + 2}_block{block + 1}_{number}_{part}"
+    return f"{unit.format(stage + first_stage, block + first_block)}_{number}_{part}"
 
 
 def _caffe(place: Place) -> str:
@@ -79,5 +95,7 @@ def _caffe(place: Place) -> str:
 
 TORCHVISION = Naming("torchvision or timm", _torchvision)
 TRANSFORMERS = Naming("Hugging Face transformers", _transformers)
+# Its stem is called as that of keras.applications.
+KERAS_HUB = Naming("KerasHub", _keras_hub, Place("", "convolution", (0, 0), 0))
 APPLICATIONS = Naming("keras.applications", _applications)
 CAFFE = Naming("the Caffe release", _caffe)

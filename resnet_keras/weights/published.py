@@ -5,8 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnet_keras.errors import InputError
-from resnet_keras.weights.reading import first_sentence
+from resnet_keras.errors import InputError, first_sentence
 
 IMAGENET = "imagenet"
 BUCKET = "https://storage.googleapis.com/tensorflow/keras-applications/resnet"

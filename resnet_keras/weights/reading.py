@@ -1,32 +1,28 @@
 """Files of weights, whoever wrote them, as arrays by name."""
 
-import warnings
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from resnet_keras.errors import InputError, did_you_mean_beside
-from resnet_keras.weights import cards
+from resnet_keras.errors import InputError, check_is_file
+from resnet_keras.weights import cards, hdf5, torch_files
 from resnet_keras.weights.cards import UNKNOWN, Card
+from resnet_keras.weights.hdf5 import LayerArrays
+from resnet_keras.weights.limits import check_file, check_size, unreadable
 
-# What the readers raise on files that they cannot read, RuntimeError for damaged HDF5.
-UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OSError, RuntimeError, EOFError)
 ACCEPTED = (
-    ".safetensors, .pth, .pt or .bin of torch, .h5 of keras.applications, .h5 or .npz of the Caffe "
-    "release, .keras and .weights.h5 of this package"
+    ".safetensors; .pth, .pt, .bin, .ckpt or .pth.tar of torch; .h5, .weights.h5 or .keras of "
+    "keras.applications, KerasHub and this package; .h5 or .npz of the Caffe release"
 )
 
-IN_FOLDERS = ("best.keras", "model.safetensors", "pytorch_model.bin")
+PRESET, PRESET_HEAD = "model.weights.h5", "task.weights.h5"  # KerasHub's, in one folder
 
-# Beneath these a training script keeps what it saves, and the wrapper that a network was in.
-_NESTS = ("state_dict", "model_state_dict", "model")
-_WRAPPERS = ("module.", "_orig_mod.")
+IN_FOLDERS = ("best.keras", "model.safetensors", "pytorch_model.bin", PRESET)
 
 
 @dataclass(frozen=True)
@@ -52,48 +48,35 @@ def read(path: Path) -> Content:
     """The arrays in a file.
 
     Raises:
-        InputError: there is no such file, it is of no kind that is known, truncated, or holds code
-            rather than arrays.
+        InputError: there is no such file, it is of no kind that is known, truncated, inflated, or
+            holds code rather than arrays.
     """
-    if not path.is_file():
-        raise InputError(
-            "no such weights file",
-            received=path,
-            accepted=f"an existing file{did_you_mean_beside(path)}",
-        )
-    readers = {
-        ".safetensors": _safetensors,
-        **dict.fromkeys((".pth", ".pt", ".bin"), _torch),
-        ".npz": _blobs,
-        ".h5": _hdf5,
-    }
-    if path.suffix not in readers:
-        raise InputError("unknown kind of weights file", received=path, accepted=ACCEPTED)
-    try:
-        return readers[path.suffix](path)
-    except InputError:
-        raise
-    except (*UNREADABLE, zipfile.BadZipFile) as error:
-        reason = first_sentence(error)
-        raise InputError(
-            "these weights cannot be read",
-            received=f"{path} ({reason})",
-            accepted=f"an undamaged {path.suffix} file of weights",
-        ) from error
+    check_is_file(path, "weights", "an existing file")
+    for ending, reader in _READERS.items():
+        if path.name.endswith(ending):
+            check_file(path)
+            return reader(path)
+    raise InputError("unknown kind of weights file", received=path, accepted=ACCEPTED)
 
 
-def first_line(error: Exception) -> str:
-    """What another package says of an error, short enough for a line of ours."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def read_weights_file(path: Path) -> LayerArrays:
+    """The layers in a .weights.h5 file of Keras 3; those of a preset's head with its backbone's.
 
-
-def first_sentence(error: Exception) -> str:
-    """The same, without its advice."""
-    return first_line(error).split(". ")[0]
+    Raises:
+        InputError: as `read`.
+    """
+    check_is_file(path, "weights", "an existing .weights.h5 file")
+    check_file(path)
+    layers = hdf5.read_keras3(path)
+    head = path.with_name(PRESET_HEAD)
+    if path.name == PRESET and head.is_file():
+        check_file(head)
+        layers |= hdf5.read_keras3(head)
+    return layers
 
 
 def find_in(folder: Path) -> Path:
-    """The file of weights in a folder, a run's or one as the Hugging Face hub has it.
+    """The file of weights in a folder: a run's, one as the Hugging Face hub has it, a preset.
 
     Raises:
         InputError: there is none.
@@ -108,100 +91,69 @@ def find_in(folder: Path) -> Path:
     )
 
 
+_SAFETENSORS_NUMBERS = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8")
+
+
 def _safetensors(path: Path) -> Tensors:
     try:
         with safe_open(path, "np") as file:
-            values = {name: _as_float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-            return Tensors(values, cards.inside(file.metadata() or {}, path))
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
-
-
-def _as_float32(array: np.ndarray) -> np.ndarray:
-    return array.astype("float32", copy=False)
+            for name in file.keys():  # noqa: SIM118
+                if (kind := file.get_slice(name).get_dtype()) not in _SAFETENSORS_NUMBERS:
+                    raise unreadable(path, TypeError(f"{name} has numbers of kind {kind}"))
+            values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, MemoryError) as error:
+        raise unreadable(path, error) from error
+    values = {name: value.astype("float32", copy=False) for name, value in values.items()}
+    return Tensors(values, cards.inside(path, metadata))
 
 
 def _torch(path: Path) -> Tensors:
-    try:
-        import torch  # pyright: ignore[reportMissingImports]
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"torch, which reads {path.suffix} files, is not installed",
-            received=path,
-            accepted="pip install torch, or the weights as .safetensors",
-        ) from error
-    from pickle import UnpicklingError
-
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of what is about to be refused
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:  # of anything but arrays
-        raise InputError(
-            "the file holds code, which is not run, or no weights at all",
-            received=path,
-            accepted="a state_dict saved by torch.save",
-        ) from error
-    for nest in _NESTS:
-        if isinstance(content.get(nest), dict):
-            content = content[nest]
-    return Tensors(
-        {
-            _unwrapped(name): tensor.to(torch.float32).numpy()
-            for name, tensor in content.items()
-            if isinstance(tensor, torch.Tensor)
-        }
-    )
+    arrays, taken = torch_files.read(path)
+    if taken:
+        print(f"{path}: the weights are those of {taken}")
+    return Tensors(arrays)
 
 
-def _unwrapped(name: str) -> str:
-    for wrapper in _WRAPPERS:
-        name = name.removeprefix(wrapper)
-    return name
-
-
-def _hdf5(path: Path) -> Layers:
-    """Keras 2's layout: a group for every layer, whose attribute names its arrays in order."""
-    with h5py.File(path) as file:
-        group = file.get("model_weights", file)
-        layers = {}
-        for layer in group.attrs["layer_names"]:
-            name = _text(layer)
-            arrays = [group[name][_text(array)][()] for array in group[name].attrs["weight_names"]]
-            if arrays:
-                layers[name] = arrays
-    return Layers(_normalized(layers))
-
-
-def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
+def _keras2(path: Path) -> Layers:
+    layers = hdf5.read_keras2(path)
+    return Layers(_normalized({name: arrays for name, arrays in layers.items() if arrays}))
 
 
 def _blobs(path: Path) -> Layers:
     """Caffe's blobs, "<layer>/<number>", kernels (out, in, height, width)."""
-    blobs: dict[str, dict[int, np.ndarray]] = {}
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-        for key in content.files:
-            layer, _, number = key.rpartition("/")
-            blobs.setdefault(layer, {})[int(number)] = content[key]
-    layers = {}
-    for layer, numbered in blobs.items():
-        arrays = [numbered[number] for number in sorted(numbered)]
-        if layer.startswith("bn") and len(arrays) == 3:
-            # Caffe keeps sums, and their weight.
-            mean, variance, weight = arrays
-            scale = 1 / float(weight.ravel()[0]) if weight.any() else 0.0
-            arrays = [mean * scale, variance * scale]
-        else:
-            arrays = [_of_caffe(array) for array in arrays]
-        layers[layer] = arrays
-    return Layers(_normalized(layers))
+    if not zipfile.is_zipfile(path):
+        raise unreadable(path, zipfile.BadZipFile("no zip file"))
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            arrays = {key: np.asarray(content[key]) for key in content.files}
+    except (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise unreadable(path, error) from error
+    check_size(path, sum(array.nbytes for array in arrays.values()))
+    layers: dict[str, dict[int, np.ndarray]] = {}
+    for key, array in arrays.items():
+        layer, _, number = key.rpartition("/")
+        if not number.isdecimal() or array.dtype.kind not in "fiu":
+            raise InputError(
+                "this is no blob of the Caffe release",
+                received=f"{key} of type {array.dtype}, in {path}",
+                accepted="arrays of numbers by the names of layers, such as res2a_branch2a/0",
+            )
+        layers.setdefault(layer, {})[int(number)] = array
+    return Layers(_normalized({layer: _of_caffe(layer, blobs) for layer, blobs in layers.items()}))
 
 
-def _of_caffe(array: np.ndarray) -> np.ndarray:
-    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+def _of_caffe(layer: str, blobs: dict[int, np.ndarray]) -> list[np.ndarray]:
+    arrays = [blobs[number] for number in sorted(blobs)]
+    if layer.startswith("bn") and len(arrays) == 3:
+        # Caffe keeps sums, and their weight.
+        mean, variance, weight = arrays
+        scale = 1 / float(weight.ravel()[0]) if weight.any() else 0.0
+        return [mean * scale, variance * scale]
+    return [array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T for array in arrays]
 
 
-def _normalized(layers: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
+def _normalized(layers: LayerArrays) -> LayerArrays:
     """Batch normalisations as Keras has them, where a "scale…" layer follows them as in Caffe."""
     merged = {}
     for name, arrays in layers.items():
@@ -211,3 +163,13 @@ def _normalized(layers: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarra
         # Where Keras keeps them apart, its own gamma and beta are 1 and 0.
         merged[name] = [*scale, *arrays[-2:]] if scale else arrays
     return merged
+
+
+# The first ending that fits is the file's.
+_READERS: dict[str, Callable[[Path], Content]] = {
+    ".safetensors": _safetensors,
+    **dict.fromkeys((".pth", ".pt", ".bin", ".ckpt", ".pth.tar", ".pt.tar"), _torch),
+    ".npz": _blobs,
+    ".weights.h5": lambda path: Layers(read_weights_file(path)),
+    ".h5": _keras2,
+}
