@@ -5,10 +5,12 @@ Arguments to calls, nothing else. Whatever needs TensorFlow is imported inside t
 """
 
 import dataclasses
+import io
 import os
 import re
 import sys
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -405,8 +407,8 @@ def predict(
     run = Run(model)
     if model.suffix != ".keras" and (run.exists or not model.exists()):
         _label_of(class_name, run.read_details().class_names)
-    paths = [path for given in images for path in _image_files(given)]
     unreadable: dict[Path, InputError] = {}
+    paths = [path for given in images for path in _image_files(given, unreadable)]
     readable = _read_images(paths, unreadable)
     first = next(readable, None)  # where there is none, TensorFlow need not be waited for
     if first is None:
@@ -428,20 +430,27 @@ def predict(
         raise _unreadable(unreadable, paths)
 
 
-def _image_files(given: Path) -> list[Path]:
-    """A file as it was given; of a folder the image files."""
-    from resnet_keras.data.folder import EXTENSIONS, image_files
+def _image_files(given: Path, unreadable: dict[Path, InputError]) -> list[Path]:
+    """A file as it was given; of a folder the image files, and what cannot be read is noted."""
+    from resnet_keras.data.images import EXTENSIONS, UnreadableImageError
+    from resnet_keras.data.listing import Listing, told_of_ignored
 
     if not given.is_dir():
         return [given]
-    found, others = image_files(given)
-    if not found:
+    listing = Listing()
+    found = [Path(path) for path in listing.images(given)]
+    problems = [(Path(one.path), one.reason) for one in listing.problems]
+    unreadable |= {path: UnreadableImageError(reason, path) for path, reason in problems}
+    ignored = told_of_ignored(listing.ignored)
+    if not found and not problems:
         raise InputError(
             "the folder has no images",
-            received=f"{given} ({others} other files)",
+            received=f"{given} ({ignored or 'it is empty'})",
             accepted=f"*{', *'.join(EXTENSIONS)}",
         )
-    return [Path(path) for path in found]
+    if ignored:
+        print(f"resnet-keras: {given}: {ignored}", file=sys.stderr)
+    return [*found, *(path for path, _ in problems)]
 
 
 def _read_images(
@@ -451,10 +460,17 @@ def _read_images(
     from resnet_keras.data.images import read_image
 
     for path in paths:
+        if path in unreadable:
+            continue
         try:
-            yield path, read_image(path)
+            with warnings.catch_warnings(record=True, action="always") as remarks:
+                image = read_image(path)
         except InputError as error:
             unreadable[path] = error
+            continue
+        for remark in remarks:
+            print(f"resnet-keras: {remark.message}", file=sys.stderr)
+        yield path, image
 
 
 def _unreadable(errors: dict[Path, InputError], paths: Sequence[Path]) -> InputError:
@@ -558,6 +574,8 @@ def export(
         from resnet_keras.models import view_of
 
     subject = subjects.find(path, data)
+    for note in subject.data.notes:
+        print(f"data: {note}")
     view = view_of(subject.model)
     test = evaluation.shown(subject.data.load("test"), view, images)
     calibration = evaluation.shown(subject.data.load("train"), view, calibration_images)
@@ -721,6 +739,8 @@ class _Output:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; bad input ends with one line on stderr and exit status 2."""
     if arguments is None:  # as a program of its own
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # of paths that are not UTF-8
         sys.stdout = _Output(sys.stdout)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not supervision.is_supervised():

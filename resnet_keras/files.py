@@ -50,8 +50,11 @@ def remove_partial(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    write_file(path, lambda partial: partial.write_text(text))
+    """Writes a text file whole or not at all.
+
+    A path in the text that is not UTF-8 is written with escapes in place of its odd bytes.
+    """
+    write_file(path, lambda partial: partial.write_text(text, errors="backslashreplace"))
 
 
 def file_name(text: str) -> str:

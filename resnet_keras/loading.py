@@ -13,6 +13,7 @@ import keras
 
 from resnet_keras.architectures import NETWORKS, Architecture, Preprocessing, model_name
 from resnet_keras.errors import InputError, did_you_mean_beside
+from resnet_keras.hdf5 import check_self_contained
 from resnet_keras.recursion import recursion_for
 from resnet_keras.weights.bridges import bridge, translate
 from resnet_keras.weights.layouts import Weights
@@ -294,10 +295,13 @@ def _read_weights_file(path: Path) -> Iterator[tuple[str, list[Any]]]:
         )
     try:
         with h5py.File(path) as file:
+            check_self_contained(file, path)
             for layer in file["layers"].values():
                 variables = layer["vars"]
                 values = [_read_array(variables[str(index)]) for index in range(len(variables))]
                 yield variables.attrs["name"], values
+    except InputError:
+        raise
     except UNREADABLE as error:
         raise InputError(
             "the file is not a Keras weights file, or is truncated",

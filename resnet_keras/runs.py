@@ -91,6 +91,7 @@ class RunDetails:
         preprocessing, bn_epsilon: of the network: those of the weights that it started from, or
             its own; None in runs of earlier versions, which had the latter only.
         skip_bad_images: whether bad images were left out; skipped.csv tells which.
+        data_notes: lines on files of the data that were not read, and on images that look odd.
         finished: whether all epochs are done.
     """
 
@@ -108,6 +109,7 @@ class RunDetails:
     preprocessing: Preprocessing | None = None
     bn_epsilon: float | None = None
     skip_bad_images: bool = False
+    data_notes: tuple[str, ...] = ()
     finished: bool = False
 
 
@@ -245,6 +247,7 @@ class Run:
         try:
             content["recipe"] = _recipe_of(content["recipe"])
             content["class_names"] = tuple(content["class_names"])
+            content["data_notes"] = tuple(content.get("data_notes", ()))
             if told := content.get("preprocessing"):
                 content["preprocessing"] = Preprocessing(tuple(told["mean"]), tuple(told["std"]))
             return RunDetails(**content)

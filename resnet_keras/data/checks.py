@@ -3,12 +3,15 @@
 import hashlib
 import os
 import re
+import time
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
-import PIL
+import PIL.Image
 
 from resnet_keras.data.cache import remember, remembered
 from resnet_keras.data.folder import Folder
@@ -29,6 +32,7 @@ from resnet_keras.data.splits import (
 from resnet_keras.errors import InputError
 
 SMALLEST_SIDE = 2
+CLOCKS_DIFFER = 60  # seconds, between a file server and this machine
 CHUNK = 64  # images that a thread takes at a time
 _NUMBERS = re.compile(r"\d+")
 
@@ -99,6 +103,7 @@ def check(source: Source, skip_bad_images: bool = False) -> CheckedSource:
     """
     bad: list[BadImage] = list(source.problems) if isinstance(source, Folder) else []
     classes = len(source.class_names)
+    started = time.time()
     splits: dict[SplitName, Split] = {}
     good: dict[SplitName, np.ndarray] = {}
     odd: list[BadImage] = []
@@ -115,7 +120,7 @@ def check(source: Source, skip_bad_images: bool = False) -> CheckedSource:
         }
         if isinstance(split, EncodedSplit):
             decoded = _decoded(split, name)
-            split = replace(split, plain=decoded.plain)
+            split = replace(split, plain=decoded.plain, checked=started)
             reasons |= dict(decoded.bad)
             odd += [BadImage(_place(split, name, i), remark) for i, remark in decoded.odd]
         bad += [BadImage(_place(split, name, i), reason) for i, reason in sorted(reasons.items())]
@@ -137,6 +142,47 @@ def check(source: Source, skip_bad_images: bool = False) -> CheckedSource:
         )
     notes = (*getattr(source, "notes", ()), *_summary(odd))
     return replace(_without(source, splits, good, kept, tuple(bad)), notes=notes)
+
+
+@contextmanager
+def lost_images_named(*splits: Split) -> Iterator[None]:
+    """Inside, errors over images that were deleted or damaged since the check name the file.
+
+    The pipelines read the files again, and their errors may name none. What Pillow warns of is not
+    repeated: the check has told it.
+
+    Raises:
+        InputError: an error came, and a file of the splits is not what it was.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+            yield
+    except Exception as error:
+        for split in splits:
+            if lost := _first_lost(split):
+                raise InputError(
+                    "an image was deleted or damaged after it was checked",
+                    received=f"{printable(lost.path)} ({lost.reason})",
+                    accepted="the file as it was (a training then goes on by the same command)",
+                ) from error
+        raise
+
+
+def _first_lost(split: Split) -> BadImage | None:
+    if not isinstance(split, EncodedSplit) or split.paths is None or split.checked is None:
+        return None
+    for index, path in enumerate(split.paths):
+        try:
+            status = os.stat(path)
+            if max(status.st_mtime, status.st_ctime) >= split.checked - CLOCKS_DIFFER:
+                split.image(index)
+        except OSError as error:
+            return BadImage(path, error.strerror or str(error))
+        except UnreadableImageError as error:
+            return BadImage(path, error.reason)
+    return None
 
 
 def _without(

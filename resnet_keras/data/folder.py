@@ -86,11 +86,12 @@ class Folder:
         beside = self._beside(roots)
         self._files = {split: self._labelled_files(some) for split, some in folders.items()}
         self._check_level()
-        self._leave_doubles_out()
+        left_out = self._leave_doubles_out()
         self._check_training_images(roots["train"])
         self._complete(validation, test)
         self.problems = tuple(dict.fromkeys(self._listing.problems))
-        self.notes = self._notes([*dict.fromkeys([self.folder, *roots.values(), *beside])], beside)
+        places = dict.fromkeys([self.folder, *roots.values(), *beside])
+        self.notes = (*left_out, *self._notes(list(places), beside))
 
     @property
     def image_size(self) -> int:
@@ -205,13 +206,30 @@ class Folder:
             return ""
         return f"; did you mean {below}?"
 
-    def _leave_doubles_out(self) -> None:
+    def _leave_doubles_out(self) -> list[str]:
+        """Leaves out links to images that are there by another path.
+
+        In one class they do no harm then, and a line tells of them; in two they are a problem.
+        """
         doubles = self._listing.doubles()
+        concerned = {*doubles, *doubles.values()}
+        places = {
+            path: (split, label)
+            for split, files in self._files.items()
+            for path, label in files
+            if path in concerned
+        }
+        in_one_class = 0
+        for path, other in doubles.items():
+            if places.get(path) == places.get(other):
+                in_one_class += 1
+            else:
+                self._listing.problems.append(BadImage(path, f"the same file as {other}"))
         for split, files in self._files.items():
             self._files[split] = [file for file in files if file[0] not in doubles]
-        self._listing.problems += [
-            BadImage(path, f"the same file as {other}") for path, other in doubles.items()
-        ]
+        count = f"{in_one_class:,} {'link is' if in_one_class == 1 else 'links are'}"
+        line = f"{count} not read, which lead to other images of the same class"
+        return [line] if in_one_class else []
 
     def _check_training_images(self, root: Path) -> None:
         if self._files["train"]:

@@ -159,6 +159,7 @@ class EncodedSplit(_Labelled):
             from `image`. None until `checks.check` has looked at them.
         stamp: changes when a file is replaced (sizes and dates, not contents); None if there are
             no files to look at.
+        checked: when `checks.check` began to look at them, in seconds since 1970; None before.
     """
 
     read: Callable[[int], bytes]
@@ -166,6 +167,7 @@ class EncodedSplit(_Labelled):
     paths: Sequence[str] | None = None
     plain: np.ndarray | None = None
     stamp: str | None = None
+    checked: float | None = None
 
     def image(self, index: int) -> np.ndarray:
         """Gives one image, see `Split`.

@@ -4,6 +4,7 @@ Images of one size in memory are taken, shifted and mirrored a batch at a time. 
 by one: read, decoded no further than their window, resized, in as many threads as the machine has.
 """
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -285,7 +286,7 @@ def _reader(split: EncodedSplit) -> Callable[[Any], Any]:
     """A function from an image's index to its bytes."""
     if split.paths is None:
         return lambda index: tf.ensure_shape(tf.numpy_function(split.read, [index], tf.string), [])
-    paths = tf.constant([str(path) for path in split.paths])
+    paths = tf.constant([os.fsencode(path) for path in split.paths])  # not always UTF-8
     return lambda index: tf.io.read_file(tf.gather(paths, index))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from resnet_keras.errors import InputError, did_you_mean_beside
+from resnet_keras.hdf5 import check_self_contained
 from resnet_keras.weights import cards
 from resnet_keras.weights.cards import UNKNOWN, Card
 
@@ -162,6 +163,7 @@ def _unwrapped(name: str) -> str:
 def _hdf5(path: Path) -> Layers:
     """Keras 2's layout: a group for every layer, whose attribute names its arrays in order."""
     with h5py.File(path) as file:
+        check_self_contained(file, path)
         group = file.get("model_weights", file)
         layers = {}
         for layer in group.attrs["layer_names"]:
