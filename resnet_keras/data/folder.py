@@ -27,6 +27,7 @@ SET_ASIDE = 0.1  # of the training images, where the data has no split of its ow
 SET_ASIDE_AT_MOST = 10_000
 SAME_FOLDERS = 2  # that several class folders hold betray splits, or sets, taken for classes
 NAMED = 5  # folders in a message
+EMPTY = "a class folder without images"
 
 
 class Folder:
@@ -184,7 +185,7 @@ class Folder:
             if not images and all(one.path != str(folder) for one in self._listing.problems):
                 others = self._listing.ignored.total() - before
                 kinds = f" (files of other kinds: {others})" if others else ""
-                reason = f"a class folder without images{kinds}"
+                reason = f"{EMPTY}{kinds}"
                 self._listing.problems.append(BadImage(str(folder), reason))
         _check_no_splits(inside)
         return files
@@ -234,13 +235,13 @@ class Folder:
     def _check_training_images(self, root: Path) -> None:
         if self._files["train"]:
             return
-        ignored = told_of_ignored(self._listing.ignored)
+        ignored, problems = told_of_ignored(self._listing.ignored), self._listing.problems
         raise InputError(
             "there are no training images",
             received=f"{root} with {len(self.class_names)} class folders"
             f"{'; ' if ignored else ''}{ignored}",
             accepted=f"*{', *'.join(EXTENSIONS)} in class folders",
-            items=listed(self._listing.problems),
+            items=listed([one for one in problems if not one.reason.startswith(EMPTY)]),
         )
 
     def _notes(self, places: Sequence[Path], beside: Sequence[Path]) -> tuple[str, ...]:

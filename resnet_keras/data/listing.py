@@ -12,7 +12,7 @@ from resnet_keras.data.images import (
     HEIF_EXTENSIONS,
     NO_REGULAR_FILE,
 )
-from resnet_keras.data.splits import BadImage
+from resnet_keras.data.splits import BadImage, printable
 
 JUNK = frozenset(
     {"@eadir", "@tmp", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "__macosx"}
@@ -102,7 +102,7 @@ class Listing:
     def _entries(self, folder: str) -> list["os.DirEntry[str]"]:
         try:
             with os.scandir(folder) as entries:
-                return [entry for entry in entries if not entry.name.startswith(".")]
+                return [entry for entry in entries if not _is_passed_over(entry.name)]
         except OSError as error:
             self._problem(folder, error.strerror or str(error))
             return []
@@ -128,7 +128,7 @@ def told_of_ignored(ignored: Counter[str]) -> str:
     if not ignored:
         return ""
     kinds = ", ".join(
-        f"{count:,} {kind if kind.isprintable() else ascii(kind)}" if kind else f"{count:,} without"
+        f"{count:,} {printable(kind) or 'without an extension'}"
         for kind, count in sorted(ignored.items(), key=lambda pair: (-pair[1], pair[0]))
     )
     total = ignored.total()
@@ -138,9 +138,13 @@ def told_of_ignored(ignored: Counter[str]) -> str:
     return f"{files} not read: {kinds}{hint}"
 
 
+def _is_passed_over(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in JUNK
+
+
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
-        return entry.is_dir() and entry.name.casefold() not in JUNK
+        return entry.is_dir()
     except OSError:  # a link to itself
         return False
 
