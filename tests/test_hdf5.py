@@ -69,10 +69,10 @@ def test_weights_come_from_the_file_alone(refer, tmp_path):
     model = build(TINY)
     model.save_weights(tmp_path / "ours.weights.h5")
     with h5py.File(tmp_path / "ours.weights.h5", "a") as file:
-        layers = list(file["layers"])
-        replace(file, f"layers/{layers[1]}/vars/0", refer, tmp_path / "other.h5")
+        name = next(name for name, layer in file["layers"].items() if "0" in layer["vars"])
+        replace(file, f"layers/{name}/vars/0", refer, tmp_path / "other.h5")
     received = refusal(load_weights, model, tmp_path / "ours.weights.h5").received
-    assert f"/layers/{layers[1]}/vars/0" in received
+    assert f"/layers/{name}/vars/0" in received
     with h5py.File(tmp_path / "keras2.h5", "w") as file:
         file.attrs["layer_names"] = ["conv1"]
         file.create_group("conv1").attrs["weight_names"] = ["kernel"]
@@ -95,9 +95,8 @@ def test_models_come_from_the_file_alone(refer, tmp_path):
     with zipfile.ZipFile(tmp_path / "changed.keras", "w") as archive:
         for name, content in {**parts, "model.weights.h5": weights.getvalue()}.items():
             archive.writestr(name, content)
-    assert (
-        str(tmp_path / "changed.keras") in refusal(load_model, tmp_path / "changed.keras").received
-    )
+    received = refusal(load_model, tmp_path / "changed.keras").received
+    assert str(tmp_path / "changed.keras") in received
 
 
 def test_links_inside_a_file_are_good_and_loops_end(tmp_path):
