@@ -207,6 +207,7 @@ lock: $(BIN)/uv ## refresh requirements.txt and requirements/: ARGS=--upgrade fo
 		-o requirements/dev.txt
 	$(LOCK) --extra tensorflow --extra notebooks -c requirements/dev.txt -o requirements/notebooks.txt
 	$(LOCK) --extra tensorflow --extra docs -c requirements/dev.txt -c requirements/notebooks.txt -o requirements/docs.txt
+	$(LOCK) --extra tensorflow --extra heic -c requirements/dev.txt -o requirements/heic.txt
 	$(LOCK) --extra tensorflow --extra hub -c requirements/dev.txt -c requirements/notebooks.txt -o requirements/hub.txt
 	$(LOCK) --extra tensorflow --extra peers -c requirements/dev.txt -c requirements/notebooks.txt \
 		-c requirements/hub.txt \

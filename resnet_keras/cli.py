@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -417,8 +418,8 @@ def predict(
     run = Run(model)
     if model.suffix != ".keras" and (run.exists or not model.exists()):
         _label_of(class_name, run.read_details().class_names)
-    paths = [path for given in images for path in _image_files(given)]
     unreadable: dict[Path, InputError] = {}
+    paths = [path for given in images for path in _image_files(given, unreadable)]
     readable = _read_images(paths, unreadable)
     first = next(readable, None)  # where there is none, TensorFlow need not be waited for
     if first is None:
@@ -440,20 +441,27 @@ def predict(
         raise _unreadable(unreadable, paths)
 
 
-def _image_files(given: Path) -> list[Path]:
-    """A file as it was given; of a folder the image files."""
-    from resnet_keras.data.folder import EXTENSIONS, image_files
+def _image_files(given: Path, unreadable: dict[Path, InputError]) -> list[Path]:
+    """A file as it was given; of a folder the image files, and what cannot be read is noted."""
+    from resnet_keras.data.images import EXTENSIONS, UnreadableImageError
+    from resnet_keras.data.listing import Listing, told_of_ignored
 
     if not given.is_dir():
         return [given]
-    found, others = image_files(given)
-    if not found:
+    listing = Listing()
+    found = [Path(path) for path in listing.images(given)]
+    problems = [(Path(one.path), one.reason) for one in listing.problems]
+    unreadable |= {path: UnreadableImageError(reason, path) for path, reason in problems}
+    ignored = told_of_ignored(listing.ignored)
+    if not found and not problems:
         raise InputError(
             "the folder has no images",
-            received=f"{given} ({others} other files)",
+            received=f"{given} ({ignored or 'it is empty'})",
             accepted=f"*{', *'.join(EXTENSIONS)}",
         )
-    return [Path(path) for path in found]
+    if ignored:
+        print(f"resnet-keras: {given}: {ignored}", file=sys.stderr)
+    return [*found, *(path for path, _ in problems)]
 
 
 def _read_images(
@@ -463,10 +471,17 @@ def _read_images(
     from resnet_keras.data.images import read_image
 
     for path in paths:
+        if path in unreadable:
+            continue
         try:
-            yield path, read_image(path)
+            with warnings.catch_warnings(record=True, action="always") as remarks:
+                image = read_image(path)
         except InputError as error:
             unreadable[path] = error
+            continue
+        for remark in remarks:
+            print(f"resnet-keras: {remark.message}", file=sys.stderr)
+        yield path, image
 
 
 def _unreadable(errors: dict[Path, InputError], paths: Sequence[Path]) -> InputError:
@@ -572,6 +587,8 @@ def export(
     if path.exists():  # else there is more to say
         check_writable(folder, exporting.FOLDER)
     subject = subjects.find(path, data)
+    for note in subject.data.notes:
+        print(f"data: {note}")
     view = view_of(subject.model)
     test = evaluation.shown(subject.data.load("test"), view, images)
     calibration = evaluation.shown(subject.data.load("train"), view, calibration_images)

@@ -13,7 +13,7 @@ import numpy as np
 from resnet_keras.architectures import find, model_name
 from resnet_keras.data import pipelines, sources
 from resnet_keras.data.arrays import Arrays
-from resnet_keras.data.checks import CheckedSource, check
+from resnet_keras.data.checks import CheckedSource, check, lost_images_named
 from resnet_keras.data.images import resize
 from resnet_keras.data.splits import ArraySplit, Source, Split
 from resnet_keras.distribution import ALONE, Placement
@@ -458,12 +458,13 @@ def probabilities(
     """
     details = check_measurable(run, protocol)
     model = load_run_model(run)
-    if protocol.name == TEN_CROP:
-        return ten_crop(model, split)
-    if protocol.name == MULTI_SCALE:
-        architecture = find(details.network, details.shortcut)
-        return multi_scale(model, architecture, split, protocol.scales_for(details.image_size))
-    return single_view(model, split, verbose)
+    with lost_images_named(split):
+        if protocol.name == TEN_CROP:
+            return ten_crop(model, split)
+        if protocol.name == MULTI_SCALE:
+            architecture = find(details.network, details.shortcut)
+            return multi_scale(model, architecture, split, protocol.scales_for(details.image_size))
+        return single_view(model, split, verbose)
 
 
 def data_of(run: Run, source: Source | None = None) -> CheckedSource:

@@ -94,6 +94,7 @@ class RunDetails:
         preprocessing, bn_epsilon: of the network: those of the weights that it started from, or
             its own; None in runs of earlier versions, which had the latter only.
         skip_bad_images: whether bad images were left out; skipped.csv tells which.
+        data_notes: lines on files of the data that were not read, and on images that look odd.
         finished: whether all epochs are done.
     """
 
@@ -111,6 +112,7 @@ class RunDetails:
     preprocessing: Preprocessing | None = None
     bn_epsilon: float | None = None
     skip_bad_images: bool = False
+    data_notes: tuple[str, ...] = ()
     finished: bool = False
 
 

@@ -28,7 +28,7 @@ from resnet_keras.bounds import COUNT, check_arguments
 from resnet_keras.checkpoints import CHECKPOINT_STEPS, Checkpoint, Checkpoints, restore
 from resnet_keras.data import pipelines, sources
 from resnet_keras.data.augmentation import PadAndCrop
-from resnet_keras.data.checks import check
+from resnet_keras.data.checks import check, lost_images_named
 from resnet_keras.data.epochs import steps_per_epoch
 from resnet_keras.data.splits import ArraySplit, Source, Split, resized
 from resnet_keras.diagnostics import Diagnostics
@@ -127,6 +127,8 @@ def train(
         _check_writable(run, start_over)
     architecture = None if builder else find(network, shortcut)
     data = check(source, skip_bad_images)
+    for note in data.notes:
+        print(f"data: {note}")
     largest = architecture.input_size if architecture else data.image_size
     image_size = recipe.image_size or min(largest, data.image_size)
     recipe.augmentation.check_image_size(image_size)
@@ -145,6 +147,7 @@ def train(
         fingerprint=data.fingerprint,
         weights=_name(weights),
         skip_bad_images=skip_bad_images,
+        data_notes=data.notes,
     )
     with ExitStack() as locks:
         begun = run.exists and not start_over
@@ -214,7 +217,7 @@ def train(
                 with placement.scope():
                     _take_over(model, stored.for_classes(data.class_names))
             _announce(details, placement, len(training), len(validation))
-            with placement.scope():
+            with placement.scope(), lost_images_named(training, validation):
                 if recompute:
                     model = recomputation.recompute(model)
                 _fit(
@@ -236,7 +239,7 @@ def train(
                 return
             write_file(run.last_model, model.save)
             if log_diagnostics:
-                with EventLog(run.events / "validation") as log:
+                with EventLog(run.events / "validation") as log, lost_images_named(validation):
                     best = load_model(run.best_model)
                     diagnostics.log_mistakes(log, best, validation, details)
             run.write_details(dataclasses.replace(details, finished=True))

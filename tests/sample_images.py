@@ -47,10 +47,10 @@ def animation():
     return saved(photo("P"), "GIF", save_all=True, append_images=[photo("L").convert("P")])
 
 
-def deep_grey():
-    """The bytes of a grey PNG of 16 bits a pixel, from black to white."""
-    values = np.linspace(0, 65535, 24 * 16).reshape(16, 24).astype(np.uint16)
-    return saved(Image.fromarray(values), "PNG")
+def deep_grey(suffix="PNG", brightest=65535):
+    """The bytes of a grey image of 16 bits a pixel, from black to the brightest value."""
+    values = np.linspace(0, brightest, 24 * 16).reshape(16, 24).astype(np.uint16)
+    return saved(Image.fromarray(values), suffix)
 
 
 PLAIN = {
@@ -58,6 +58,7 @@ PLAIN = {
     "progressive.jpg": saved(photo(), "JPEG", progressive=True),
     "grey.jpg": saved(photo("L"), "JPEG"),
     "upright.jpg": rotated(orientation=1),
+    "colour.jfif": saved(photo(), "JPEG"),
     "colour.png": saved(photo(), "PNG"),
     "grey.png": saved(photo("L"), "PNG"),
     "png-called.jpg": saved(photo(), "PNG"),
@@ -79,6 +80,10 @@ NOT_PLAIN = {
     "photo.webp": saved(photo(), "WEBP"),
     "alpha.webp": saved(photo("RGBA"), "WEBP"),
     "photo.bmp": saved(photo(), "BMP"),
+    "photo.ppm": saved(photo(), "PPM"),
+    "photo.avif": saved(photo(), "AVIF"),
+    "photo.tif": saved(photo(), "TIFF", compression="tiff_lzw"),
+    "rotated.tiff": rotated("TIFF"),
     "jpeg-called.png": rotated(orientation=3),
 }
 """Images that TensorFlow would decode otherwise than Pillow, or not at all."""

@@ -5,6 +5,8 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mislabelled
@@ -12,15 +14,16 @@ import numpy as np
 import pytest
 import sample_images
 import tensorflow as tf
-from kit import refusal
+from kit import refusal, run_python
 from PIL import Image
 from sample_images import BAD, ORIENTATION, PLAIN, RED, folder_with, photo, saved
 
-from resnet_keras.data import checks, sources
+from resnet_keras.data import checks, images, sources
 from resnet_keras.data.arrays import Arrays
+from resnet_keras.data.budget import PIXELS, Budget
 from resnet_keras.data.checks import check
 from resnet_keras.data.folder import Folder
-from resnet_keras.data.images import UnreadableImageError, decode, inspect
+from resnet_keras.data.images import UnreadableImageError, decode, inspect, read_image
 from resnet_keras.data.splits import SPLIT_NAMES, BadImage, MissingSplitError
 
 
@@ -51,17 +54,17 @@ def reasons(error):
 
 @pytest.mark.parametrize("name", [*PLAIN, *NOT_PLAIN])
 def test_good_images_are_decoded(name):
-    pixels, plain = inspect({**PLAIN, **NOT_PLAIN}[name])
-    assert plain == (name in PLAIN)
+    data = {**PLAIN, **NOT_PLAIN}[name]
+    assert inspect(data).is_plain == (name in PLAIN)
+    pixels = decode(data)
     assert pixels.dtype == np.uint8
     assert pixels.shape == ((24, 16, 3) if name.startswith("rotated") else (16, 24, 3))
-    np.testing.assert_array_equal(decode({**PLAIN, **NOT_PLAIN}[name]), pixels)
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_tensorflow_reads_plain_images_alike(name):
     theirs = tf.io.decode_image(PLAIN[name], channels=3).numpy()
-    ours, _ = inspect(PLAIN[name])
+    ours = decode(PLAIN[name])
     assert np.abs(theirs.astype(int) - ours).max() <= (3 if PLAIN[name][:2] == b"\xff\xd8" else 0)
 
 
@@ -82,9 +85,45 @@ def test_deep_pixels_are_scaled():
     np.testing.assert_array_equal(decode(NOT_PLAIN["deep-colour.png"]), np.asarray(photo()))
 
 
-def test_rotation_is_the_cameras():
-    upright, turned = decode(PLAIN["colour.jpg"]), decode(NOT_PLAIN["rotated.jpg"])
-    np.testing.assert_array_equal(turned, np.rot90(upright, -1))
+@pytest.mark.parametrize(
+    ("rotated", "upright"), [("rotated.jpg", "colour.jpg"), ("rotated.tiff", "colour.png")]
+)
+def test_rotation_is_the_cameras(rotated, upright):
+    expected = np.rot90(decode(PLAIN[upright]), -1)
+    np.testing.assert_array_equal(decode(NOT_PLAIN[rotated]), expected)
+
+
+def deep_colour_of_12_bits():
+    return tf.io.encode_png(tf.constant(np.asarray(photo()).astype(np.uint16) * 16)).numpy()
+
+
+@pytest.mark.parametrize(
+    ("data", "is_told"),
+    [
+        (sample_images.deep_grey(brightest=4095), True),
+        (sample_images.deep_grey("TIFF", brightest=4095), True),
+        (deep_colour_of_12_bits(), True),
+        (sample_images.deep_grey(brightest=4096), False),
+        (sample_images.deep_grey("TIFF"), False),
+        (deep_colour(), False),
+        (saved(Image.new("L", (24, 16)), "PNG"), False),  # dark, of 8 bits
+    ],
+)
+def test_12_bits_in_16_are_told_and_not_scaled(data, is_told, tmp_path):
+    assert bool(inspect(data).remarks) == is_told
+    assert decode(data).max() <= 15 or not is_told
+    (tmp_path / "deep.png").write_bytes(data)
+    with warnings.catch_warnings(record=True, action="always") as told:
+        read_image(tmp_path / "deep.png")
+    assert [str(tmp_path / "deep.png") in str(one.message) for one in told] == [True] * is_told
+
+
+def test_strips_make_the_same_pixels(monkeypatch):
+    names = [name for name in NOT_PLAIN if name != "deep-colour.png"]
+    whole = [decode(NOT_PLAIN[name]) for name in names]
+    monkeypatch.setattr(images, "_STRIP", 100)  # four rows of 24
+    for name, expected in zip(names, whole, strict=True):
+        np.testing.assert_array_equal(decode(NOT_PLAIN[name]), expected)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -212,13 +251,13 @@ def test_unreadable_files_and_folders(nobody):
 def test_empty_class_folders(tmp_path):
     folder_with(tmp_path, {})
     (tmp_path / "empty").mkdir()
-    (tmp_path / "tiffs").mkdir()
-    photo().save(tmp_path / "tiffs" / "scan.tif")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "scan.pdf").touch()
     source = Folder(tmp_path)
-    assert source.class_names == ("a", "b", "empty", "tiffs")
+    assert source.class_names == ("a", "b", "empty", "texts")
     assert reasons(refusal(check, source)) == {
         "empty": "a class folder without images",
-        "tiffs": "a class folder without images (files of other kinds: 1)",
+        "texts": "a class folder without images (files of other kinds: 1)",
     }
     checked = check(source, skip_bad_images=True)
     assert checked.class_names == ("a", "b") and len(checked.skipped) == 2
@@ -319,6 +358,54 @@ def test_a_second_check_decodes_nothing_until_a_file_changes(tmp_path, monkeypat
     assert check(Folder(tmp_path)).skipped == ()
 
 
+def test_what_is_odd_is_told_by_name_and_remembered(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 16)
+    large = saved(photo(size=(25, 16)), "PNG")
+    files = {"large1.png": large, "large2.png": large}
+    files |= {"deep.png": sample_images.deep_grey(brightest=4095)}
+    root = folder_with(tmp_path, {**files, "scan.pdf": b""})
+    told = check(Folder(root)).notes
+    assert any("1 .pdf" in note for note in told)
+    assert any(str(root / "a" / "deep.png") in note for note in told)
+    assert any(str(root / "a" / "large1.png") in note and "400 pixels" in note for note in told)
+    assert check(Folder(root)).notes == told
+
+
+def test_threads_wait_until_their_pixels_fit():
+    budget, at_once, most = Budget(100), [], []
+
+    def decode(pixels):
+        with budget.take(pixels):
+            at_once.append(pixels)
+            most.append(sum(at_once))
+            time.sleep(0.002)
+            at_once.remove(pixels)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode, [30, 60, 1, 99, 10, 10, 10, 10] * 4))
+    assert max(most) <= 100 and len(most) == 32
+    with budget.take(1000):  # more than there is: alone
+        pass
+
+
+@pytest.mark.slow
+def test_the_check_of_large_images_needs_little_memory(tmp_path):
+    """Eight threads that decode 64 megapixels each would take 2 GB, and laid on white 8."""
+    large = saved(Image.new("RGBA", (8000, 8000), (9, 200, 9, 99)), "PNG", compress_level=1)
+    root = folder_with(tmp_path, {f"{number}.png": large for number in range(8)})
+    script = (
+        "import resource, sys; from concurrent.futures import ThreadPoolExecutor; "
+        "from resnet_keras.data import checks, progress; "
+        "from resnet_keras.data.folder import Folder; checks.CHUNK = 1; "
+        "progress.ThreadPoolExecutor = lambda: ThreadPoolExecutor(8); "
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
+        "checks.check(Folder(sys.argv[1])); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    kilobytes = int(run_python(script, root))
+    assert kilobytes < 4 * PIXELS / 1024 + 200_000
+
+
 def test_an_interruption_stops_the_check(tmp_path, monkeypatch):
     monkeypatch.setattr(checks, "CHUNK", 1)
     files = {f"{number}.png": PLAIN["colour.png"] for number in range(300)}
@@ -373,5 +460,5 @@ def test_fingerprints_tell_data_apart_and_not_its_place(tmp_path):
 def test_a_rotation_that_is_none():
     exif = Image.Exif()
     exif[ORIENTATION] = 9
-    pixels, _ = inspect(saved(photo(), "JPEG", exif=exif))
-    assert pixels.shape == (16, 24, 3)
+    data = saved(photo(), "JPEG", exif=exif)
+    assert inspect(data).remarks == () and decode(data).shape == (16, 24, 3)

@@ -74,7 +74,7 @@ def test_npz_of_a_terabyte(tmp_path):
 # --- HDF5 that leads elsewhere, or holds something else ---
 
 
-@pytest.mark.parametrize("link", ["external", "soft", "virtual", "text"])
+@pytest.mark.parametrize("link", ["external", "virtual", "text", "loop"])
 def test_hdf5_gives_its_own_numbers_only(link, tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["values"] = np.ones(4, "float32")
@@ -84,9 +84,9 @@ def test_hdf5_gives_its_own_numbers_only(link, tmp_path):
         group.attrs["name"] = "conv1"
         if link == "external":
             group["0"] = h5py.ExternalLink(tmp_path / "other.h5", "values")
-        elif link == "soft":
-            file["elsewhere"] = np.ones(4, "float32")
-            group["0"] = h5py.SoftLink("/elsewhere")
+        elif link == "loop":
+            del file["layers/conv2d/vars"]
+            file["layers/conv2d/layers"] = file["layers"]
         elif link == "virtual":
             layout = h5py.VirtualLayout((4,), "f4")
             layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "values", (4,))

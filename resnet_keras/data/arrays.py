@@ -8,6 +8,8 @@ import numpy as np
 from resnet_keras.data.splits import ArraySplit, MissingSplitError, SplitName
 from resnet_keras.errors import InputError
 
+UNNAMED_CLASSES = 1000
+
 
 class Arrays:
     """Images and labels that are in memory already, as in a notebook.
@@ -23,7 +25,8 @@ class Arrays:
         test: those to measure the finished network on; without them it cannot be evaluated.
         validation: those to choose the best epoch by. If None, a tenth of the training images is
             set aside for it, stratified by class, the same ones every time.
-        class_names: in the order of the labels; the labels themselves if None.
+        class_names: in the order of the labels; the labels themselves if None, which are then
+            below 1,000 or the number of images.
 
     Raises:
         InputError: an array is of another kind, lengths differ, or a label is without a class.
@@ -43,14 +46,7 @@ class Arrays:
         self._splits: dict[str, ArraySplit] = {
             name: _split_of(name, *pair) for name, pair in given.items() if pair is not None
         }
-        classes = 1 + max(int(split.labels.max()) for split in self._splits.values())
-        self.class_names = tuple(class_names or map(str, range(classes)))
-        if len(self.class_names) < classes:
-            raise InputError(
-                "some labels have no class name",
-                received=f"labels up to {classes - 1}, {len(self.class_names)} class names",
-                accepted=f"{classes} class names or more",
-            )
+        self.class_names = self._names(class_names)
         self.image_size = min(self._splits["train"].images.shape[1:3])
         self.name = f"{self.prefix}{self._checksum():08x}"
         if validation is None:
@@ -64,6 +60,19 @@ class Arrays:
                 accepted=f"{', '.join(self._splits)}, or Arrays with {split}=(images, labels)",
             )
         return self._splits[split]
+
+    def _names(self, given: Sequence[str] | None) -> tuple[str, ...]:
+        """The names of the classes; of unnamed ones there are not many more than images."""
+        classes = 1 + max(int(split.labels.max()) for split in self._splits.values())
+        images = sum(map(len, self._splits.values()))
+        if classes > (len(given) if given else max(images, UNNAMED_CLASSES)):
+            raise InputError(
+                "some labels have no class name",
+                received=f"labels up to {classes - 1}, {len(given or ())} class names, "
+                f"{images} images",
+                accepted=f"{classes} class names or more, or labels that count the classes from 0",
+            )
+        return tuple(given or map(str, range(classes)))
 
     def _checksum(self) -> int:
         """Tells data apart, so that a run is not continued with other images."""
@@ -106,13 +115,6 @@ def _split_of(name: str, images: np.ndarray, labels: np.ndarray) -> ArraySplit:
         )
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) and (labels < 0).any():
-        index = int(labels.argmin())
-        raise InputError(
-            f"{name} labels are negative",
-            received=f"{labels[index]} for image {index}",
-            accepted="integers from 0",
-        )
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(
             f"{name} labels are not class numbers",
@@ -125,4 +127,12 @@ def _split_of(name: str, images: np.ndarray, labels: np.ndarray) -> ArraySplit:
             received=f"{len(images)} images, {len(labels)} labels",
             accepted="one image or more, and one label for each image",
         )
-    return ArraySplit(np.broadcast_to(images, (*images.shape[:3], 3)), labels.astype(np.int64))
+    numbers = labels.astype(np.int64)
+    if (numbers < 0).any():  # as the largest of 64 bits without sign become
+        index = int(numbers.argmin())
+        raise InputError(
+            f"{name} labels are out of range",
+            received=f"{labels[index]} for image {index}",
+            accepted="integers from 0",
+        )
+    return ArraySplit(np.broadcast_to(images, (*images.shape[:3], 3)), numbers)

@@ -2,15 +2,20 @@
 
 import hashlib
 import os
+import re
+import time
+import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
-import PIL
+import PIL.Image
 
 from resnet_keras.data.cache import remember, remembered
 from resnet_keras.data.folder import Folder
-from resnet_keras.data.images import UnreadableImageError, inspect
+from resnet_keras.data.images import FORMATS, UnreadableImageError, collected_warnings, inspect
 from resnet_keras.data.progress import shown, threads
 from resnet_keras.data.splits import (
     SPLIT_NAMES,
@@ -21,12 +26,15 @@ from resnet_keras.data.splits import (
     Source,
     Split,
     SplitName,
+    listed,
+    printable,
 )
 from resnet_keras.errors import InputError
 
-SHOWN = 20
 SMALLEST_SIDE = 2
+CLOCKS_DIFFER = 60  # seconds, between a file server and this machine
 CHUNK = 64  # images that a thread takes at a time
+_NUMBERS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ class CheckedSource:
             images are gone, and the labels count without them.
         splits: those that there are; encoded ones know which images are plain.
         skipped: what was left out.
+        notes: lines on what is not read, and on images that are used and look odd.
         fingerprint: another one if images are added, removed, replaced by ones of another size in
             bytes, or labelled otherwise; the same if the data moves to another place.
     """
@@ -48,6 +57,7 @@ class CheckedSource:
     splits: Mapping[SplitName, Split]
     skipped: tuple[BadImage, ...]
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     def load(self, split: SplitName) -> Split:
         if split not in self.splits:
@@ -80,7 +90,8 @@ def check(source: Source, skip_bad_images: bool = False) -> CheckedSource:
     another format's extension.
 
     What it found out is remembered until a file changes, so that the next check takes seconds.
-    Progress is shown on a terminal.
+    Progress is shown on a terminal. `notes` tell what Pillow warns of, and images of 16 bits whose
+    values are those of 12.
 
     Args:
         source: the images.
@@ -92,13 +103,15 @@ def check(source: Source, skip_bad_images: bool = False) -> CheckedSource:
     """
     bad: list[BadImage] = list(source.problems) if isinstance(source, Folder) else []
     classes = len(source.class_names)
+    started = time.time()
     splits: dict[SplitName, Split] = {}
     good: dict[SplitName, np.ndarray] = {}
+    odd: list[BadImage] = []
     for name in SPLIT_NAMES:
         try:
             split = source.load(name)
         except MissingSplitError:
-            if name == "train" and not bad:
+            if name == "train":
                 raise
             continue
         reasons = {
@@ -106,9 +119,10 @@ def check(source: Source, skip_bad_images: bool = False) -> CheckedSource:
             for index in np.flatnonzero((split.labels < 0) | (split.labels >= classes))
         }
         if isinstance(split, EncodedSplit):
-            plain, undecodable = _decoded(split, name)
-            split = replace(split, plain=plain)
-            reasons |= undecodable
+            decoded = _decoded(split, name)
+            split = replace(split, plain=decoded.plain, checked=started)
+            reasons |= dict(decoded.bad)
+            odd += [BadImage(_place(split, name, i), remark) for i, remark in decoded.odd]
         bad += [BadImage(_place(split, name, i), reason) for i, reason in sorted(reasons.items())]
         splits[name] = split
         good[name] = np.setdiff1d(np.arange(len(split)), list(reasons))
@@ -124,9 +138,51 @@ def check(source: Source, skip_bad_images: bool = False) -> CheckedSource:
             received=_count(source, bad),
             accepted="images that decode, of classes to train on, "
             "or --skip-bad-images to train without the bad ones",
-            items=_items(bad),
+            items=listed(bad),
         )
-    return _without(source, splits, good, kept, tuple(bad))
+    notes = (*getattr(source, "notes", ()), *_summary(odd))
+    return replace(_without(source, splits, good, kept, tuple(bad)), notes=notes)
+
+
+@contextmanager
+def lost_images_named(*splits: Split) -> Iterator[None]:
+    """Inside, errors over images that were deleted or damaged since the check name the file.
+
+    The pipelines read the files again, and their errors may name none. What Pillow warns of is not
+    repeated: the check has told it.
+
+    Raises:
+        InputError: an error came, and a file of the splits is not what it was.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+            yield
+    except Exception as error:
+        for split in splits:
+            if lost := _first_lost(split):
+                raise InputError(
+                    "an image was deleted or damaged after it was checked",
+                    received=f"{printable(lost.path)} ({lost.reason})",
+                    accepted="the file as it was (a training then goes on by the same command)",
+                ) from error
+        raise
+
+
+def _first_lost(split: Split) -> BadImage | None:
+    if not isinstance(split, EncodedSplit) or split.paths is None or split.checked is None:
+        return None
+    for index, path in enumerate(split.paths):
+        try:
+            status = os.stat(path)
+            if max(status.st_mtime, status.st_ctime) >= split.checked - CLOCKS_DIFFER:
+                split.image(index)
+        except OSError as error:
+            return BadImage(path, error.strerror or str(error))
+        except UnreadableImageError as error:
+            return BadImage(path, error.reason)
+    return None
 
 
 def _without(
@@ -143,7 +199,7 @@ def _without(
             received=f"{left or 'no'} images of {kept.sum()} classes that can be used, "
             f"in {_count(source, bad)}",
             accepted="usable images of two classes or more, some in every split",
-            items=_items(bad),
+            items=listed(bad),
         )
     new_labels = np.cumsum(kept) - 1
     whole = kept.all() and all(len(good[name]) == len(splits[name]) for name in splits)
@@ -202,15 +258,15 @@ def _count(source: Source, bad: Sequence[BadImage]) -> str:
     return f"{source.name} with {len(bad)} bad files or classes"
 
 
-def _items(bad: Sequence[BadImage]) -> list[str]:
-    items = [f"{_printable(image.path)}: {image.reason}" for image in bad[:SHOWN]]
-    if len(bad) > SHOWN:
-        items.append(f"and {len(bad) - SHOWN} more")
-    return items
-
-
-def _printable(path: str) -> str:
-    return path if path.isprintable() else repr(path)
+def _summary(odd: Sequence[BadImage]) -> list[str]:
+    """A line for each kind of remark, with the first image that it is on."""
+    of_kind: dict[str, list[str]] = defaultdict(list)
+    for image in odd:
+        of_kind[_NUMBERS.sub("N", image.reason)].append(f"{printable(image.path)}: {image.reason}")
+    return [
+        f"{first}{f' (and {len(others)} images more like it)' if others else ''}"
+        for first, *others in of_kind.values()
+    ]
 
 
 def _place(split: Split, name: SplitName, index: int) -> str:
@@ -219,38 +275,72 @@ def _place(split: Split, name: SplitName, index: int) -> str:
     return f"{name} image {index}"
 
 
-def _decoded(split: EncodedSplit, name: SplitName) -> tuple[np.ndarray, dict[int, str]]:
-    """Which images are plain, and why others cannot be decoded."""
-    key = f"checks {PIL.__version__} {split.stamp}"
-    known = remembered(key, ("plain", "bad", "reasons")) if split.stamp else None
+Told = list[tuple[int, str]]  # indices of images, and what there is to say of them
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """What decoding a split tells.
+
+    Attributes:
+        plain: (n,) bool.
+        bad: images that cannot be used.
+        odd: images that can.
+    """
+
+    plain: np.ndarray
+    bad: Told
+    odd: Told
+
+
+REMEMBERED = ("plain", "bad", "bad-texts", "odd", "odd-texts")
+
+
+def _decoded(split: EncodedSplit, name: SplitName) -> _Decoded:
+    key = f"checks 2 {PIL.__version__} {FORMATS} {split.stamp}"
+    known = remembered(key, REMEMBERED) if split.stamp else None
     if known is not None and len(known["plain"]) == len(split):
-        return known["plain"], dict(
-            zip(known["bad"].tolist(), known["reasons"].tolist(), strict=True)
-        )
+        return _Decoded(known["plain"], _pairs(known, "bad"), _pairs(known, "odd"))
     plain = np.zeros(len(split), bool)
-    reasons: dict[int, str] = {}
-    unread: dict[int, str] = {}
+    bad: Told = []
+    unread: Told = []
+    odd: Told = []
 
     def look_at(start: int) -> int:
         indices = range(start, min(start + CHUNK, len(split)))
         for index in indices:
             try:
-                pixels, plain[index] = inspect(split.read(index))
+                found = inspect(split.read(index))
             except UnreadableImageError as error:
-                reasons[index] = error.reason
+                bad.append((index, error.reason))
             except OSError as error:
-                unread[index] = error.strerror or str(error)
+                unread.append((index, error.strerror or str(error)))
             else:
-                if min(pixels.shape[:2]) < SMALLEST_SIDE:
-                    height, width, _ = pixels.shape
-                    reasons[index] = f"{width}x{height} pixels, a placeholder"
+                plain[index] = found.is_plain
+                odd.extend((index, remark) for remark in (*warned(), *found.remarks))
+                if min(found.width, found.height) < SMALLEST_SIDE:
+                    bad.append((index, f"{found.width}x{found.height} pixels, a placeholder"))
+            warned()  # of images that are bad anyway
         return len(indices)
 
-    with shown(f"checking the {name} images", len(split)) as done, threads() as pool:
+    with (
+        collected_warnings() as warned,
+        shown(f"checking the {name} images", len(split)) as done,
+        threads() as pool,
+    ):
         for count in pool.map(look_at, range(0, len(split), CHUNK)):
             done(count)
+    bad.sort()
+    odd.sort()
     if split.stamp and not unread:  # a right that was granted would not show in the stamp
-        bad = sorted(reasons)
-        told = np.array([reasons[index] for index in bad], str)
-        remember(key, {"plain": plain, "bad": np.array(bad, np.int64), "reasons": told})
-    return plain, reasons | unread
+        remember(key, {"plain": plain, **_arrays("bad", bad), **_arrays("odd", odd)})
+    return _Decoded(plain, bad + unread, odd)
+
+
+def _arrays(name: str, told: Told) -> dict[str, np.ndarray]:
+    indices, texts = [index for index, _ in told], [text for _, text in told]
+    return {name: np.array(indices, np.int64), f"{name}-texts": np.array(texts, str)}
+
+
+def _pairs(arrays: Mapping[str, np.ndarray], name: str) -> Told:
+    return list(zip(arrays[name].tolist(), arrays[f"{name}-texts"].tolist(), strict=True))

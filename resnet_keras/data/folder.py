@@ -2,46 +2,52 @@
 
 import hashlib
 import os
-from collections import defaultdict
-from collections.abc import Callable, Container, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from resnet_keras.data.cache import stamp
-from resnet_keras.data.images import EXPLANATIONS
-from resnet_keras.data.splits import BadImage, EncodedSplit, MissingSplitError, SplitName
+from resnet_keras.data.images import EXTENSIONS
+from resnet_keras.data.listing import Listing, told_of_ignored
+from resnet_keras.data.splits import (
+    SPELLINGS_TOLD,
+    BadImage,
+    EncodedSplit,
+    MissingSplitError,
+    SplitName,
+    listed,
+    printable,
+    split_called,
+)
 from resnet_keras.errors import InputError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
-SPLIT_FOLDERS: dict[str, SplitName] = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
 SET_ASIDE = 0.1  # of the training images, where the data has no split of its own
 SET_ASIDE_AT_MOST = 10_000
+SAME_FOLDERS = 2  # that several class folders hold betray splits, or sets, taken for classes
+NAMED = 5  # folders in a message
+EMPTY = "a class folder without images"
 
 
 class Folder:
     """Image files, in a folder for every class.
 
-    Either the class folders lie in train/, val/ (or valid/, validation/) and test/, or all in one:
+    Either the class folders lie in folders of splits, or all in one:
 
         photos/train/cat/1.jpg          photos/cat/1.jpg
         photos/val/cat/2.jpg            photos/cat/2.jpg
         photos/test/cat/3.jpg           photos/cat/3.jpg
 
-    Splits that are not there are set aside from the training images, class by class. Which images
-    these are depends on the seed and the images' paths inside the folder, not on the order in which
-    a file system lists them, and an image that is added later moves few others. Where there are
-    validation images and no test images, they are the test, and others choose the best epoch.
+    `splits.split_called` knows how the splits may be spelled. Splits that are not there are set
+    aside from the training images, class by class. Which images these are depends on the seed and
+    the images' paths inside the folder, not on the order in which a file system lists them, and an
+    image that is added later moves few others. Where there are validation images and no test
+    images, they are the test, and others choose the best epoch.
 
-    Class names are the folders' names, sorted. Images may lie in folders inside a class folder.
-    Hidden files and files with other extensions than `EXTENSIONS` are passed over, and so are the
-    pictures that explain an image beside them.
+    Class names are the folders' names, sorted. Images may lie in folders inside a class folder, and
+    behind links. `images.EXTENSIONS` tells which files are read; hidden files, and the pictures
+    that explain an image beside them, are passed over.
 
     Args:
         folder: the folder.
@@ -51,11 +57,14 @@ class Folder:
         seed: another one sets other images aside.
 
     Attributes:
-        problems: class folders without images, and folders that cannot be listed.
+        problems: what `check` refuses: class folders without images, folders that cannot be listed,
+            images that are there twice, and files that must not be opened.
+        notes: lines on what is in the folder and is not read.
 
     Raises:
         InputError: there is no such folder, it has fewer than two class folders, no training
-            images, or a fraction is given for a split that is there.
+            images, folders that seem to be splits but are not called so, or a fraction is given for
+            a split that is there.
     """
 
     def __init__(
@@ -70,21 +79,20 @@ class Folder:
         given = [f",{name}={value}" for name, value in options.items() if value is not None]
         self.name = "".join([str(self.folder), *given])
         self._seed = seed
-        self._problems: list[BadImage] = []
+        self._listing = Listing()
+        self._check_can_be_listed()
         roots = self._roots()
-        names = {child.name for root in roots.values() for child in self._folders(root)}
-        self.class_names = tuple(sorted(names))
-        if len(self.class_names) < 2:
-            raise InputError(
-                "there are fewer than two class folders",
-                received=f"{self.folder} with {', '.join(self.class_names) or 'no folder'}",
-                accepted=f"{self.folder}/CLASS/*.jpg or {self.folder}/train/CLASS/*.jpg"
-                f"{self._perhaps_below(self.class_names)}",
-            )
-        self._files = {split: self._labelled_files(root) for split, root in roots.items()}
+        folders = {split: self._listing.folders(root) for split, root in roots.items()}
+        self.class_names = self._names_of([one for some in folders.values() for one in some])
+        beside = self._beside(roots)
+        self._files = {split: self._labelled_files(some) for split, some in folders.items()}
         self._check_level()
+        left_out = self._leave_doubles_out()
+        self._check_training_images(roots["train"])
         self._complete(validation, test)
-        self.problems = tuple(dict.fromkeys(self._problems))
+        self.problems = tuple(dict.fromkeys(self._listing.problems))
+        places = dict.fromkeys([self.folder, *roots.values(), *beside])
+        self.notes = (*left_out, *self._notes(list(places), beside))
 
     @property
     def image_size(self) -> int:
@@ -107,41 +115,80 @@ class Folder:
         labels = np.array([label for _, label in files], np.int64)
         return EncodedSplit(read, labels, paths, stamp=stamp(paths))
 
+    def _check_can_be_listed(self) -> None:
+        try:
+            os.scandir(self.folder).close()
+        except OSError as error:
+            raise InputError(
+                "the folder cannot be read",
+                received=f"{self.folder} ({error.strerror})",
+                accepted="a folder of class folders",
+            ) from error
+
     def _roots(self) -> dict[SplitName, Path]:
-        """The folders that hold class folders."""
-        folders = {child.name: child for child in self._folders(self.folder)}
-        train = folders.get("train")
-        if train is None or not self._folders(train):  # one without is a class of that name
-            return {"train": self.folder}
+        """The folders that hold class folders, by split."""
         roots: dict[SplitName, Path] = {}
-        for name, split in SPLIT_FOLDERS.items():
-            if name not in folders or not self._folders(folders[name]):
+        for folder in self._listing.folders(self.folder):
+            split = split_called(folder.name)
+            if split is None or not self._listing.folders(folder):  # without any, it is a class
                 continue
             if split in roots:
                 raise InputError(
                     f"there are two folders for the {split} images",
-                    received=f"{roots[split]} and {folders[name]}",
+                    received=f"{roots[split]} and {folder}",
                     accepted="one of them",
                 )
-            roots[split] = folders[name]
-        return roots
+            roots[split] = folder
+        return roots if "train" in roots else {"train": self.folder}
 
-    def _folders(self, folder: Path) -> list[Path]:
-        try:
-            children = sorted(child for child in folder.iterdir() if child.is_dir())
-        except OSError as error:
-            if folder == self.folder:
+    def _names_of(self, folders: Sequence[Path]) -> tuple[str, ...]:
+        """The names of the classes, sorted."""
+        names = tuple(sorted({folder.name for folder in folders}))
+        if len(names) < 2:
+            raise InputError(
+                "there are fewer than two class folders",
+                received=f"{self.folder} with {', '.join(names) or 'no folder'}",
+                accepted=f"{self.folder}/CLASS/*.jpg or {self.folder}/train/CLASS/*.jpg"
+                f"{self._perhaps_below(names)}",
+            )
+        for name in names:
+            if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no UTF-8
                 raise InputError(
-                    "the folder cannot be read",
-                    received=f"{folder} ({error.strerror})",
-                    accepted="a folder of class folders",
-                ) from error
-            self._cannot_list(error)
-            return []
-        return [child for child in children if not child.name.startswith(".")]
+                    "the name of a class folder is not UTF-8",
+                    received=f"{name!a} in {self.folder}",
+                    accepted="a folder whose name is text in UTF-8 (rename it)",
+                )
+        return names
 
-    def _cannot_list(self, error: OSError) -> None:
-        self._problems.append(BadImage(str(error.filename), error.strerror or str(error)))
+    def _beside(self, roots: Mapping[SplitName, Path]) -> list[Path]:
+        """Folders that lie beside those of splits, and are no splits."""
+        if roots["train"] == self.folder:
+            return []
+        children = self._listing.folders(self.folder)
+        beside = [folder for folder in children if folder not in roots.values()]
+        for folder in beside:
+            same = {one.name for one in self._listing.folders(folder)} & set(self.class_names)
+            if len(same) >= SAME_FOLDERS:
+                raise _looks_like_splits([folder, *roots.values()], sorted(same))
+        return beside
+
+    def _labelled_files(self, folders: Sequence[Path]) -> list[tuple[str, int]]:
+        files = []
+        inside: dict[Path, Counter[str]] = {}  # images of a class folder, by the folders in it
+        for folder in folders:
+            before = self._listing.ignored.total()
+            images = self._listing.images(folder)
+            label = self.class_names.index(folder.name)
+            files += [(path, label) for path in images]
+            start = len(os.path.join(folder, ""))
+            inside[folder] = Counter(os.path.dirname(path[start:]) for path in images)
+            if not images and all(one.path != str(folder) for one in self._listing.problems):
+                others = self._listing.ignored.total() - before
+                kinds = f" (files of other kinds: {others})" if others else ""
+                reason = f"{EMPTY}{kinds}"
+                self._listing.problems.append(BadImage(str(folder), reason))
+        _check_no_splits(inside)
+        return files
 
     def _check_level(self) -> None:
         """Refuses a folder in which all images are below one class folder that has folders."""
@@ -155,22 +202,63 @@ class Folder:
 
     def _perhaps_below(self, names: Sequence[str]) -> str:
         """Words for a message, where the only class folder is one of class folders itself."""
-        if len(names) != 1 or len(self._folders(self.folder / names[0])) < 2:
+        below = self.folder / names[0] if len(names) == 1 else None
+        if below is None or not below.is_dir() or len(self._listing.folders(below)) < 2:
             return ""
-        return f"; did you mean {self.folder / names[0]}?"
+        return f"; did you mean {below}?"
 
-    def _labelled_files(self, root: Path) -> list[tuple[str, int]]:
-        files = []
-        for folder in self._folders(root):
-            label = self.class_names.index(folder.name)
-            images, others = image_files(folder, self._cannot_list)
-            files += [(path, label) for path in images]
-            if not images:
-                reason = "a class folder without images"
-                if others:
-                    reason += f" (files of other kinds: {others})"
-                self._problems.append(BadImage(str(folder), reason))
-        return files
+    def _leave_doubles_out(self) -> list[str]:
+        """Leaves out links to images that are there by another path.
+
+        In one class they do no harm then, and a line tells of them; in two they are a problem.
+        """
+        doubles = self._listing.doubles()
+        concerned = {*doubles, *doubles.values()}
+        places = {
+            path: (split, label)
+            for split, files in self._files.items()
+            for path, label in files
+            if path in concerned
+        }
+        in_one_class = 0
+        for path, other in doubles.items():
+            if places.get(path) == places.get(other):
+                in_one_class += 1
+            else:
+                self._listing.problems.append(BadImage(path, f"the same file as {other}"))
+        for split, files in self._files.items():
+            self._files[split] = [file for file in files if file[0] not in doubles]
+        count = f"{in_one_class:,} {'link is' if in_one_class == 1 else 'links are'}"
+        line = f"{count} not read, which lead to other images of the same class"
+        return [line] if in_one_class else []
+
+    def _check_training_images(self, root: Path) -> None:
+        if self._files["train"]:
+            return
+        ignored, problems = told_of_ignored(self._listing.ignored), self._listing.problems
+        raise InputError(
+            "there are no training images",
+            received=f"{root} with {len(self.class_names)} class folders"
+            f"{'; ' if ignored else ''}{ignored}",
+            accepted=f"*{', *'.join(EXTENSIONS)} in class folders",
+            items=listed([one for one in problems if not one.reason.startswith(EMPTY)]),
+        )
+
+    def _notes(self, places: Sequence[Path], beside: Sequence[Path]) -> tuple[str, ...]:
+        """Lines on what is not read.
+
+        Args:
+            places: that may hold images outside of class folders.
+            beside: folders that are neither splits nor classes.
+        """
+        notes = [told_of_ignored(self._listing.ignored)]
+        if beside:
+            notes.append(f"folders beside the splits are not read: {_named(beside)}")
+        for place in places:
+            if count := self._listing.loose_images(place):
+                images = "1 image is" if count == 1 else f"{count:,} images are"
+                notes.append(f"{images} not read: not in a class folder, but in {place}")
+        return tuple(filter(None, notes))
 
     def _complete(self, validation: float | None, test: float | None) -> None:
         """Sets aside the splits that are not there."""
@@ -227,34 +315,41 @@ class Folder:
         return hashlib.sha256(told).digest()
 
 
-def image_files(
-    folder: Path, on_error: Callable[[OSError], None] | None = None
-) -> tuple[list[str], int]:
-    """The image files below a folder, and how many files there are none.
+def _check_no_splits(inside: Mapping[Path, Counter[str]]) -> None:
+    """Refuses class folders that hold the same folders, with most of their images in these.
+
+    Such folders are splits, folds or places, whose folders are the classes, or the classes'
+    folders are splits.
 
     Args:
-        folder: whose folders are gone through, too.
-        on_error: told of folders that cannot be listed.
-
-    Returns:
-        Sorted paths, and a count. Hidden files and folders, and pictures that explain an image
-        beside them, are neither.
+        inside: how many images of each class folder lie in which folder inside it.
     """
-    images, others = [], 0
-    for parent, folders, files in os.walk(folder, onerror=on_error):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for file in files:
-            if file.startswith("."):
-                continue
-            if file.lower().endswith(EXTENSIONS):
-                images.append(os.path.join(parent, file))
-            else:
-                others += 1
-    stems = {os.path.splitext(path)[0] for path in images}
-    return sorted(path for path in images if not _explains(path, stems)), others
+    nested = {
+        folder: of_folder
+        for folder, of_folder in inside.items()
+        if of_folder.total() > 2 * of_folder[""]
+    }
+    holders = Counter(inner for of_folder in nested.values() for inner in of_folder if inner)
+    suspects = {
+        folder: same
+        for folder, of_folder in nested.items()
+        if len(same := [inner for inner in of_folder if holders[inner] > 1]) >= SAME_FOLDERS
+    }
+    if len(suspects) > 1:
+        raise _looks_like_splits(list(suspects), sorted(next(iter(suspects.values()))))
 
 
-def _explains(path: str, stems: Container[str]) -> bool:
-    """Whether a picture is an explanation of an image that lies beside it."""
-    endings = [f"-{kind}.png" for kind in EXPLANATIONS]
-    return any(path.endswith(end) and path.removesuffix(end) in stems for end in endings)
+def _looks_like_splits(folders: Sequence[Path], same: Sequence[str]) -> InputError:
+    more = " and more" if len(same) > NAMED else ""
+    return InputError(
+        "several folders hold the same folders, so it is not clear which ones are the classes",
+        received=f"{_named(folders)} in {folders[0].parent}, which share "
+        f"{', '.join(map(printable, same[:NAMED]))}{more}",
+        accepted=f"folders of splits ({SPELLINGS_TOLD}), one of the folders alone, "
+        "or class folders in which no two hold the same folders",
+    )
+
+
+def _named(folders: Sequence[Path]) -> str:
+    more = f" and {len(folders) - NAMED} more" if len(folders) > NAMED else ""
+    return f"{', '.join(printable(folder.name) for folder in folders[:NAMED])}{more}"

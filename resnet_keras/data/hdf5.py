@@ -9,6 +9,7 @@ import numpy as np
 
 from resnet_keras.data.arrays import Arrays
 from resnet_keras.errors import InputError
+from resnet_keras.hdf5 import check_self_contained
 
 EXTENSIONS = (".h5", ".hdf5")
 
@@ -25,8 +26,8 @@ class Hdf5(Arrays):
         path: the file, or the folder with the two files.
 
     Raises:
-        InputError: a file is missing or no HDF5, it lacks one of these arrays, or they are of
-            another kind.
+        InputError: a file is missing or no HDF5, it takes data from other files, it lacks one of
+            these arrays, or they are of another kind.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -65,7 +66,11 @@ def files_in(folder: Path) -> list[Path]:
     Raises:
         InputError: it has several, or but one of the two.
     """
-    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in EXTENSIONS]
+    files = [
+        file
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in EXTENSIONS and file.is_file()
+    ]
     found = [[file for file in files if file.name.startswith(kind)] for kind in ("train", "test")]
     for several in found:
         if len(several) > 1:
@@ -89,12 +94,13 @@ def files_in(folder: Path) -> list[Path]:
 def _read(file: Path) -> dict[str, Any]:
     try:
         with h5py.File(file, "r") as content:
+            check_self_contained(content, file)
             return {
                 name: content[name][()]
                 for name in (*NEEDED, "list_classes")
                 if isinstance(content.get(name), h5py.Dataset)
             }
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError) as error:
         raise InputError(
             "the HDF5 file cannot be read",
             received=f"{file} ({error})",
@@ -103,4 +109,11 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
+    try:
+        return name.decode() if isinstance(name, bytes) else str(name)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "a class name is not UTF-8",
+            received=repr(name),
+            accepted="list_classes as text in UTF-8",
+        ) from error

@@ -1,5 +1,6 @@
 """Labelled images with random access: arrays of one size, or image files that are still encoded."""
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -7,13 +8,35 @@ from typing import Literal, Protocol, Self
 
 import numpy as np
 
-from resnet_keras.data.images import FORMATS, UnreadableImageError, decode, resize, shorter_side
+from resnet_keras.data.images import (
+    FORMATS,
+    UnreadableImageError,
+    collected_warnings,
+    decode,
+    resize,
+    shorter_side,
+)
 from resnet_keras.errors import InputError
 
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 
+_SPELLINGS: dict[SplitName, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "validate", "dev", "eval", "evaluation"),
+    "test": ("test", "testing"),
+}
+_ENDING = re.compile(r"[ _-]?(set|data|images)$")
+SPELLINGS_TOLD = "; ".join(f"{split}: {', '.join(them)}" for split, them in _SPELLINGS.items())
+
+SHOWN = 20  # bad images in a message
 TYPICAL_OF = 64  # images are opened to learn how large the images of a set are
+
+
+def split_called(name: str) -> SplitName | None:
+    """The split that a folder or a TFDS split of this name holds: Train, testing, dev, val_set."""
+    plain = _ENDING.sub("", name.strip().lower())
+    return next((split for split, them in _SPELLINGS.items() if plain in them), None)
 
 
 class MissingSplitError(InputError):
@@ -31,6 +54,19 @@ class BadImage:
 
     path: str
     reason: str
+
+
+def listed(bad: Sequence[BadImage]) -> list[str]:
+    """A line for each of the first bad images, and how many more there are."""
+    items = [f"{printable(image.path)}: {image.reason}" for image in bad[:SHOWN]]
+    if len(bad) > SHOWN:
+        items.append(f"and {len(bad) - SHOWN} more")
+    return items
+
+
+def printable(path: str) -> str:
+    """A path for a line of text: quoted where it has line breaks or is not UTF-8."""
+    return path if path.isprintable() else ascii(path)
 
 
 class Split(Protocol):
@@ -123,6 +159,7 @@ class EncodedSplit(_Labelled):
             from `image`. None until `checks.check` has looked at them.
         stamp: changes when a file is replaced (sizes and dates, not contents); None if there are
             no files to look at.
+        checked: when `checks.check` began to look at them, in seconds since 1970; None before.
     """
 
     read: Callable[[int], bytes]
@@ -130,9 +167,20 @@ class EncodedSplit(_Labelled):
     paths: Sequence[str] | None = None
     plain: np.ndarray | None = None
     stamp: str | None = None
+    checked: float | None = None
 
     def image(self, index: int) -> np.ndarray:
-        return decode(self.read(index))
+        """Gives one image, see `Split`.
+
+        Raises:
+            UnreadableImageError: it was deleted or damaged since it was checked; names its file.
+        """
+        try:
+            return decode(self.read(index))
+        except (UnreadableImageError, OSError) as error:
+            reason = getattr(error, "reason", getattr(error, "strerror", None)) or str(error)
+            place = self.paths[index] if self.paths else f"image {index}"
+            raise UnreadableImageError(reason, place) from error
 
     def take(self, indices: np.ndarray, labels: np.ndarray | None = None) -> "EncodedSplit":
         read, paths = self.read, self.paths
@@ -153,7 +201,8 @@ class EncodedSplit(_Labelled):
         """
         sides = []
         for index in np.unique(np.linspace(0, len(self) - 1, TYPICAL_OF, dtype=int)):
-            with suppress(UnreadableImageError, OSError):  # the checks tell of these
+            # The checks tell of these, and of what Pillow warns of.
+            with suppress(UnreadableImageError, OSError), collected_warnings():
                 sides.append(shorter_side(self.read(int(index))))
         if not sides:
             raise InputError(

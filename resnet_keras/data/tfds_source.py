@@ -5,7 +5,7 @@ import os
 import shlex
 import struct
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -14,7 +14,12 @@ import numpy as np
 from resnet_keras.data.cache import found_out, stamp
 from resnet_keras.data.folder import SET_ASIDE, SET_ASIDE_AT_MOST
 from resnet_keras.data.progress import shown, threads
-from resnet_keras.data.splits import SPLIT_NAMES, EncodedSplit, MissingSplitError, SplitName
+from resnet_keras.data.splits import (
+    EncodedSplit,
+    MissingSplitError,
+    SplitName,
+    split_called,
+)
 from resnet_keras.errors import InputError, did_you_mean
 
 UNLABELLED = -1  # as TFDS marks the images of a contest
@@ -29,8 +34,9 @@ class Tfds:
         Tfds("cifar10")
         Tfds("imagenet2012", {"validation": "validation", "test": "validation"})
 
-    Splits are those that TFDS has by these names. Without a validation split, the last tenth of the
-    training records (10,000 at most) is set aside for it: of CIFAR the papers' 45,000 and 5,000.
+    Splits are those that TFDS has by these names, or by one that means the same, such as "val".
+    Without a validation split, the last tenth of the training records (10,000 at most) is set aside
+    for it: of CIFAR the papers' 45,000 and 5,000.
     TFDS has shuffled the records. Where there is no test split with labels, as in ImageNet, the
     validation images are the test, and if there are none either, another tenth is set aside.
 
@@ -38,6 +44,9 @@ class Tfds:
         name: as TFDS spells it, name[/config][:version].
         splits: TFDS's own expressions, such as {"train": "train[:80%]"}, for splits that shall be
             others.
+
+    Attributes:
+        notes: a line on splits that are not read, if there are any.
 
     Raises:
         InputError: tensorflow-datasets is missing, the set is not prepared (the error gives the
@@ -52,6 +61,7 @@ class Tfds:
         self.name = f"tfds:{name}{options}"
         self._image, self._label = self._features()
         self.class_names = tuple(self._builder.info.features[self._label].names)
+        self.notes: tuple[str, ...] = ()
         self._instructions = self._divide()
 
     @property
@@ -111,22 +121,18 @@ class Tfds:
     def _divide(self) -> dict[SplitName, list[Any]]:
         """Which part of which file belongs to a split."""
         there = self._builder.info.splits
-        if "train" not in self._asked and "train" not in there:
+        named = self._named(there)
+        parts = {split: self._part(name) for split, name in {**named, **self._asked}.items()}
+        if "train" not in parts:
             raise InputError(
                 f"{self.name} has no split to train on",
                 received=", ".join(there),
                 accepted=f"{self.name},train=SPLIT",
             )
-        names = {split: self._asked.get(split, split) for split in SPLIT_NAMES}
-        parts = {
-            split: self._part(name)
-            for split, name in names.items()
-            if split in self._asked or name in there
-        }
         train, validation = parts["train"], parts.get("validation")
         aside = int(min(SET_ASIDE * _count(train), SET_ASIDE_AT_MOST))
         test = parts.get("test")
-        if test is None or ("test" not in self._asked and not self._is_labelled(test)):
+        if not test or ("test" not in self._asked and not self._is_labelled(test)):
             if validation is not None and "validation" not in self._asked:
                 test, validation = validation, None
             else:
@@ -140,7 +146,26 @@ class Tfds:
                     received=self.name,
                     accepted=f"separate parts, such as train=train[:90%] and {split}=train[90%:]",
                 )
+        read = [*named.values(), *self._asked.values()]
+        if left := [name for name in there if not any(name in part for part in read)]:
+            self.notes = (f"splits that are not read: {', '.join(left)}",)
         return {"train": train, "validation": validation, "test": test}
+
+    def _named(self, there: Collection[str]) -> dict[SplitName, str]:
+        """The set's own splits by what they are for; names that are ours go first."""
+        named: dict[SplitName, str] = {}
+        for name in there:
+            split = split_called(name)
+            if split is None or split in self._asked or (split in there and name != split):
+                continue
+            if split in named:
+                raise InputError(
+                    f"{self.name} has two splits of {split} images",
+                    received=f"{named[split]}, {name}",
+                    accepted=f"{self.name},{split}={name} or the other one",
+                )
+            named[split] = name
+        return named
 
     def _part(self, expression: str) -> list[Any]:
         there = self._builder.info.splits

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from resnet_keras.errors import InputError
+from resnet_keras.hdf5 import check_self_contained
 from resnet_keras.weights.limits import check_size, unreadable
 
 LayerArrays = dict[str, list[np.ndarray]]
@@ -80,6 +81,7 @@ def _opened(path: Path, source: Path | IO[bytes]) -> Iterator[h5py.File]:
     """An HDF5 file; what h5py raises while it is read is damage of the file."""
     try:
         with h5py.File(source, "r") as file:
+            check_self_contained(file, path)
             yield file
     except (LayoutError, OSError, RuntimeError, KeyError, ValueError, MemoryError) as error:
         if isinstance(error, InputError):
@@ -103,26 +105,17 @@ def _keras3_layers(layers: h5py.Group) -> Iterator[tuple[str, list[h5py.Dataset]
 
 
 def _member(group: h5py.Group, name: str, kind: type[Member]) -> Member:
-    """A group or a dataset that is in this very file: a link could lead to any other one."""
+    """A group or a dataset below a group."""
     found: Any = group
     for part in name.split("/"):
         if not isinstance(found, h5py.Group) or part not in found:
             raise LayoutError(f"no {part!r} in {group.name}")
-        if not isinstance(found.get(part, getlink=True), h5py.HardLink):
-            raise LayoutError(f"{part!r} in {group.name} is a link")
         found = found[part]
     if not isinstance(found, kind):
         raise LayoutError(f"{name!r} in {group.name} is no {kind.__name__.lower()}")
-    if isinstance(found, h5py.Dataset):
-        _check_values(found)
+    if isinstance(found, h5py.Dataset) and (found.shape is None or found.dtype.kind not in "fiuV"):
+        raise LayoutError(f"{found.name} has no numbers")
     return found
-
-
-def _check_values(dataset: h5py.Dataset) -> None:
-    if dataset.external or dataset.is_virtual:
-        raise LayoutError(f"the values of {dataset.name} are in other files")
-    if dataset.shape is None or dataset.dtype.kind not in "fiuV":
-        raise LayoutError(f"{dataset.name} has no numbers")
 
 
 def _texts(group: h5py.Group, attribute: str) -> list[str]:
