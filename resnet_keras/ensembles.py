@@ -265,16 +265,14 @@ class _Content:
 def _read(folder: Path) -> _Content:
     path = folder / RESULT
     try:
-        content = structured.read(path, dict[str, Any], ACCEPTED)
+        content = structured.read_format(path, [FORMAT_VERSION], ACCEPTED)
     except FileNotFoundError as error:
         raise InputError(
             "the folder holds no ensemble",
             received=f"{folder} ({RESULT} is missing)",
             accepted=ACCEPTED,
         ) from error
-    found = content.pop("format", None)
-    if found != FORMAT_VERSION:
-        raise InputError(f"{path} has an unknown format", received=found, accepted=FORMAT_VERSION)
+    del content["format"]
     return structured.convert(content, _Content, path, ACCEPTED)
 
 

@@ -4,6 +4,7 @@ A preset states only what differs from the defaults of `Recipe`.
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal, get_args
 
 from resnet_keras.data.augmentation import (
@@ -135,6 +136,13 @@ class Recipe:
                     received=getattr(self, name),
                     accepted="a number in [0, 1)",
                 )
+        bounds = (0, *self.decay_at, 1)
+        if any(not earlier < later for earlier, later in pairwise(bounds)):
+            raise InputError(
+                "decay_at is out of range",
+                received=self.decay_at,
+                accepted="fractions of all epochs between 0 and 1, each above the one before",
+            )
         if not 0 < self.centre <= 1:
             raise InputError(
                 "centre is out of range", received=self.centre, accepted="a number in (0, 1]"

@@ -6,7 +6,7 @@ becomes a tuple, a whole number a float, and a union of dataclasses the one whos
 
 import json
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -44,6 +44,33 @@ def read(path: Path, kind: type[T], accepted: str, extra: Extra = "forbid") -> T
             f"{path.name} cannot be read", received=f"{path} ({error.strerror})", accepted=accepted
         ) from error
     return parse(text, kind, path, accepted, extra)
+
+
+def read_format(
+    path: Path, formats: Collection[int], accepted: str, name: str = "format"
+) -> dict[str, Any]:
+    """Reads a JSON file that tells its format.
+
+    Args:
+        path, accepted: see `read`.
+        formats: that can be read.
+        name: of the field with the format.
+
+    Returns:
+        The whole object, of which nothing else is known yet.
+
+    Raises:
+        FileNotFoundError, InputError: see `read`; or the format is another one.
+    """
+    content = read(path, dict[str, Any], accepted)
+    found = content.get(name)
+    if type(found) is not int or found not in formats:
+        raise InputError(
+            f"{path.name} has an unknown format",
+            received=f"{path} ({name}: {reprlib.repr(found)})",
+            accepted=f"{name} {' or '.join(map(str, formats))}",
+        )
+    return content
 
 
 def convert(
