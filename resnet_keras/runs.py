@@ -113,6 +113,14 @@ class RunDetails:
     skip_bad_images: bool = False
     finished: bool = False
 
+    def __post_init__(self) -> None:
+        if self.image_size < 1 or not self.class_names:
+            raise InputError(
+                "image_size or class_names is out of range",
+                received=f"{self.image_size} pixels, {len(self.class_names)} classes",
+                accepted="1 or more",
+            )
+
 
 class Run:
     """A run folder on disk."""

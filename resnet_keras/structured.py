@@ -115,9 +115,7 @@ def parse(
     except (ValidationError, ValueError, RecursionError) as error:
         told = _told(error.errors()) if isinstance(error, ValidationError) else str(error)
         if isinstance(place, str):
-            raise InputError(
-                f"{place} is not complete", received=told, accepted=accepted
-            ) from error
+            raise InputError(f"{place} cannot be read", received=told, accepted=accepted) from error
         raise InputError(
             f"{place.name} is damaged", received=f"{place} ({told})", accepted=accepted
         ) from error
@@ -134,12 +132,14 @@ def _told(errors: "list[ErrorDetails]") -> str:
     """The first field at fault, and why; of a union not what another member would lack."""
     unknown = "unexpected_keyword_argument"
     first = next((error for error in errors if error["type"] != unknown), errors[0])
-    field = ".".join(map(str, first["loc"]))
     cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, InputError):
+    if first["type"] in (unknown, "missing"):
+        reason = "there is no such field" if first["type"] == unknown else "missing"
+    elif isinstance(cause, InputError):
         reason = f"{cause.problem}: {cause.received}"
-    elif first["type"] in ("json_invalid", "missing", unknown, "value_error"):
+    elif first["type"] in ("json_invalid", "value_error"):
         reason = first["msg"]
     else:
         reason = f"{first['msg']}, not {reprlib.repr(first['input'])}"
-    return f"{field}: {reason}" if field else reason
+    line = ": ".join(filter(None, [".".join(map(str, first["loc"])), reason]))
+    return " ".join(line.split())  # one line, whatever the name of a field is
