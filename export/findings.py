@@ -4,12 +4,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from export.formats import FORMATS
 from export.parity import Parity
 from resnet_keras import structured
-from resnet_keras.errors import InputError
 from resnet_keras.files import write_text
 
 FINDINGS = "parity.json"
@@ -98,14 +96,8 @@ def read_findings(folder: Path) -> Findings | None:
     path = folder / FINDINGS
     if not path.exists():
         return None
-    content = structured.read(path, dict[str, Any], ACCEPTED)
-    found = content.pop("format_version", None)
-    if found != FORMAT_VERSION:
-        raise InputError(
-            f"{FINDINGS} has an unknown format",
-            received=f"{path} (format_version {found!r})",
-            accepted=f"format_version {FORMAT_VERSION}, or another folder to export to",
-        )
+    content = structured.read_format(path, [FORMAT_VERSION], ACCEPTED, "format_version")
+    del content["format_version"]
     return structured.convert(content, Findings, path, ACCEPTED)
 
 

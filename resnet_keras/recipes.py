@@ -4,6 +4,7 @@ A preset states only what differs from the defaults of `Recipe`.
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Annotated, Literal, get_args
 
 from resnet_keras.bounds import IMAGE_SIZE, LARGEST_FLOAT, POSITIVE, check_fields, number, whole
@@ -115,6 +116,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        bounds = (0, *self.decay_at, 1)
+        if any(not earlier < later for earlier, later in pairwise(bounds)):
+            raise InputError(
+                "decay_at is out of range",
+                received=self.decay_at,
+                accepted="fractions of all epochs between 0 and 1, each above the one before",
+            )
         for name in ("freeze_bn", "l2_on_bn"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(

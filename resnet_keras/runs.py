@@ -115,6 +115,14 @@ class RunDetails:
     data_notes: tuple[str, ...] = ()
     finished: bool = False
 
+    def __post_init__(self) -> None:
+        if self.image_size < 1 or not self.class_names:
+            raise InputError(
+                "image_size or class_names is out of range",
+                received=f"{self.image_size} pixels, {len(self.class_names)} classes",
+                accepted="1 or more",
+            )
+
 
 class Run:
     """A run folder on disk."""
@@ -243,14 +251,15 @@ class Run:
                 received=self.folder,
                 accepted=f"an existing run folder{did_you_mean_beside(self.folder)}",
             )
-        content = self._read_json(self._details, DETAILS_ACCEPTED)
-        found = content.pop("format", None)
-        if found not in READABLE_VERSIONS:
+        try:
+            content = structured.read_format(self._details, READABLE_VERSIONS, DETAILS_ACCEPTED)
+        except FileNotFoundError as error:
             raise InputError(
-                f"{self._details} has an unknown format",
-                received=found,
-                accepted=f"{FORMAT_VERSION} and earlier",
-            )
+                "this is not a run folder",
+                received=f"{self.folder} ({self._details.name} is missing)",
+                accepted="a folder that train wrote",
+            ) from error
+        found = content.pop("format")
         if found == 1 and isinstance(recipe := content.get("recipe"), dict):
             _move_augmentation(recipe)
         return structured.convert(content, RunDetails, self._details, DETAILS_ACCEPTED)
@@ -295,7 +304,9 @@ class Run:
     def read_evaluation(self, protocol: str) -> dict[str, Any] | None:
         """What a protocol's file tells, or None if the run was not evaluated so yet."""
         path = self.evaluation_file(protocol)
-        return self._read_json(path, EVALUATION_ACCEPTED) if path.exists() else None
+        if not path.exists():
+            return None
+        return structured.read(path, dict[str, Any], EVALUATION_ACCEPTED)
 
     def write_example(self, class_name: str, image: np.ndarray) -> None:
         """Keeps an image (height, width, 3) uint8 as examples/<class_name>.png.
@@ -305,16 +316,6 @@ class Run:
         examples = self.folder / "examples"
         examples.mkdir(exist_ok=True)
         write_file(examples / f"{file_name(class_name)}.png", Image.fromarray(image).save)
-
-    def _read_json(self, path: Path, accepted: str) -> dict[str, Any]:
-        try:
-            return structured.read(path, dict[str, Any], accepted)
-        except FileNotFoundError as error:
-            raise InputError(
-                "this is not a run folder",
-                received=f"{path.parent} ({path.name} is missing)",
-                accepted="a folder that train wrote",
-            ) from error
 
 
 def _move_augmentation(recipe: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ becomes a tuple, a whole number a float, and a union of dataclasses the one whos
 
 import json
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -36,24 +36,50 @@ def read(path: Path, kind: type[T], accepted: str, extra: Extra = "forbid") -> T
             range; the message names the file and the field.
     """
     try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        raise
+        return parse(path.read_bytes(), kind, path, accepted, extra)
     except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
         raise InputError(
             f"{path.name} cannot be read", received=f"{path} ({error.strerror})", accepted=accepted
         ) from error
-    return parse(text, kind, path, accepted, extra)
+
+
+def read_format(
+    path: Path, formats: Collection[int], accepted: str, name: str = "format"
+) -> dict[str, Any]:
+    """Reads a JSON file that tells its format.
+
+    Args:
+        path, accepted: see `read`.
+        formats: that can be read.
+        name: of the field with the format.
+
+    Returns:
+        The whole object, of which nothing else is known yet.
+
+    Raises:
+        FileNotFoundError, InputError: see `read`; or the format is another one.
+    """
+    content = read(path, dict[str, Any], accepted)
+    found = content.get(name)
+    if type(found) is not int or found not in formats:
+        raise InputError(
+            f"{path.name} has an unknown format",
+            received=f"{path} ({name}: {reprlib.repr(found)})",
+            accepted=f"{name} {' or '.join(map(str, formats))}",
+        )
+    return content
 
 
 def convert(
-    content: Mapping[str, Any],
+    content: object,
     kind: type[T],
     place: Path | str,
     accepted: str,
     extra: Extra = "forbid",
 ) -> T:
-    """Turns a JSON object that `read` has read into a dataclass; see `parse`."""
+    """Turns a value that `read` has read into a dataclass, say; see `parse`."""
     return parse(json.dumps(content), kind, place, accepted, extra)
 
 
@@ -88,9 +114,7 @@ def parse(
     except (ValidationError, ValueError, RecursionError) as error:
         told = _told(error.errors()) if isinstance(error, ValidationError) else str(error)
         if isinstance(place, str):
-            raise InputError(
-                f"{place} is not complete", received=told, accepted=accepted
-            ) from error
+            raise InputError(f"{place} cannot be read", received=told, accepted=accepted) from error
         raise InputError(
             f"{place.name} is damaged", received=f"{place} ({told})", accepted=accepted
         ) from error
@@ -107,12 +131,14 @@ def _told(errors: "list[ErrorDetails]") -> str:
     """The first field at fault, and why; of a union not what another member would lack."""
     unknown = "unexpected_keyword_argument"
     first = next((error for error in errors if error["type"] != unknown), errors[0])
-    field = ".".join(map(str, first["loc"]))
     cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, InputError):
+    if first["type"] in (unknown, "missing"):
+        reason = "there is no such field" if first["type"] == unknown else "missing"
+    elif isinstance(cause, InputError):
         reason = f"{cause.problem}: {cause.received}"
-    elif first["type"] in ("json_invalid", "missing", unknown, "value_error"):
+    elif first["type"] in ("json_invalid", "value_error"):
         reason = first["msg"]
     else:
         reason = f"{first['msg']}, not {reprlib.repr(first['input'])}"
-    return f"{field}: {reason}" if field else reason
+    line = ": ".join(filter(None, [".".join(map(str, first["loc"])), reason]))
+    return " ".join(line.split())  # one line, whatever the name of a field is

@@ -6,7 +6,7 @@ al. 2017, "Aggregated Residual Transformations".
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import inf, isfinite, prod
 from typing import Literal
 
 from resnet_keras.errors import InputError
@@ -278,6 +278,14 @@ class Preprocessing:
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not all(map(isfinite, self.mean)) or not all(0 < std < inf for std in self.std):
+            raise InputError(
+                "mean or standard deviation of the pixels is out of range",
+                received=f"mean {self.mean}, std {self.std}",
+                accepted="finite numbers, and standard deviations above 0",
+            )
 
 
 @dataclass(frozen=True)

@@ -296,8 +296,6 @@ def _of_unit_range(mean: Triple | None, std: Triple | None) -> Preprocessing | N
 def _preprocessing(mean: Any, std: Any) -> Preprocessing:
     red, green, blue = (float(value) for value in mean)
     reds, greens, blues = (float(value) for value in std)
-    if not all(map(math.isfinite, (red, green, blue))) or not min(reds, greens, blues) > 0:
-        raise ValueError(f"mean {mean} and standard deviation {std}")
     return Preprocessing((red, green, blue), (reds, greens, blues))
 
 
