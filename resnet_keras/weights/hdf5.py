@@ -69,7 +69,7 @@ def check_declared(path: Path, member: IO[bytes]) -> None:
     def add(_name: str, item: Any) -> None:
         nonlocal declared
         if isinstance(item, h5py.Dataset) and item.shape is not None:
-            declared += item.nbytes
+            declared += _size(item)
 
     with _opened(path, member) as file:
         file.visititems(add)
@@ -91,15 +91,13 @@ def _opened(path: Path, source: Path | IO[bytes]) -> Iterator[h5py.File]:
 
 def _keras3_layers(layers: h5py.Group) -> Iterator[tuple[str, list[h5py.Dataset]]]:
     for key in layers:
-        layer = _member(layers, key, h5py.Group)
+        layer = _member(layers, _text(key), h5py.Group)
         if "layers" in layer:
             yield from _keras3_layers(_member(layer, "layers", h5py.Group))
             continue
         variables = _member(layer, "vars", h5py.Group)
-        if "name" not in variables.attrs:
-            raise LayoutError(f"{variables.name} has no name")
         yield (
-            _text(variables.attrs["name"]),
+            _text(_attribute(variables, "name")),
             [_member(variables, str(index), h5py.Dataset) for index in range(len(variables))],
         )
 
@@ -113,15 +111,36 @@ def _member(group: h5py.Group, name: str, kind: type[Member]) -> Member:
         found = found[part]
     if not isinstance(found, kind):
         raise LayoutError(f"{name!r} in {group.name} is no {kind.__name__.lower()}")
-    if isinstance(found, h5py.Dataset) and (found.shape is None or found.dtype.kind not in "fiuV"):
+    if isinstance(found, h5py.Dataset) and (
+        found.shape is None or _dtype(found).kind not in "fiuV"
+    ):
         raise LayoutError(f"{found.name} has no numbers")
     return found
 
 
+def _dtype(dataset: h5py.Dataset) -> np.dtype[Any]:
+    try:
+        return dataset.dtype
+    except TypeError as error:  # as in _attribute
+        raise LayoutError(f"{dataset.name}: {error}") from error
+
+
+def _size(dataset: h5py.Dataset) -> int:
+    """Bytes of the values in memory."""
+    return dataset.size * _dtype(dataset).itemsize
+
+
 def _texts(group: h5py.Group, attribute: str) -> list[str]:
-    if attribute not in group.attrs:
-        raise LayoutError(f"{group.name} has no {attribute}")
-    return [_text(name) for name in np.ravel(group.attrs[attribute])]
+    return [_text(name) for name in np.ravel(_attribute(group, attribute))]
+
+
+def _attribute(group: h5py.Group, name: str) -> Any:
+    if name not in group.attrs:
+        raise LayoutError(f"{group.name} has no {name}")
+    try:
+        return group.attrs[name]
+    except TypeError as error:  # h5py's, of a type that NumPy lacks
+        raise LayoutError(f"{name} of {group.name}: {error}") from error
 
 
 def _text(name: Any) -> str:
@@ -129,7 +148,7 @@ def _text(name: Any) -> str:
 
 
 def _arrays(path: Path, layers: dict[str, list[h5py.Dataset]]) -> LayerArrays:
-    check_size(path, sum(one.nbytes for datasets in layers.values() for one in datasets))
+    check_size(path, sum(_size(one) for datasets in layers.values() for one in datasets))
     return {name: [_array(one) for one in datasets] for name, datasets in layers.items()}
 
 

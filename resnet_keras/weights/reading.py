@@ -120,6 +120,13 @@ def _keras2(path: Path) -> Layers:
     return Layers(_normalized({name: arrays for name, arrays in layers.items() if arrays}))
 
 
+# RuntimeError is zipfile's of compression and encryption that it does not know.
+_NPZ_DAMAGE = (
+    *(OSError, EOFError, MemoryError, RuntimeError, ValueError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+
 def _blobs(path: Path) -> Layers:
     """Caffe's blobs, "<layer>/<number>", kernels (out, in, height, width)."""
     if not zipfile.is_zipfile(path):
@@ -127,7 +134,7 @@ def _blobs(path: Path) -> Layers:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             arrays = {key: np.asarray(content[key]) for key in content.files}
-    except (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except _NPZ_DAMAGE as error:
         raise unreadable(path, error) from error
     check_size(path, sum(array.nbytes for array in arrays.values()))
     layers: dict[str, dict[int, np.ndarray]] = {}
