@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import tyro
 from rich.console import Console
 
-from resnet_keras import architectures, recipes, studies, summaries, supervision
+from resnet_keras import architectures, preflight, recipes, studies, summaries, supervision
 from resnet_keras.arguments import dispatch
 from resnet_keras.bounds import COUNT, IMAGE_SIZE, PORTS, check_arguments
 from resnet_keras.checkpoints import CHECKPOINT_STEPS
@@ -29,7 +29,6 @@ from resnet_keras.errors import (
     InputError,
     Interrupted,
     TrainingError,
-    did_you_mean_beside,
     nearest,
 )
 from resnet_keras.protocols import ONE_VIEW, Protocol
@@ -161,13 +160,9 @@ def train(
         processes: how many there are.
     """
     _check_hosts(hosts, process, processes)
-    architectures.find(network, shortcut)
-    if weights not in (None, "imagenet") and not Path(weights).exists():
-        raise InputError(
-            "no such weights",
-            received=weights,
-            accepted=f"a file, a run folder or imagenet{did_you_mean_beside(Path(weights))}",
-        )
+    architecture = architectures.find(network, shortcut)
+    if weights is not None:
+        preflight.check_weights(weights, network)
     base = recipes.find(recipe)
     if epochs is not None and epochs >= 1:
         base = base.in_epochs(epochs)
@@ -187,6 +182,9 @@ def train(
     }
     given = {name: value for name, value in values.items() if value is not None}
     chosen = dataclasses.replace(base, **given)
+    chosen.check_weights(weights)
+    if chosen.image_size is not None:
+        architecture.check_sides(chosen.image_size, chosen.image_size)
     option = f"-{shortcut}" if shortcut else ""
 
     from resnet_keras.data import sources
@@ -324,15 +322,10 @@ def evaluate(
         )
     chosen = Protocol(protocol, scales)
     for folder in folders:
-        folder.read_details()
+        preflight.check_measurable(folder, chosen)
     if ensemble:
         _evaluate_ensemble(folders, chosen, output)
         return
-    with _quiet_tensorflow():
-        from resnet_keras import evaluation
-
-    for folder in folders:
-        evaluation.check_measurable(folder, chosen)
     measured = [_measure(folder, chosen) for folder in folders]
     if len(folders) == 1:
         summaries.print_summary(folders[0], measured[0])
@@ -412,10 +405,10 @@ def predict(
                 received=f"{option} {value}",
                 accepted=f"{option} with --explain",
             )
-    run = Run(model)
-    if model.suffix != ".keras" and (run.exists or not model.exists()):
-        _label_of(class_name, run.read_details().class_names)
     paths = [path for given in images for path in _image_files(given)]
+    preflight.check_model(model)
+    if (run := Run(model)).exists:
+        _label_of(class_name, run.read_details().class_names)
     unreadable: dict[Path, InputError] = {}
     readable = _read_images(paths, unreadable)
     first = next(readable, None)  # where there is none, TensorFlow need not be waited for
@@ -562,6 +555,7 @@ def export(
 
     known.find(formats)
     path = model or _latest_run()
+    preflight.check_subject(path, data)
     with _quiet_tensorflow():
         from resnet_keras import evaluation, subjects
         from resnet_keras.models import view_of
@@ -649,7 +643,7 @@ def convert(
         image_size: side of the images that the model takes, in pixels.
         class_names: a text file with a class in each line, in the order of the outputs.
     """
-    architectures.find(network)
+    preflight.check_conversion(source, network, output, image_size)
     names = None if class_names is None else _read_class_names(class_names)
     with _quiet_tensorflow():
         from resnet_keras import conversion

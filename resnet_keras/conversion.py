@@ -14,11 +14,10 @@ from resnet_keras.errors import InputError
 from resnet_keras.files import make_folder, write_file
 from resnet_keras.loading import Source, Stored, fit_weights, read_weights
 from resnet_keras.models import Classifier, Features, build, dtype_policy
+from resnet_keras.preflight import check_conversion
 from resnet_keras.weights.bridges import unbridge
 from resnet_keras.weights.cards import to_metadata
 from resnet_keras.weights.reading import first_line
-
-ACCEPTED = (".keras", ".safetensors")
 
 
 @check_arguments
@@ -49,12 +48,7 @@ def convert(
             written, or the names are not as many as the classes.
     """
     path = Path(path)
-    if path.suffix not in ACCEPTED:
-        raise InputError(
-            "weights cannot be converted to this kind of file",
-            received=path,
-            accepted=f"a {' or '.join(ACCEPTED)} file",
-        )
+    check_conversion(source, network, path, image_size)
     architecture = find(network)
     stored = read_weights(source, network, architecture)
     if class_names is not None:

@@ -18,7 +18,6 @@ from resnet_keras.errors import InputError
 from resnet_keras.evaluation import (
     ErrorRates,
     Evaluation,
-    check_measurable,
     data_of,
     from_content,
     probabilities,
@@ -26,6 +25,7 @@ from resnet_keras.evaluation import (
     to_content,
 )
 from resnet_keras.files import PARTIAL, make_folder, write_text
+from resnet_keras.preflight import check_measurable
 from resnet_keras.protocols import ONE_VIEW, Protocol
 from resnet_keras.runs import Run, RunDetails
 

@@ -19,6 +19,7 @@ from resnet_keras.distribution import ALONE, Placement
 from resnet_keras.errors import InputError
 from resnet_keras.loading import load_model
 from resnet_keras.models import is_of_logits, view_of
+from resnet_keras.preflight import check_measurable
 from resnet_keras.protocols import (
     MULTI_SCALE,
     NAMES,
@@ -27,7 +28,7 @@ from resnet_keras.protocols import (
     TEN_CROP,
     Protocol,
 )
-from resnet_keras.runs import Run, RunDetails
+from resnet_keras.runs import Run
 from resnet_keras.view import View
 from resnet_keras.views import multi_scale, ten_crop
 
@@ -422,30 +423,6 @@ def evaluate_run(
     # Last: where it is, nothing has to be measured again.
     write_evaluation(run, evaluation, protocol.at(details.image_size))
     return evaluation
-
-
-def check_measurable(run: Run, protocol: Protocol) -> RunDetails:
-    """The details of a run, if it has a model and that can be tested so, as far as they tell.
-
-    Raises:
-        InputError: there is no such run, it has no model, or a scale is too small.
-    """
-    details = run.read_details()
-    if not run.best_model.exists():
-        if run.read_history():
-            raise InputError(
-                "the run's model is missing",
-                received=f"no {run.best_model}",
-                accepted="a run with its model, or train again (--start-over moves the run aside)",
-            )
-        raise InputError(
-            "no epoch of this run has ended yet",
-            received=run,
-            accepted="a run with one finished epoch or more",
-        )
-    if protocol.scales is not None:
-        protocol.check(find(details.network, details.shortcut))
-    return details
 
 
 def probabilities(

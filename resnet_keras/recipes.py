@@ -22,6 +22,7 @@ from resnet_keras.errors import InputError, nearest
 Optimizer = Literal["sgd", "lamb"]
 Loss = Literal["cross-entropy", "binary"]
 Decay = Literal["cosine", "steps"]
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 WarmUpShape = Literal["linear", "constant"]
 
 
@@ -103,7 +104,7 @@ class Recipe:
     freeze: str = NOTHING
     freeze_bn: bool = False
     stage_decay: Annotated[float, number(0, 100, "(]")] = 1.0
-    precision: str = "auto"
+    precision: Precision = "auto"
     seed: Annotated[int, whole(0, 2**32 - 1)] = 0
 
     def __post_init__(self) -> None:
@@ -145,13 +146,23 @@ class Recipe:
             head_epochs=min(self.head_epochs, max(1, round(self.head_epochs * share))),
         )
 
-    @property
-    def needs_weights(self) -> bool:
-        """Whether it keeps some of the weights that a training starts from as they are."""
-        return self.head_epochs > 0 or self.freeze != NOTHING or self.freeze_bn
+    def check_weights(self, weights: object | None) -> None:
+        """Raises InputError if it keeps some of the weights to start from, and there are none."""
+        if weights is None and (self.head_epochs > 0 or self.freeze != NOTHING or self.freeze_bn):
+            raise InputError(
+                "head_epochs, freeze and freeze_bn need weights to start from",
+                received="no weights",
+                accepted="--weights, a file or imagenet",
+            )
 
 
-CHOICES = {"optimizer": Optimizer, "warmup": WarmUpShape, "decay": Decay, "loss": Loss}
+CHOICES = {
+    "optimizer": Optimizer,
+    "warmup": WarmUpShape,
+    "decay": Decay,
+    "loss": Loss,
+    "precision": Precision,
+}
 
 QUICK = Recipe(
     epochs=24,

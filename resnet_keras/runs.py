@@ -33,7 +33,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resnet_keras import __version__
 from resnet_keras.architectures import Preprocessing
 from resnet_keras.data import augmentation
 from resnet_keras.data.splits import BadImage
@@ -50,6 +49,7 @@ from resnet_keras.files import (
 )
 from resnet_keras.protocols import SINGLE
 from resnet_keras.recipes import Recipe
+from resnet_keras.version import VERSION
 
 FOLDER = "the run folder"  # as messages call it
 FORMAT_VERSION = 2
@@ -371,5 +371,5 @@ def versions() -> dict[str, str]:
 
     backend = keras.backend.backend()
     packages = (*VERSIONED_PACKAGES, backend)
-    ours = {"python": platform.python_version(), "resnet-keras": __version__}
+    ours = {"python": platform.python_version(), "resnet-keras": VERSION}
     return ours | {name: version(name) for name in packages}
