@@ -148,6 +148,11 @@ TESTS = $(BIN)/pytest -q -n $(PROCESSES) --dist worksteal
 chaos: $(DEV) ## kill, starve and misfeed trainings, and show what survived: 6 to 10 minutes
 	$(BIN)/python tests/chaos.py
 
+.PHONY: fuzz
+fuzz: $(DEV) ## damage files and arguments, and show how many were tried and how many failed: 10 minutes
+#: FUZZ=cases a test, 300 if not told
+	FUZZ=$(or $(FUZZ),300) $(BIN)/pytest -q tests/fuzz
+
 .PHONY: bench
 bench: $(EXPORT_PACKAGES) ## time training, fit, exports and growth beside peers, into docs/benchmarks.md: 27 minutes
 #: make peers first, to have PyTorch among them

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -40,8 +40,8 @@ from export.findings import (
     write_findings,
 )
 from export.formats import FORMATS, find
-from export.job import PREPARE, REFUSED, Job
-from export.parity import Parity, complaints
+from export.job import PREPARE, REFUSED, Job, Made, Prepared
+from export.parity import complaints
 from resnet_keras.errors import ExportError, InputError
 from resnet_keras.files import PARTIAL, locked, make_folder, replace_folder, write_file, write_text
 from resnet_keras.version import VERSION
@@ -49,6 +49,9 @@ from resnet_keras.version import VERSION
 if TYPE_CHECKING:
     import keras
 
+T = TypeVar("T")
+
+FOLDER = "the export folder"  # as messages call it
 CHECK_IMAGES = 200
 PACKAGES = ("keras", "tensorflow", "tf2onnx", "ai-edge-litert", "onnxruntime")
 
@@ -94,7 +97,7 @@ def export(
     chosen = find(formats)
     folder = Path(folder)
     _check(model, images, labels, calibration, class_names)
-    make_folder(folder, "the export folder")
+    make_folder(folder, FOLDER)
     with locked(folder, "exporting to"):
         return _export(
             model,
@@ -170,7 +173,7 @@ def _export(
         job.write_card(card)
         for name, array in arrays.items():
             job.write_array(name, array)
-        prepared = _do(job, PREPARE, "folding, and asking Keras")
+        prepared = _do(job, PREPARE, "folding, and asking Keras", Prepared)
         if isinstance(prepared, str):
             raise ExportError(f"the model cannot be exported: {prepared}")
         of_model = fingerprint(model, card)
@@ -179,10 +182,10 @@ def _export(
             name=card.name,
             description=card.description,
             model=of_model,
-            policy=prepared["policy"],
+            policy=prepared.policy,
             image_size=arrays["images"].shape[1:3],
-            folded=Parity(**prepared["parity"]),
-            keras_latency=prepared["latency"],
+            folded=prepared.parity,
+            keras_latency=prepared.latency,
             files=_in_order(made, _still_there(before, folder)),
             machine=f"{platform.machine()}, {os.cpu_count()} CPU cores",
             versions=_versions(),
@@ -226,12 +229,11 @@ def _make(job: Job, names: list[str], of_model: str) -> tuple[list[Exported], di
     made: list[Exported] = []
     failed: dict[str, str] = {}
     for name in names:
-        found = _do(job, name, f"making {FORMATS[name].file}, comparing it with Keras")
+        found = _do(job, name, f"making {FORMATS[name].file}, comparing it with Keras", Made)
         if isinstance(found, str):
             failed[name] = found
             continue
-        parity = found["parity"] and Parity(**found["parity"])
-        if parity and (wrong := complaints(parity, FORMATS[name].tolerance)):
+        if found.parity and (wrong := complaints(found.parity, FORMATS[name].tolerance)):
             failed[name] = ", ".join(wrong)
             continue
         path = job.made(FORMATS[name].file)
@@ -241,16 +243,16 @@ def _make(job: Job, names: list[str], of_model: str) -> tuple[list[Exported], di
                 of_model,
                 checksum(path),
                 megabytes(path),
-                parity,
-                found["latency"],
-                found["seconds"],
-                found["memory"],
+                found.parity,
+                found.latency,
+                found.seconds,
+                found.memory,
             )
         )
     return made, failed
 
 
-def _do(job: Job, step: str, doing: str) -> dict[str, Any] | str:
+def _do(job: Job, step: str, doing: str, kind: type[T]) -> T | str:
     """What a step has found, or in a line why it failed."""
     # In a notebook, which says of itself that it is a terminal, lines do.
     console = Console(stderr=True, force_terminal=sys.stderr.isatty(), force_jupyter=False)
@@ -259,7 +261,7 @@ def _do(job: Job, step: str, doing: str) -> dict[str, Any] | str:
     with console.status(doing), job.log(step).open("w") as log, _worker(job, step, log) as worker:
         status = worker.wait()
     if status == 0:
-        return json.loads(job.finding(step).read_text("utf-8"))
+        return job.read_finding(step, kind)
     said = [line for line in job.log(step).read_text(errors="replace").splitlines() if line.strip()]
     last = said[-1] if said else "it said nothing"
     if status == REFUSED:

@@ -4,14 +4,14 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from export.formats import FORMATS
 from export.parity import Parity
-from resnet_keras.errors import InputError
+from resnet_keras import structured
 from resnet_keras.files import write_text
 
 FINDINGS = "parity.json"
+ACCEPTED = "the file that export wrote, or another folder to export to"
 # Held-out images and Keras's answers, for a check on another device.
 CHECK = "check"
 CHECK_ARRAYS = ("images", "labels", "probabilities")
@@ -41,6 +41,10 @@ class Exported:
     latency: float | None
     seconds: float
     memory: float
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise ValueError(f"no format is called {self.format!r}")
 
     @property
     def file(self) -> str:
@@ -92,25 +96,9 @@ def read_findings(folder: Path) -> Findings | None:
     path = folder / FINDINGS
     if not path.exists():
         return None
-    try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if content.pop("format_version") != FORMAT_VERSION:
-            raise ValueError("of another version")
-        files = tuple(_exported(one) for one in content.pop("files"))
-        folded = Parity(**content.pop("folded"))
-        height, width = content.pop("image_size")
-        return Findings(**content, files=files, folded=folded, image_size=(height, width))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(
-            f"{FINDINGS} cannot be read",
-            received=f"{path} ({error})",
-            accepted="another folder to export to",
-        ) from error
-
-
-def _exported(content: dict[str, Any]) -> Exported:
-    parity = content.pop("parity")
-    return Exported(**content, parity=None if parity is None else Parity(**parity))
+    content = structured.read_format(path, [FORMAT_VERSION], ACCEPTED, "format_version")
+    del content["format_version"]
+    return structured.convert(content, Findings, path, ACCEPTED)
 
 
 def checksum(path: Path) -> str:

@@ -3,13 +3,40 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from export.card import ModelCard
+from export.parity import Parity
+from resnet_keras import structured
+
+T = TypeVar("T")
 
 PREPARE = "prepare"  # the step before those that bear a format's name
+ACCEPTED = "the file that this export wrote"
 REFUSED = 2  # exit status of a step: the last line of its log tells why
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the step of a format has measured, see `findings.Exported`."""
+
+    parity: Parity | None
+    latency: float | None
+    seconds: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the first step has found, see `findings.Findings`."""
+
+    parity: Parity
+    latency: float
+    policy: str
+    seconds: float
+    memory: float
 
 
 @dataclass(frozen=True)
@@ -48,8 +75,11 @@ class Job:
         (self.folder / "card.json").write_text(json.dumps(asdict(card)), "utf-8")
 
     def read_card(self) -> ModelCard:
-        content = json.loads((self.folder / "card.json").read_text("utf-8"))
-        return ModelCard(**{**content, "class_names": tuple(content["class_names"])})
+        return structured.read(self.folder / "card.json", ModelCard, ACCEPTED)
+
+    def read_finding(self, step: str, kind: type[T]) -> T:
+        """What a step has measured: `Prepared`, or of a format `Made`."""
+        return structured.read(self.finding(step), kind, ACCEPTED)
 
     def write_array(self, name: str, array: np.ndarray) -> None:
         np.save(self.folder / f"{name}.npy", array)

@@ -7,6 +7,7 @@ import json
 import shlex
 import shutil
 import sys
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from export.card import LABELS
 from export.findings import CHECK, CHECK_ARRAYS, FINDINGS
+from resnet_keras import structured
 from resnet_keras.bounds import PORTS, check_arguments
 from resnet_keras.errors import InputError
 
@@ -165,6 +167,8 @@ def _check_export(folder: Path) -> None:
             received=folder,
             accepted=f"a folder with {LABELS}, one class a line",
         )
+    _labels(folder)
+    _centre(folder)
 
 
 def _check_runtimes() -> None:
@@ -204,7 +208,7 @@ def describe(folder: Path) -> dict[str, Any]:
     checkable = all((folder / name).is_file() for name in CHECK_FILES)
     return {
         "version": version,
-        "labels": (folder / LABELS).read_text("utf-8").splitlines(),
+        "labels": _labels(folder),
         "models": [
             {
                 "file": path.name,
@@ -218,10 +222,31 @@ def describe(folder: Path) -> dict[str, Any]:
     }
 
 
+def _labels(folder: Path) -> list[str]:
+    path = folder / LABELS
+    try:
+        return path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{LABELS} is damaged",
+            received=f"{path} ({error})",
+            accepted="a class a line in UTF-8, as `resnet-keras export` writes it",
+        ) from error
+
+
+@dataclass(frozen=True)
+class _View:
+    """What the page needs of parity.json, which may be of any version."""
+
+    centre: float = 1.0
+
+
 def _centre(folder: Path) -> float:
     """Which part of a picture is shown; all that fits where an earlier export does not tell."""
     path = folder / FINDINGS
-    return json.loads(path.read_text()).get("centre", 1.0) if path.is_file() else 1.0
+    if not path.is_file():
+        return 1.0
+    return structured.read(path, _View, "a folder that is exported anew", extra="ignore").centre
 
 
 def _version(folder: Path) -> str:
@@ -287,6 +312,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         except FileNotFoundError:  # the export is being replaced, or has gone
             pass
+        except InputError as error:  # it was damaged meanwhile
+            self._send_text(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+            return
         self._send_text(HTTPStatus.NOT_FOUND, "no such file")
 
     def do_HEAD(self) -> None:

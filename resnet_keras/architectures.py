@@ -207,6 +207,14 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    def __post_init__(self) -> None:
+        if not min(self.std) > 0:
+            raise InputError(
+                "a standard deviation of pixels is out of range",
+                received=self.std,
+                accepted="numbers above 0",
+            )
+
 
 @dataclass(frozen=True)
 class ResidualUnit:

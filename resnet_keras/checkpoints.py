@@ -3,7 +3,6 @@
 import json
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_keras.files import write_file
+from resnet_keras import structured
+from resnet_keras.files import read_arrays, write_file
 
 CHECKPOINT_STEPS = 500  # between two, where nothing else is asked for
 NOTES = "notes"
@@ -86,16 +86,19 @@ class Checkpoints:
         return None
 
     def _read(self, step: int) -> Checkpoint:
-        with self._path(step).open("rb") as file, np.load(file, allow_pickle=False) as content:
-            arrays = dict(content)
-        return Checkpoint(step, arrays, json.loads(arrays.pop(NOTES).tobytes()))
+        path = self._path(step)
+        arrays = read_arrays(path)
+        notes = arrays.pop(NOTES).tobytes()
+        return Checkpoint(
+            step, arrays, structured.parse(notes, dict[str, Any], path, "what train wrote")
+        )
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:09d}.npz"
 
 
 _NAME = re.compile(r"step-(\d{9,})\.npz")
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (OSError, ValueError, KeyError)
 
 
 def capture(model: Any) -> dict[str, np.ndarray]:

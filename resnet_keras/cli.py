@@ -31,6 +31,7 @@ from resnet_keras.errors import (
     TrainingError,
     nearest,
 )
+from resnet_keras.files import check_writable
 from resnet_keras.protocols import ONE_VIEW, Protocol
 from resnet_keras.runs import Run
 
@@ -191,6 +192,7 @@ def train(
 
     folder = Run(run or RUNS / f"{network}{option}-{sources.slug(data)}-{recipe}")
     source = sources.find(data)
+    preflight.check_run_folder(folder, start_over)
     with _quiet_tensorflow():
         from resnet_keras import distribution, evaluation, training
 
@@ -326,6 +328,8 @@ def evaluate(
     if ensemble:
         _evaluate_ensemble(folders, chosen, output)
         return
+    for folder in folders:
+        folder.check_writable()
     measured = [_measure(folder, chosen) for folder in folders]
     if len(folders) == 1:
         summaries.print_summary(folders[0], measured[0])
@@ -556,6 +560,8 @@ def export(
     known.find(formats)
     path = model or _latest_run()
     preflight.check_subject(path, data)
+    folder = output or preflight.export_folder(path)
+    check_writable(folder, exporting.FOLDER)
     with _quiet_tensorflow():
         from resnet_keras import evaluation, subjects
         from resnet_keras.models import view_of
@@ -564,7 +570,6 @@ def export(
     view = view_of(subject.model)
     test = evaluation.shown(subject.data.load("test"), view, images)
     calibration = evaluation.shown(subject.data.load("train"), view, calibration_images)
-    folder = output or subject.export_folder
     print(f"exporting {subject.description}", flush=True)
     findings = exporting.export(
         subject.model,

@@ -11,7 +11,7 @@ from safetensors.numpy import save
 from resnet_keras.architectures import find, model_name
 from resnet_keras.bounds import IMAGE_SIZE, check_arguments
 from resnet_keras.errors import InputError
-from resnet_keras.files import make_folder, write_file
+from resnet_keras.files import check_writable, make_folder, write_file
 from resnet_keras.loading import Source, Stored, fit_weights, read_weights
 from resnet_keras.models import Classifier, Features, build, dtype_policy
 from resnet_keras.preflight import check_conversion
@@ -49,6 +49,7 @@ def convert(
     """
     path = Path(path)
     check_conversion(source, network, path, image_size)
+    check_writable(path.parent, "the folder")
     architecture = find(network)
     stored = read_weights(source, network, architecture)
     if class_names is not None:

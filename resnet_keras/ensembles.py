@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from resnet_keras import structured
 from resnet_keras.data.checks import CheckedSource
 from resnet_keras.data.splits import Source
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import (
+    FOR_OTHER_READERS,
     ErrorRates,
     Evaluation,
     data_of,
@@ -24,12 +26,14 @@ from resnet_keras.evaluation import (
     score,
     to_content,
 )
-from resnet_keras.files import PARTIAL, make_folder, write_text
+from resnet_keras.files import PARTIAL, check_writable, make_folder, write_text
 from resnet_keras.preflight import check_measurable
 from resnet_keras.protocols import ONE_VIEW, Protocol
 from resnet_keras.runs import Run, RunDetails
 
+FOLDER = "the ensemble's folder"  # as messages call it
 RESULT = "ensemble.json"
+ACCEPTED = "the folder of an ensemble (evaluate --ensemble writes a new one)"
 FORMAT_VERSION = 1
 SHOWN_CLASSES = 5  # of each run, in an error
 
@@ -105,6 +109,7 @@ def evaluate_ensemble(
             have other classes or other data, or the folder holds other things.
     """
     details_of_runs = _check_runs(runs, protocol)
+    check_writable(folder, FOLDER)
     data = _common_data(runs, source)
     key = _key(runs, protocol)
     _make_folder(folder, key)
@@ -190,9 +195,9 @@ def _make_folder(folder: Path, key: str) -> None:
     Raises:
         InputError: it cannot be made or written, or it holds other things.
     """
-    make_folder(folder, "the ensemble's folder")
+    make_folder(folder, FOLDER)
     inside = [path.name for path in folder.iterdir() if not path.name.startswith(PARTIAL)]
-    if inside and (RESULT not in inside or _read_json(folder)["key"] != key):
+    if inside and (RESULT not in inside or _read(folder).key != key):
         other = "the result of another ensemble" if RESULT in inside else "files of something else"
         raise InputError(
             f"the folder holds {other}", received=folder, accepted="a new or an empty folder"
@@ -225,57 +230,51 @@ def read_ensemble(folder: Path) -> Ensemble:
     Raises:
         InputError: there is none, or its file is damaged or of a later format.
     """
-    content = _read_json(folder)
-    protocol, evaluation = from_content(content["evaluation"], f"{folder / RESULT}")
-    try:
-        if not content["members"]:
+    path = folder / RESULT
+    content = _read(folder)
+    protocol, evaluation = from_content(content.evaluation, path)
+    return Ensemble(
+        members=tuple(
+            structured.convert(_without_intervals(member), Member, path, ACCEPTED)
+            for member in content.members
+        ),
+        protocol=protocol,
+        data=content.data,
+        fingerprint=content.fingerprint,
+        class_names=content.class_names,
+        evaluation=evaluation,
+    )
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What ensemble.json holds, beside its format."""
+
+    key: str
+    data: str
+    fingerprint: str
+    class_names: tuple[str, ...]
+    members: tuple[dict[str, Any], ...]
+    evaluation: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if not self.members:
             raise ValueError("no runs in it")
-        return Ensemble(
-            members=tuple(_member_of(member) for member in content["members"]),
-            protocol=protocol,
-            data=str(content["data"]),
-            fingerprint=str(content["fingerprint"]),
-            class_names=tuple(map(str, content["class_names"])),
-            evaluation=evaluation,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{RESULT} is damaged",
-            received=f"{folder / RESULT} ({error})",
-            accepted="the folder of an ensemble (evaluate --ensemble writes a new one)",
-        ) from error
 
 
-def _read_json(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> _Content:
     path = folder / RESULT
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = structured.read_format(path, [FORMAT_VERSION], ACCEPTED)
     except FileNotFoundError as error:
         raise InputError(
             "the folder holds no ensemble",
             received=f"{folder} ({RESULT} is missing)",
-            accepted="the folder of an ensemble (evaluate --ensemble writes a new one)",
+            accepted=ACCEPTED,
         ) from error
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{RESULT} is damaged or cannot be read",
-            received=f"{path} ({error})",
-            accepted="the folder of an ensemble (evaluate --ensemble writes a new one)",
-        ) from error
-    if not isinstance(content, dict) or not {"key", "evaluation"} <= content.keys():
-        raise InputError(
-            f"{RESULT} is damaged",
-            received=f"{path} (no result in it)",
-            accepted="the folder of an ensemble (evaluate --ensemble writes a new one)",
-        )
-    if content.get("format") != FORMAT_VERSION:
-        raise InputError(
-            f"{path} has an unknown format", received=content.get("format"), accepted=FORMAT_VERSION
-        )
-    return content
+    del content["format"]
+    return structured.convert(content, _Content, path, ACCEPTED)
 
 
-def _member_of(content: dict[str, Any]) -> Member:
-    scales = content["protocol"]["scales"]
-    protocol = Protocol(content["protocol"]["name"], tuple(scales) if scales else None)
-    return Member(content["run"], content["network"], protocol, ErrorRates(**content["alone"]))
+def _without_intervals(member: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in member.items() if name not in FOR_OTHER_READERS}

@@ -3,6 +3,7 @@
 import logging
 import math
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -28,7 +29,8 @@ from resnet_keras.protocols import (
     TEN_CROP,
     Protocol,
 )
-from resnet_keras.runs import Run
+from resnet_keras.runs import EVALUATION_ACCEPTED, Run
+from resnet_keras.structured import convert
 from resnet_keras.view import View
 from resnet_keras.views import multi_scale, ten_crop
 
@@ -40,6 +42,7 @@ logging.getLogger("tensorflow").addFilter(
 
 BATCH_SIZE = 32
 CONFIDENCE = 0.95
+FOR_OTHER_READERS = ("top1_interval", "top5_interval", "class_errors")  # follow from the rest
 
 Interval = tuple[float, float]
 
@@ -126,6 +129,25 @@ class Evaluation(ErrorRates):
     confusion_matrix: tuple[tuple[int, ...], ...]
     mistakes: tuple[Mistake, ...]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if {len(row) for row in self.confusion_matrix} != {self.classes}:
+            raise ValueError("the confusion matrix is not square")
+        counts = [count for row in self.confusion_matrix for count in row]
+        if min(counts) < 0 or sum(counts) != self.images:
+            raise ValueError(f"the confusion matrix is not of {self.images} images")
+        if not all(self._is_possible(mistake) for mistake in self.mistakes):
+            raise ValueError("a mistake is of no image or class")
+
+    def _is_possible(self, mistake: Mistake) -> bool:
+        classes = range(self.classes)
+        return (
+            mistake.image in range(self.images)
+            and mistake.label in classes
+            and mistake.predicted in classes
+            and 0 <= mistake.probability <= 1
+        )
+
     @property
     def classes(self) -> int:
         """How many there are."""
@@ -196,13 +218,13 @@ def _read(run: Run, name: str) -> tuple[Protocol, Evaluation] | None:
     content = run.read_evaluation(name)
     if content is None:
         return None
-    place = f"the {name} evaluation in {run}"
+    place = run.evaluation_file(name)
     protocol, evaluation = from_content(content, place)
     if protocol.name != name:
         raise InputError(
-            "the evaluation is damaged",
-            received=f"{place} (with results of {protocol.name})",
-            accepted=f"results of {name}",
+            f"{place.name} is damaged",
+            received=f"{place} (protocol: {protocol.name})",
+            accepted=f"results of {name} (evaluate writes them again)",
         )
     return protocol, evaluation
 
@@ -219,50 +241,20 @@ def to_content(evaluation: Evaluation, protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def from_content(content: dict[str, Any], place: str) -> tuple[Protocol, Evaluation]:
+def from_content(content: dict[str, Any], path: Path) -> tuple[Protocol, Evaluation]:
     """The inverse of `to_content`; of what earlier versions wrote, too.
 
     Args:
         content: as it was read.
-        place: where, for the message.
+        path: the file, for the message.
 
     Raises:
         InputError: the content is damaged.
     """
-    try:
-        scales = content.get("scales")
-        protocol = Protocol(content.get("protocol", SINGLE), tuple(scales) if scales else None)
-        mistakes = tuple(Mistake(**mistake) for mistake in content["mistakes"])
-        matrix = tuple(tuple(map(int, row)) for row in content["confusion_matrix"])
-        if {len(row) for row in matrix} != {len(matrix)}:
-            raise ValueError("the confusion matrix is not square")
-        evaluation = Evaluation(
-            images=content["images"],
-            top1_error=content["top1_error"],
-            top5_error=content["top5_error"],
-            loss=float(content["loss"]),
-            confusion_matrix=matrix,
-            mistakes=mistakes,
-        )
-        if not all(_is_possible(mistake, evaluation) for mistake in mistakes):
-            raise ValueError("a mistake is of no image or class")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            "the evaluation is damaged",
-            received=f"{place} ({error})",
-            accepted="results that evaluate wrote (evaluate writes them again)",
-        ) from error
-    return protocol, evaluation
-
-
-def _is_possible(mistake: Mistake, evaluation: Evaluation) -> bool:
-    classes = range(evaluation.classes)
-    return (
-        mistake.image in range(evaluation.images)
-        and mistake.label in classes
-        and mistake.predicted in classes
-        and 0 <= mistake.probability <= 1
-    )
+    told = {name: value for name, value in content.items() if name not in FOR_OTHER_READERS}
+    shown = {"name": told.pop("protocol", SINGLE), "scales": told.pop("scales", None)}
+    protocol = convert(shown, Protocol, path, EVALUATION_ACCEPTED)
+    return protocol, convert(told, Evaluation, path, EVALUATION_ACCEPTED)
 
 
 def evaluate(model: keras.Model, split: Split, verbose: int | str = "auto") -> Evaluation:
@@ -412,9 +404,11 @@ def evaluate_run(
 
     Raises:
         InputError: there is no such run, it has no model yet, its folder is damaged, its data
-            cannot be found, or has changed, or the network cannot be tested so.
+            cannot be found, or has changed, the network cannot be tested so, or the folder cannot
+            be written.
     """
     details = check_measurable(run, protocol)
+    run.check_writable()
     test = data_of(run, source).load("test")
     evaluation = score(probabilities(run, test, protocol, verbose), test.labels)
     for label, class_name in enumerate(details.class_names):

@@ -6,11 +6,15 @@ import os
 import re
 import shutil
 import sys
+import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from resnet_keras.errors import InputError
 
@@ -58,6 +62,29 @@ def write_text(path: Path, text: str) -> None:
     write_file(path, lambda partial: partial.write_text(text, "utf-8", "backslashreplace"))
 
 
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Reads all arrays of an .npz file, after a look at its checksums.
+
+    NumPy looks at the checksum of what it reads to its end alone, which a damaged shape shortens.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is damaged.
+    """
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                if damaged := archive.testzip():
+                    raise ValueError(f"{damaged} is damaged")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except MemoryError:
+            raise
+        except Exception as error:  # zipfile, zlib, lzma, struct and NumPy have theirs
+            raise ValueError(str(error) or type(error).__name__) from error
+
+
 def file_name(text: str) -> str:
     """A text as a part of a file's name, without spaces and slashes: another one for every text."""
     plain = re.sub(r"[^\w.-]", "_", text)
@@ -83,8 +110,29 @@ def make_folder(folder: Path, what: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, what, error.strerror) from error
-    if not os.access(folder, os.W_OK):
-        raise unwritable(folder, what, os.strerror(errno.EACCES))
+    check_writable(folder, what)
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """Finds out whether a folder can be written, or made and written, and leaves nothing there.
+
+    What works for an hour and then writes asks first. Only a file can tell: the rights of a folder
+    say nothing of a file system that is read-only, nor anything to root.
+
+    Args:
+        folder, what: see `make_folder`.
+
+    Raises:
+        InputError: it cannot.
+    """
+    there = folder
+    while not os.path.exists(there) and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(prefix=PARTIAL, dir=there):
+            pass
+    except OSError as error:
+        raise unwritable(folder, what, error.strerror) from error
 
 
 def unwritable(folder: Path, what: str, reason: str | None) -> InputError:

@@ -39,12 +39,15 @@ class Classifier:
         activation: of the scores: "softmax", or None for logits.
         class_names: in the order of the scores, to be kept with the model; None if not known.
         centre: of the view that the model is made for, likewise.
+        kernel_std: of the normal distribution that its weights are drawn from; None draws them as
+            those of the convolutions.
     """
 
     classes: int | None = None
     activation: str | None = "softmax"
     class_names: tuple[str, ...] | None = None
     centre: float | None = None
+    kernel_std: float | None = None
 
 
 @dataclass(frozen=True)
@@ -160,12 +163,15 @@ def _head(x: Any, architecture: Architecture, head: Classifier | Features) -> An
                 received=f"classes={classes}",
                 accepted="1 or more",
             )
+        initializer = "he_normal"
+        if head.kernel_std is not None:
+            initializer = keras.initializers.RandomNormal(stddev=head.kernel_std)
         return Dense(
             classes,
             activation=head.activation,
             class_names=head.class_names,
             centre=head.centre,
-            kernel_initializer="he_normal",
+            kernel_initializer=initializer,
             dtype="float32",
             name=f"fc{classes}",
         )(_average(x, architecture.head_window))

@@ -10,15 +10,27 @@ from resnet_keras.recipes import Recipe
 
 
 class _Shared:
-    """What both optimizers share.
+    """What both optimizers share: each variable may have a learning rate of its own.
 
-    The moving average of the weights stays beside the weights: Keras would put it into the model at
-    the end of every `fit`, and so also where a run that was interrupted in mid-epoch has come to
-    that epoch's end. And each variable may have a learning rate of its own: `rate_factors` are of
-    the trainable variables in their order, none if all have the same.
+    `rate_factors` are of the trainable variables in their order, none if all have the same.
     """
 
     rate_factors: tuple[float, ...] = ()
+    l2: float
+    l2_on_bn: bool
+
+    def _with_l2(self, gradient: Any, variable: Any) -> Any:
+        """The gradient in the variable's dtype, the L2 term added to it."""
+        gradient = ops.cast(gradient, variable.dtype)
+        if not self.l2 or (not self.l2_on_bn and self._is_of_normalization(variable)):
+            return gradient
+        return ops.add(gradient, ops.multiply(self.l2, variable))
+
+    def _is_of_normalization(self, variable: Any) -> bool:
+        index = self._get_variable_index(variable)  # pyright: ignore[reportAttributeAccessIssue]
+        # Keras hands a backend's own variable to update_step, which may not know the name.
+        known: Any = self._trainable_variables  # pyright: ignore[reportAttributeAccessIssue]
+        return known[index].name in ("gamma", "beta")
 
     def _rate(self, learning_rate: Any, variable: Any) -> Any:
         rate = ops.cast(learning_rate, variable.dtype)
@@ -26,18 +38,6 @@ class _Shared:
             return rate
         index = self._get_variable_index(variable)  # pyright: ignore[reportAttributeAccessIssue]
         return rate * self.rate_factors[index]
-
-    def finalize_variable_values(self, var_list: Any) -> None:
-        pass
-
-    def swap_averages(self) -> None:
-        """Exchanges the weights and their averages; a second call brings them back."""
-        weights: Any = self._trainable_variables  # pyright: ignore[reportAttributeAccessIssue]
-        averages: Any = self._model_variables_moving_average  # pyright: ignore[reportAttributeAccessIssue]
-        for weight, average in zip(weights, averages, strict=True):
-            value = ops.copy(weight)
-            weight.assign(average)
-            average.assign(value)
 
 
 def _is_kernel(variable: Any) -> bool:
@@ -58,6 +58,7 @@ class SGD(_Shared, keras.optimizers.SGD):
 
     Args:
         l2: factor of that term.
+        l2_on_bn: whether the gamma and beta of batch normalisation have it, too.
         kernel_decay: factor of decoupled weight decay, of kernels alone (biases and batch
             normalisation have one dimension).
         momentum_correction: whether the momentum follows changes of the learning rate (Goyal et al.
@@ -69,6 +70,7 @@ class SGD(_Shared, keras.optimizers.SGD):
         self,
         *args: Any,
         l2: float = 0.0,
+        l2_on_bn: bool = True,
         kernel_decay: float = 0.0,
         momentum_correction: bool = False,
         rate_factors: Sequence[float] = (),
@@ -76,15 +78,14 @@ class SGD(_Shared, keras.optimizers.SGD):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.l2 = l2
+        self.l2_on_bn = l2_on_bn
         self.kernel_decay = kernel_decay
         self.momentum_correction = momentum_correction
         self.rate_factors = tuple(rate_factors)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         rate = self._rate(learning_rate, variable)
-        gradient = ops.cast(gradient, variable.dtype)
-        if self.l2:
-            gradient = ops.add(gradient, ops.multiply(self.l2, variable))
+        gradient = self._with_l2(gradient, variable)
         if self.kernel_decay and _is_kernel(variable):
             self.assign_sub(variable, ops.multiply(rate * self.kernel_decay, variable))
         if not self.momentum:
@@ -130,6 +131,7 @@ class SGD(_Shared, keras.optimizers.SGD):
         return {
             **super().get_config(),
             "l2": self.l2,
+            "l2_on_bn": self.l2_on_bn,
             "kernel_decay": self.kernel_decay,
             "momentum_correction": self.momentum_correction,
             "rate_factors": self.rate_factors,
@@ -146,6 +148,7 @@ class LAMB(_Shared, keras.optimizers.Lamb):
 
     Args:
         l2: factor of a term that is added to the gradient of every parameter.
+        l2_on_bn: whether the gamma and beta of batch normalisation have it, too.
         kernel_decay: factor of the decay, of kernels alone.
         rate_factors: by which each variable's learning rate is multiplied.
     """
@@ -154,20 +157,20 @@ class LAMB(_Shared, keras.optimizers.Lamb):
         self,
         *args: Any,
         l2: float = 0.0,
+        l2_on_bn: bool = True,
         kernel_decay: float = 0.0,
         rate_factors: Sequence[float] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.l2 = l2
+        self.l2_on_bn = l2_on_bn
         self.kernel_decay = kernel_decay
         self.rate_factors = tuple(rate_factors)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         rate = self._rate(learning_rate, variable)
-        gradient = ops.cast(gradient, variable.dtype)
-        if self.l2:
-            gradient = ops.add(gradient, ops.multiply(self.l2, variable))
+        gradient = self._with_l2(gradient, variable)
         update = self._direction(gradient, variable)
         if _is_kernel(variable):
             update = ops.add(update, ops.multiply(self.kernel_decay, variable))
@@ -194,6 +197,7 @@ class LAMB(_Shared, keras.optimizers.Lamb):
         return {
             **super().get_config(),
             "l2": self.l2,
+            "l2_on_bn": self.l2_on_bn,
             "kernel_decay": self.kernel_decay,
             "rate_factors": self.rate_factors,
         }
@@ -211,9 +215,10 @@ def _is_one_tensorflow_replica() -> bool:
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """Grows the learning rate linearly to `peak` over `steps`, then follows `after` from its start.
 
-    The first step already takes peak / steps. (Goyal et al. 2017, section 2.2.) With `held`, the
-    warm-up stays at that rate instead (He et al. 2016, section 4.2, of ResNet-110). Of a training
-    in phases, with an optimizer each, `first` is the step that is the optimizer's first one.
+    The first step takes `start` (Goyal et al. 2017, section 2.2) or, if that is 0, peak / steps.
+    With `held`, the warm-up stays at that rate instead (He et al. 2016, section 4.2, of
+    ResNet-110). Of a training in phases, with an optimizer each, `first` is the step that is the
+    optimizer's first one.
     """
 
     def __init__(
@@ -223,16 +228,20 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         after: keras.optimizers.schedules.LearningRateSchedule,
         held: float | None = None,
         first: int = 0,
+        start: float = 0.0,
     ) -> None:
         self.peak = peak
         self.steps = steps
         self.after = after
         self.held = held
         self.first = first
+        self.start = start
 
     def __call__(self, step: Any) -> Any:
         step = ops.cast(step, "float32") + self.first
         rising = self.peak * (step + 1.0) / max(self.steps, 1)
+        if self.start:
+            rising = self.start + (self.peak - self.start) * step / max(self.steps, 1)
         if self.held is not None:
             rising = ops.full_like(step, self.held)
         following = ops.cast(self.after(ops.maximum(step - self.steps, 0.0)), "float32")
@@ -246,14 +255,13 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
             "after": after,
             "held": self.held,
             "first": self.first,
+            "start": self.start,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "WarmUp":
         after = keras.saving.deserialize_keras_object(config["after"])
-        return cls(
-            config["peak"], config["steps"], after, config.get("held"), config.get("first", 0)
-        )
+        return cls(**{**config, "after": after})
 
 
 def schedule(
@@ -282,7 +290,8 @@ def schedule(
         values = [recipe.learning_rate * recipe.decay_factor**i for i in range(len(boundaries) + 1)]
         after = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
     held = recipe.warmup_rate if recipe.warmup == "constant" else None
-    return WarmUp(recipe.learning_rate, warmup, after, held, round(first_epoch * per_epoch))
+    first = round(first_epoch * per_epoch)
+    return WarmUp(recipe.learning_rate, warmup, after, held, first, recipe.warmup_start)
 
 
 def optimizer(
@@ -307,6 +316,7 @@ def optimizer(
         "learning_rate": schedule(recipe, steps_per_epoch, first_epoch),
         "rate_factors": rate_factors,
         "l2": recipe.l2,
+        "l2_on_bn": recipe.l2_on_bn,
         "kernel_decay": recipe.weight_decay,
         "global_clipnorm": recipe.clip_norm,
         "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,

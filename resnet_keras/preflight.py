@@ -11,6 +11,7 @@ from typing import Any
 from resnet_keras.architectures import Architecture, find
 from resnet_keras.data.checks import CheckedSource
 from resnet_keras.errors import InputError, did_you_mean_beside
+from resnet_keras.files import check_writable
 from resnet_keras.protocols import Protocol
 from resnet_keras.recipes import Recipe
 from resnet_keras.runs import Run, RunDetails
@@ -100,6 +101,19 @@ def check_subject(path: Path, data: str | None) -> None:
             received=f"--data {data}, but {path} was trained on {trained_on}",
             accepted="the run without --data, or its best.keras with --data",
         )
+
+
+def export_folder(path: Path) -> Path:
+    """Where the export of a run folder or of a .keras file goes by default."""
+    return path.with_name(f"{path.stem}-export") if path.suffix in MODEL_FILES else path / "export"
+
+
+def check_run_folder(run: Run, start_over: bool) -> None:
+    """Raises InputError if the folder cannot be written that training is going to write."""
+    if run.exists and start_over:
+        check_writable(run.folder.parent, "the folder of the run folder")
+    elif not run.exists or not run.read_details().finished:
+        run.check_writable()
 
 
 def check_measurable(run: Run, protocol: Protocol | None = None) -> RunDetails:

@@ -4,9 +4,10 @@ A preset states only what differs from the defaults of `Recipe`.
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Annotated, Literal, get_args
 
-from resnet_keras.bounds import IMAGE_SIZE, POSITIVE, check_fields, number, whole
+from resnet_keras.bounds import IMAGE_SIZE, LARGEST_FLOAT, POSITIVE, check_fields, number, whole
 from resnet_keras.data.augmentation import (
     Augmentation,
     CutMix,
@@ -48,13 +49,15 @@ class Recipe:
             2017, remark 2), as if the learning rate stood outside.
         l2: factor of the L2 term that is added to the gradient of every parameter before momentum,
             which is what both papers call weight decay.
+        l2_on_bn: whether the gamma and beta of batch normalisation have that term, too.
         weight_decay: factor of decoupled weight decay (Loshchilov & Hutter 2019), of kernels alone:
             biases and batch normalisation are left out. LAMB has it inside its trust ratio.
         clip_norm: the norm of all gradients together is cut to this; None leaves it.
         ema: share of the past in an exponential moving average of the weights, which then is what
             is validated and kept as best; 0 for none.
         warmup_epochs: epochs of warm-up.
-        warmup: "linear" grows the learning rate from zero, "constant" holds it at `warmup_rate`.
+        warmup: "linear" grows the learning rate, "constant" holds it at `warmup_rate`.
+        warmup_start: the learning rate of a linear warm-up's first update; 0 for one increment.
         warmup_rate: of a constant warm-up.
         decay: "cosine" to zero, or "steps" by `decay_factor`.
         decay_at: when the steps come, as fractions of all epochs.
@@ -63,6 +66,8 @@ class Recipe:
             class, to which all classes mixed into an image are present (Wightman et al. 2021).
         zero_init_last_gamma: start residual units as the identity (Goyal et al. 2017); plain
             networks have none and ignore it.
+        classifier_std: standard deviation of the classifier's initial weights, which are then drawn
+            from a normal distribution; None draws them as all other kernels (He et al. 2015).
         augmentation: what is done to the training images.
         image_size: side in pixels; None takes the smaller of the network's and the data's own.
         centre: side of the centre square that is shown in validation, as a share of the shorter
@@ -86,17 +91,20 @@ class Recipe:
     momentum: Annotated[float, number(0, 1, "[)")] = 0.9
     momentum_correction: bool = False
     l2: Annotated[float, number(0, 1000)] = 1e-4
+    l2_on_bn: bool = True
     weight_decay: Annotated[float, number(0, 1000)] = 0.0
     clip_norm: Annotated[float | None, POSITIVE] = None
     ema: Annotated[float, number(0, 1, "[)")] = 0.0
     warmup_epochs: Annotated[float, number(0, 1_000_000)] = 0.0
     warmup: WarmUpShape = "linear"
+    warmup_start: Annotated[float, number(0, LARGEST_FLOAT)] = 0.0
     warmup_rate: Annotated[float, POSITIVE] = 0.01
     decay: Decay = "cosine"
-    decay_at: Annotated[tuple[float, ...], number(0, 1)] = (0.5, 0.75)
+    decay_at: tuple[float, ...] = (0.5, 0.75)
     decay_factor: Annotated[float, POSITIVE] = 0.1
     loss: Loss = "cross-entropy"
     zero_init_last_gamma: bool = False
+    classifier_std: Annotated[float | None, POSITIVE] = None
     augmentation: Augmentation = NO_AUGMENTATION
     image_size: Annotated[int | None, IMAGE_SIZE] = None
     centre: Annotated[float, number(0, 1, "(]")] = 1.0
@@ -109,12 +117,20 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not isinstance(self.freeze_bn, bool):
+        bounds = (0, *self.decay_at, 1)
+        if any(not earlier < later for earlier, later in pairwise(bounds)):
             raise InputError(
-                "freeze_bn has the wrong type",
-                received=repr(self.freeze_bn),
-                accepted="True or False",
+                "decay_at is out of range",
+                received=self.decay_at,
+                accepted="fractions of all epochs between 0 and 1, each above the one before",
             )
+        for name in ("freeze_bn", "l2_on_bn"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(
+                    f"{name} has the wrong type",
+                    received=repr(getattr(self, name)),
+                    accepted="True or False",
+                )
         for name, kind in CHOICES.items():
             if getattr(self, name) not in get_args(kind):
                 raise InputError(
@@ -181,8 +197,8 @@ PAPER_CIFAR10 = Recipe(
     augmentation=Augmentation(PadAndCrop(), flip=True),
 )
 """He et al. 2016, section 4.2: 64k iterations of 128 out of 45,000 images, 0.1 divided by 10 at 32k
-and 48k. `resnet-keras train resnet56 --data cifar10 --recipe paper-cifar10`: 6.97% in the paper.
-Not run here on CIFAR-10."""
+and 48k; docs/recipes.md has the departures. `resnet-keras train resnet56 --data cifar10 --recipe
+paper-cifar10`: 6.97% in the paper. Not run here on CIFAR-10."""
 
 PAPER_CIFAR10_WARMUP = Recipe(
     epochs=182,
@@ -210,19 +226,25 @@ imagenet2012 --recipe paper-imagenet`: 22.85% top-1 (10-crop) in the paper. Not 
 
 LARGE_BATCH = Recipe(
     epochs=90,
-    batch_size=256,
-    accumulate=32,
+    batch_size=32,
+    accumulate=256,
     learning_rate=3.2,
     momentum_correction=True,
+    l2_on_bn=False,
     warmup_epochs=5,
+    warmup_start=0.1,
     decay="steps",
     decay_at=(30 / 90, 60 / 90, 80 / 90),
     zero_init_last_gamma=True,
-    augmentation=Augmentation(RandomResizedCrop(), flip=True, color=PCAColor()),
+    classifier_std=0.01,
+    augmentation=Augmentation(RandomResizedCrop(), flip=True),
     image_size=224,
     centre=224 / 256,
 )
-"""Goyal et al. 2017: 0.1 for every 256 images of a batch of 8192, accumulated here over 32 steps.
+"""Goyal et al. 2017, section 5.1: 0.1 for every 256 images of a batch of 8192, of which each step
+has the 32 that a worker of theirs normalises by. Departures: the momentum is plain (theirs is
+Nesterov's, "equally effective" by their words), the moving statistics follow every step of 32
+images, and the error is that of the best validation epoch, not the median of the last five.
 `resnet-keras train resnet50v1.5 --data imagenet2012 --recipe large-batch`: 23.74% top-1 in that
 paper (table 1). Not run here."""
 

@@ -74,6 +74,12 @@ class Recorder(keras.callbacks.Callback):
         self._signal = 0
         self._speeds = run.read_speeds()[: len(self.history)]
 
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        if self.averages:
+            # Keras puts the averages into the model where a fit ends. A fit of a run may end in
+            # mid-epoch, and the next one goes on from the weights.
+            self._optimizer.finalize_variable_values = lambda variables: None
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if self._start is not None and self.step % self.steps_per_epoch:
             # Keras has just set the metrics back, which in mid-epoch go on.
@@ -187,7 +193,7 @@ class Recorder(keras.callbacks.Callback):
 
     def _swap_averages(self) -> None:
         if self.averages:
-            self._optimizer.swap_averages()
+            swap_averages(self._optimizer)
 
     def _row(self, epoch: int, logs: dict[str, float]) -> HistoryRow:
         def error(accuracy: str) -> float:
@@ -226,6 +232,20 @@ class Recorder(keras.callbacks.Callback):
             },
         )
         logs.validation.scalars(epoch, {name: row[f"validation_{name}"] for name in errors})
+
+
+def swap_averages(optimizer: Any) -> None:
+    """Exchanges the weights and their moving averages; a second call brings them back.
+
+    Args:
+        optimizer: any of Keras's that is built and has use_ema=True.
+    """
+    for weight, average in zip(
+        optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
+    ):
+        value = keras.ops.copy(weight)
+        weight.assign(average)
+        average.assign(value)
 
 
 def validates_best(error: float, earlier: Sequence[float], images: int) -> bool:

@@ -33,12 +33,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from resnet_keras import structured
 from resnet_keras.architectures import Preprocessing
-from resnet_keras.data import augmentation
 from resnet_keras.data.splits import BadImage
 from resnet_keras.errors import InputError, did_you_mean_beside
 from resnet_keras.files import (
     PARTIAL,
+    check_writable,
     file_name,
     locked,
     make_folder,
@@ -54,6 +55,8 @@ from resnet_keras.version import VERSION
 FOLDER = "the run folder"  # as messages call it
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)  # of 1, training cannot go on, everything else is the same
+DETAILS_ACCEPTED = "the file that train wrote, or train --start-over (moves the run aside)"
+EVALUATION_ACCEPTED = "the file that evaluate wrote (evaluate writes it again)"
 VERSIONED_PACKAGES = ("keras", "numpy")
 
 HISTORY_COLUMNS: tuple[str, ...] = (
@@ -111,6 +114,14 @@ class RunDetails:
     skip_bad_images: bool = False
     finished: bool = False
 
+    def __post_init__(self) -> None:
+        if self.image_size < 1 or not self.class_names:
+            raise InputError(
+                "image_size or class_names is out of range",
+                received=f"{self.image_size} pixels, {len(self.class_names)} classes",
+                accepted="1 or more",
+            )
+
 
 class Run:
     """A run folder on disk."""
@@ -157,7 +168,7 @@ class Run:
     def _speeds(self) -> Path:
         return self.folder / "speed.csv"
 
-    def _evaluation(self, protocol: str) -> Path:
+    def evaluation_file(self, protocol: str) -> Path:
         name = "evaluation" if protocol == SINGLE else f"evaluation-{protocol}"
         return self.folder / f"{name}.json"
 
@@ -174,6 +185,10 @@ class Run:
                 accepted="a folder, or a path where nothing is yet",
             )
         make_folder(self.folder, FOLDER)
+
+    def check_writable(self) -> None:
+        """Raises InputError if the folder, or one that is missing, cannot be written."""
+        check_writable(self.folder, FOLDER)
 
     def locked(self) -> AbstractContextManager[None]:
         """Keeps other processes from training into the folder while inside, see `files.locked`."""
@@ -235,26 +250,18 @@ class Run:
                 received=self.folder,
                 accepted=f"an existing run folder{did_you_mean_beside(self.folder)}",
             )
-        content = self._read_json(self._details)
-        found = content.pop("format", None)
-        if found not in READABLE_VERSIONS:
-            raise InputError(
-                f"{self._details} has an unknown format",
-                received=found,
-                accepted=f"{FORMAT_VERSION} and earlier",
-            )
         try:
-            content["recipe"] = _recipe_of(content["recipe"])
-            content["class_names"] = tuple(content["class_names"])
-            if told := content.get("preprocessing"):
-                content["preprocessing"] = Preprocessing(tuple(told["mean"]), tuple(told["std"]))
-            return RunDetails(**content)
-        except (KeyError, TypeError, ValueError) as error:
+            content = structured.read_format(self._details, READABLE_VERSIONS, DETAILS_ACCEPTED)
+        except FileNotFoundError as error:
             raise InputError(
-                f"{self._details.name} is damaged",
-                received=f"{self._details} ({error})",
-                accepted="the file that train wrote, or train --start-over (moves the run aside)",
+                "this is not a run folder",
+                received=f"{self.folder} ({self._details.name} is missing)",
+                accepted="a folder that train wrote",
             ) from error
+        found = content.pop("format")
+        if found == 1 and isinstance(recipe := content.get("recipe"), dict):
+            _move_augmentation(recipe)
+        return structured.convert(content, RunDetails, self._details, DETAILS_ACCEPTED)
 
     def write_history(self, rows: Sequence[HistoryRow]) -> None:
         _write_table(self._history, HISTORY_COLUMNS, rows)
@@ -265,7 +272,12 @@ class Run:
         Raises:
             InputError: the file is damaged.
         """
-        return _read_table(self._history, HISTORY_COLUMNS)
+        rows = _read_table(self._history, HISTORY_COLUMNS)
+        counted = [row["epoch"] for row in rows] == [*range(1, len(rows) + 1)]
+        # Of the first epoch, nothing else can be better.
+        if rows and not (counted and rows[0]["best"] and {row["best"] for row in rows} <= {0, 1}):
+            raise _damaged(self._history, "columns epoch and best")
+        return rows
 
     def write_speeds(self, rows: Sequence[HistoryRow]) -> None:
         _write_table(self._speeds, SPEED_COLUMNS, rows)
@@ -286,12 +298,14 @@ class Run:
         return path
 
     def write_evaluation(self, protocol: str, content: dict[str, Any]) -> None:
-        write_text(self._evaluation(protocol), json.dumps(content, indent=2) + "\n")
+        write_text(self.evaluation_file(protocol), json.dumps(content, indent=2) + "\n")
 
     def read_evaluation(self, protocol: str) -> dict[str, Any] | None:
         """What a protocol's file tells, or None if the run was not evaluated so yet."""
-        path = self._evaluation(protocol)
-        return self._read_json(path) if path.exists() else None
+        path = self.evaluation_file(protocol)
+        if not path.exists():
+            return None
+        return structured.read(path, dict[str, Any], EVALUATION_ACCEPTED)
 
     def write_example(self, class_name: str, image: np.ndarray) -> None:
         """Keeps an image (height, width, 3) uint8 as examples/<class_name>.png.
@@ -302,39 +316,12 @@ class Run:
         examples.mkdir(exist_ok=True)
         write_file(examples / f"{file_name(class_name)}.png", Image.fromarray(image).save)
 
-    def _read_json(self, path: Path) -> dict[str, Any]:
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise InputError(
-                "this is not a run folder",
-                received=f"{path.parent} ({path.name} is missing)",
-                accepted="a folder that train wrote",
-            ) from error
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{path.name} is damaged or cannot be read",
-                received=f"{path} ({error})",
-                accepted="the file that train or evaluate wrote",
-            ) from error
-        if not isinstance(content, dict):
-            raise InputError(
-                f"{path.name} is damaged",
-                received=f"{path} (not a JSON object)",
-                accepted="the file that train or evaluate wrote",
-            )
-        return content
 
-
-def _recipe_of(values: dict[str, Any]) -> Recipe:
-    values = dict(values)
-    if "augmentation" in values:
-        values["augmentation"] = augmentation.from_dict(values["augmentation"])
-    else:  # format 1
-        pad, flip = values.pop("shift"), values.pop("flip")
-        crop = augmentation.PadAndCrop(pad) if pad else None
-        values["augmentation"] = augmentation.Augmentation(crop, flip)
-    return Recipe(**{**values, "decay_at": tuple(values["decay_at"])})
+def _move_augmentation(recipe: dict[str, Any]) -> None:
+    """Tells what a recipe of format 1 does to images as `Augmentation` tells it now."""
+    if "shift" in recipe and "flip" in recipe:
+        pad, flip = recipe.pop("shift"), recipe.pop("flip")
+        recipe["augmentation"] = {"crop": {"pad": pad} if pad else None, "flip": flip}
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -353,11 +340,13 @@ def _read_table(path: Path, columns: Sequence[str]) -> list[dict[str, float]]:
             reader = csv.DictReader(file, strict=True)
             return [{name: float(row[name]) for name in columns} for row in reader]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise InputError(
-            f"{path.name} is damaged",
-            received=f"{path} ({error})",
-            accepted="the file that train wrote, or train --start-over (moves the run aside)",
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, reason: object) -> InputError:
+    return InputError(
+        f"{path.name} is damaged", received=f"{path} ({reason})", accepted=DETAILS_ACCEPTED
+    )
 
 
 def best_row(history: Sequence[HistoryRow]) -> HistoryRow:

@@ -23,13 +23,11 @@ class Subject:
         model: a classifier.
         data: labelled images of the model's classes, in the model's order.
         description: of the model, in a line.
-        export_folder: where it goes by default.
     """
 
     model: keras.Model
     data: CheckedSource
     description: str
-    export_folder: Path
 
 
 def find(path: Path, data: str | None = None) -> Subject:
@@ -54,7 +52,6 @@ def find(path: Path, data: str | None = None) -> Subject:
         f"{details.network} trained on {_public(details.data)}, "
         f"{len(details.class_names)} classes"
         f"{unfinished}",
-        run.folder / "export",
     )
 
 
@@ -92,7 +89,7 @@ def _of_file(path: Path, data: str) -> Subject:
     view_of(model)
     source = _in_order_of(model, check(sources.find(data), False), path)
     description = f"{model.name} for {_public(source.name)}, {len(source.class_names)} classes"
-    return Subject(model, source, description, path.with_name(f"{path.stem}-export"))
+    return Subject(model, source, description)
 
 
 def _in_order_of(model: keras.Model, source: CheckedSource, path: Path) -> CheckedSource:

@@ -116,6 +116,8 @@ def train(
             accepted="one of the two",
         )
     placement = place(devices)
+    if placement.is_first:
+        preflight.check_run_folder(run, start_over)
     architecture = None if builder else find(network, shortcut)
     data = check(source, skip_bad_images)
     aim = preflight.training(
@@ -170,6 +172,7 @@ def train(
                     losses.activation(recipe),
                     data.class_names,
                     recipe.centre,
+                    recipe.classifier_std,
                 ),
                 model_name(network),
             )

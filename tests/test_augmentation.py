@@ -69,16 +69,15 @@ def test_json_and_back(augmentation):
 
 
 @pytest.mark.parametrize(
-    ("content", "received", "accepted"),
+    ("content", "field"),
     [
-        ({"crop": {"side": 3}}, "{'side': 3}", "shortest"),
-        ({"blur": 1}, "blur", "erasing"),
-        ({"mixup": {"beta": 1}}, "beta", "alpha"),
+        ({"crop": {"side": 3}}, "crop.PadAndCrop.side"),
+        ({"blur": 1}, "blur"),
+        ({"mixup": {"beta": 1}}, "mixup.beta"),
     ],
 )
-def test_unknown_values(content, received, accepted):
-    error = refusal(values.from_dict, content)
-    assert error.received == received and accepted in error.accepted
+def test_unknown_values(content, field):
+    assert field in refusal(values.from_dict, content).received
 
 
 @pytest.mark.parametrize(

@@ -486,3 +486,11 @@ def test_four_channels_need_the_bare_network():
     model = build(TINY, (32, 32, 4), include_preprocessing=False)
     assert model.get_layer("conv1").kernel.shape == (3, 3, 4, 4)
     assert model.output_shape == (None, 10)
+
+
+def test_the_classifiers_weights_are_drawn_as_goyal_et_al_draw_them():
+    """Goyal et al. 2017, section 5.1: a zero-mean Gaussian with a standard deviation of 0.01."""
+    kernel, bias = build(TINY, head=Classifier(1000, kernel_std=0.01)).layers[-1].get_weights()
+    assert kernel.std() == pytest.approx(0.01, rel=0.05) and abs(kernel.mean()) < 5e-4
+    assert np.abs(kernel).max() > 0.025  # he_normal ends at two standard deviations
+    assert not bias.any()

@@ -8,6 +8,7 @@ import pytest
 
 from resnet_keras import optimizers
 from resnet_keras.recipes import QUICK, Recipe
+from resnet_keras.recorder import swap_averages
 
 
 def test_l2_is_added_to_the_gradient_before_momentum():
@@ -19,6 +20,22 @@ def test_l2_is_added_to_the_gradient_before_momentum():
         momentum = 0.9 * momentum - 0.1 * (np.array(gradient) + 0.5 * weight)
         weight = weight + momentum
         np.testing.assert_allclose(variable.numpy(), weight, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [optimizers.SGD, optimizers.LAMB])
+def test_l2_leaves_batch_normalisation_alone_where_it_is_told_to(kind):
+    """Goyal et al. 2017, section 5.1; biases keep the term."""
+    layers = [keras.layers.Dense(2), keras.layers.BatchNormalization()]
+    model = keras.Sequential([keras.Input((2,)), *layers])
+    start = [np.full(weight.shape, 2.0) for weight in model.trainable_variables]
+    moved = {}
+    for l2_on_bn in (True, False):
+        for weight, value in zip(model.trainable_variables, start, strict=True):
+            weight.assign(value)
+        optimizer = kind(0.1, l2=0.5, l2_on_bn=l2_on_bn)
+        optimizer.apply([keras.ops.zeros_like(value) for value in start], model.trainable_variables)
+        moved[l2_on_bn] = {w.name for w in model.trainable_variables if np.any(np.array(w) != 2)}
+    assert moved == {True: {"kernel", "bias", "gamma", "beta"}, False: {"kernel", "bias"}}
 
 
 def test_l2_is_not_keras_decoupled_weight_decay():
@@ -166,12 +183,38 @@ def test_averages_are_exchanged_and_brought_back():
     for gradient, _ in GRADIENTS:
         optimizer.apply([keras.ops.convert_to_tensor(gradient)], variables)
     weights = np.array(variables[0])
-    optimizer.finalize_variable_values(variables)
-    np.testing.assert_array_equal(variables[0], weights)
-    optimizer.swap_averages()
+    swap_averages(optimizer)
     assert np.abs(np.array(variables[0]) - weights).max() > 1e-3
-    optimizer.swap_averages()
+    swap_averages(optimizer)
     np.testing.assert_array_equal(variables[0], weights)
+
+
+@pytest.mark.parametrize(
+    ("ours", "stock", "options"),
+    [
+        (optimizers.SGD, keras.optimizers.SGD, {"momentum": 0.9}),
+        (optimizers.SGD, keras.optimizers.SGD, {"ema_overwrite_frequency": 3}),
+        (optimizers.LAMB, keras.optimizers.Lamb, {"ema_overwrite_frequency": 3}),
+    ],
+)
+def test_a_plain_fit_with_averages_ends_as_keras_does(ours, stock, options):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 4)), rng.normal(size=(40, 3))
+    kernel = rng.normal(size=(4, 3)).astype("float32")
+
+    def fitted(kind, **averaging):
+        dense = keras.layers.Dense(3, use_bias=False)  # Keras's LAMB scales biases, ours does not
+        model = keras.Sequential([keras.Input((4,)), dense])
+        dense.set_weights([kernel])
+        model.compile(kind(0.05, **averaging), "mse")
+        model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+        return dense.get_weights()[0]
+
+    averaging = {"use_ema": True, "ema_momentum": 0.8, **options}
+    found = fitted(ours, **averaging)
+    np.testing.assert_allclose(found, fitted(stock, **averaging), rtol=1e-5)
+    plain = {name: value for name, value in options.items() if name == "momentum"}
+    assert np.abs(found - fitted(stock, **plain)).max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -180,6 +223,7 @@ def test_averages_are_exchanged_and_brought_back():
         Recipe(momentum_correction=True, weight_decay=0.1, ema=0.9, accumulate=2, clip_norm=1.0),
         Recipe(optimizer="lamb", weight_decay=0.1),
         Recipe(warmup="constant", warmup_epochs=1, decay="steps"),
+        Recipe(warmup_start=0.1, warmup_epochs=1, l2_on_bn=False),
     ],
 )
 def test_optimizers_are_saved_with_everything(recipe):

@@ -25,7 +25,7 @@ DETAILS = RunDetails(
     versions={"python": "3.11"},
     started="2026-01-01T00:00:00+00:00",
 )
-ROWS = [dict.fromkeys(HISTORY_COLUMNS, epoch / 8) for epoch in (1, 2)]
+ROWS = [dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"epoch": epoch, "best": 1} for epoch in (1, 2)]
 HEADER = ",".join(HISTORY_COLUMNS)
 
 
@@ -63,20 +63,54 @@ def test_damaged_details(run, content):
     assert str(run.folder / "run.json") in refusal(run.read_details).received
 
 
-def test_a_recipe_out_of_range_is_damage(run):
-    content = json.loads((run.folder / "run.json").read_text())
-    content["recipe"]["epochs"] = -1
-    (run.folder / "run.json").write_text(json.dumps(content))
-    error = refusal(run.read_details)
-    assert str(run.folder / "run.json") in error.received
-    assert "epochs" in error.received and "-1" in error.received
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("recipe", "abc"),
+        ("recipe.epochs", -1),
+        ("recipe.epochs", "24"),
+        ("recipe.epochs", True),
+        ("recipe.decay", "never"),
+        ("recipe.decay_at", [2.0]),
+        ("recipe.warmth", 1),
+        ("recipe.augmentation.crop", {"pad": 4}),
+        ("network", 5),
+        ("class_names", "zero"),
+        ("class_names.1", None),
+        ("image_size", 0),
+        ("preprocessing", {"mean": [0, 0, 0], "std": [1, 1]}),
+        ("a\nb", 1),
+    ],
+)
+def test_damage_is_told_by_file_and_field(run, field, value):
+    path = run.folder / "run.json"
+    content = place = json.loads(path.read_text())
+    *above, name = [int(part) if part.isdigit() else part for part in field.split(".")]
+    for part in above:
+        place = place[part]
+    place[name] = value
+    path.write_text(json.dumps(content))
+    before = path.read_bytes()
+    received = refusal(run.read_details).received
+    assert str(path) in received and " ".join(str(name).split()) in received
+    assert path.read_bytes() == before
+
+
+def test_nested_damage_and_names_that_are_no_unicode(run):
+    path = run.folder / "run.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"digits"', "[" * 100_000))
+    assert str(path) in refusal(run.read_details).received
+    named = dataclasses.replace(DETAILS, data="caf\udce9", weights="\udcff.keras")
+    run.write_details(named)  # paths in Latin-1
+    assert run.read_details() == named
 
 
 def test_a_later_format_is_refused(run):
     content = json.loads((run.folder / "run.json").read_text())
     (run.folder / "run.json").write_text(json.dumps({**content, "format": 3}))
     error = refusal(run.read_details)
-    assert error.received == "3" and "2" in error.accepted
+    assert "format: 3" in error.received and "2" in error.accepted
 
 
 @pytest.mark.parametrize("content", ["epoch,loss\n1,2\n", f"{HEADER}\n1,2\n", f"{HEADER}\n1,x\n"])

@@ -5,11 +5,12 @@ of them turn to JSON with `dataclasses.asdict` and back with `from_dict`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from resnet_keras.bounds import IMAGE_SIZE, POSITIVE, check_fields, number, whole
 from resnet_keras.errors import InputError
+from resnet_keras.structured import convert
 
 
 @dataclass(frozen=True)
@@ -217,54 +218,13 @@ class Augmentation:
             )
 
 
-_CROPS = (PadAndCrop, ScaleJitterCrop, RandomResizedCrop)
-_PARTS = {
-    "randaugment": RandAugment,
-    "color": PCAColor,
-    "erasing": RandomErasing,
-    "mixup": MixUp,
-    "cutmix": CutMix,
-}
-
-
 def from_dict(values: Mapping[str, Any]) -> Augmentation:
     """The augmentation that `dataclasses.asdict` made these values of; JSON may lie in between.
 
     Raises:
         InputError: a name is unknown, or a value not allowed.
     """
-    parts = dict(values)
-    if parts.get("crop") is not None:
-        parts["crop"] = _part(_crop_of(parts["crop"]), parts["crop"])
-    for name, kind in _PARTS.items():
-        if parts.get(name) is not None:
-            parts[name] = _part(kind, parts[name])
-    return _part(Augmentation, parts)
-
-
-def _crop_of(values: Mapping[str, Any]) -> Any:
-    """Which crop it is: no two share the name of a value."""
-    for kind in _CROPS:
-        if set(values) & {field.name for field in fields(kind)}:
-            return kind
-    raise InputError(
-        "no crop has these values",
-        received=dict(values),
-        accepted=", ".join(field.name for kind in _CROPS for field in fields(kind)),
-    )
-
-
-def _part(kind: Any, values: Mapping[str, Any]) -> Any:
-    known = [field.name for field in fields(kind)]
-    unknown = set(values) - set(known)
-    if unknown:
-        raise InputError(
-            f"{kind.__name__} has no such value",
-            received=", ".join(sorted(unknown)),
-            accepted=", ".join(known),
-        )
-    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return kind(**tuples)
+    return convert(values, Augmentation, "the augmentation", "values of Augmentation and its parts")
 
 
 def _check_range(name: str, values: tuple[float, float]) -> None:

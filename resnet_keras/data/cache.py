@@ -3,30 +3,31 @@
 import hashlib
 import os
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+
+from resnet_keras.files import read_arrays
 
 
 def folder() -> Path:
     """Where it is kept: resnet-keras/ in XDG_CACHE_HOME, or in ~/.cache.
 
     Raises:
-        RuntimeError: this user has no home.
+        RuntimeError: the user has no home.
     """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet-keras"
 
 
-def remembered(key: str) -> dict[str, np.ndarray] | None:
-    """The arrays that were kept under a key, or None."""
-    try:
-        with open(_file(key), "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, RuntimeError):
-        return None
+def remembered(key: str, names: Collection[str]) -> dict[str, np.ndarray] | None:
+    """The arrays that were kept under a key; None if there are none of these names, all whole."""
+    with suppress(OSError, RuntimeError, ValueError):
+        arrays = read_arrays(_file(key))
+        if arrays.keys() == {*names}:
+            return arrays
+    return None
 
 
 def remember(key: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -44,9 +45,11 @@ def remember(key: str, arrays: Mapping[str, np.ndarray]) -> None:
             raise
 
 
-def found_out(key: str, find_out: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def found_out(
+    key: str, names: Collection[str], find_out: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
     """The arrays that are kept under a key; if there are none, finds them out and keeps them."""
-    arrays = remembered(key)
+    arrays = remembered(key, names)
     if arrays is None:
         arrays = find_out()
         remember(key, arrays)

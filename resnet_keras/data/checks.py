@@ -222,8 +222,8 @@ def _place(split: Split, name: SplitName, index: int) -> str:
 def _decoded(split: EncodedSplit, name: SplitName) -> tuple[np.ndarray, dict[int, str]]:
     """Which images are plain, and why others cannot be decoded."""
     key = f"checks {PIL.__version__} {split.stamp}"
-    known = remembered(key) if split.stamp else None
-    if known is not None:
+    known = remembered(key, ("plain", "bad", "reasons")) if split.stamp else None
+    if known is not None and len(known["plain"]) == len(split):
         return known["plain"], dict(
             zip(known["bad"].tolist(), known["reasons"].tolist(), strict=True)
         )

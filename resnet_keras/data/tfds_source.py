@@ -71,7 +71,7 @@ class Tfds:
         parts = [(part.filename, part.skip, part.take) for part in instructions]
         mark = f"tfds {self._image} {self._label} {parts} {files}"
         records = self._records(instructions)
-        found = found_out(mark, lambda: _found(records, self._label))
+        found = found_out(mark, ("labels", "places"), lambda: _found(records, self._label))
         records.places = found["places"]
 
         def read(index: int) -> bytes:

@@ -8,10 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from resnet_keras import structured
 from resnet_keras.architectures import Preprocessing
-from resnet_keras.errors import InputError
 
+ACCEPTED = "the file as the Hugging Face hub has it"
 IMAGENET_CLASSES = 1000
+
+Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -50,37 +53,48 @@ def beside(path: Path) -> Card:
     Raises:
         InputError: one of the files is damaged.
     """
-    config = _json(path.with_name("config.json"))
-    try:
-        if config.get("model_type") == "resnet":
-            return _of_transformers(config, _json(path.with_name("preprocessor_config.json")))
-        if str(config.get("architecture", "")).startswith(("resnet", "resnext")):
-            return _of_timm(config)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            "the description of these weights is damaged",
-            received=f"{path.parent} ({error!r})",
-            accepted="config.json and preprocessor_config.json as the Hugging Face hub has them",
-        ) from error
+    file = path.with_name("config.json")
+    config = _object(file)
+    if config.get("model_type") == "resnet":
+        return _of_transformers(
+            structured.convert(config, _Transformers, file, ACCEPTED, extra="ignore"),
+            _preprocessing(path.with_name("preprocessor_config.json")),
+        )
+    if str(config.get("architecture", "")).startswith(("resnet", "resnext")):
+        timm = structured.convert(config, _Timm, file, ACCEPTED, extra="ignore")
+        told = timm.pretrained_cfg
+        return Card(timm.label_names, _of_unit_range(told.mean, told.std), stride_at=1)
     return UNKNOWN
 
 
-def inside(metadata: Mapping[str, str]) -> Card:
+def inside(metadata: Mapping[str, str], path: Path) -> Card:
     """The card that `to_metadata` wrote.
 
+    Args:
+        metadata: of a .safetensors file.
+        path: of that file, for the message.
+
     Raises:
-        ValueError: it is damaged.
+        InputError: it is damaged.
     """
     if "resnet_keras" not in metadata:
         return UNKNOWN
-    told = json.loads(metadata["resnet_keras"])
-    names = told["class_names"]
+    accepted = "the file that convert wrote"
+    told = structured.parse(metadata["resnet_keras"], _Metadata, path, accepted)
     return Card(
-        None if names is None else tuple(names),
-        Preprocessing(_triple(told["mean"]), _triple(told["std"])),
-        float(told["bn_epsilon"]),
-        int(told["stride_at"]),
+        told.class_names, Preprocessing(told.mean, told.std), told.bn_epsilon, told.stride_at
     )
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """What `to_metadata` writes."""
+
+    class_names: tuple[str, ...] | None
+    mean: Triple
+    std: Triple
+    bn_epsilon: float
+    stride_at: int
 
 
 def to_metadata(card: Card) -> dict[str, str]:
@@ -106,49 +120,67 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(text.splitlines())
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise InputError(
-            "the description of these weights is damaged",
-            received=f"{path} ({error})",
-            accepted="a JSON file as the Hugging Face hub has it",
-        ) from error
+@dataclass(frozen=True)
+class _Transformers:
+    """What counts of config.json by transformers.
+
+    `downsample_in_bottleneck` came after the first networks; without it the stride is on the 3x3.
+    """
+
+    id2label: dict[int, str] | None = None
+    downsample_in_bottleneck: bool = False
+
+    def __post_init__(self) -> None:
+        if {*(self.id2label or ())} != {*range(len(self.id2label or ()))}:
+            raise ValueError("id2label does not count the classes from 0 on")
+
+
+@dataclass(frozen=True)
+class _Preprocessor:
+    """What counts of preprocessor_config.json by transformers, of pixels 0..1."""
+
+    image_mean: Triple | None = None
+    image_std: Triple | None = None
+
+
+@dataclass(frozen=True)
+class _Pretrained:
+    """The part of config.json by timm that tells the preprocessing, of pixels 0..1."""
+
+    mean: Triple | None = None
+    std: Triple | None = None
+
+
+@dataclass(frozen=True)
+class _Timm:
+    """What counts of config.json by timm."""
+
+    label_names: tuple[str, ...] | None = None
+    pretrained_cfg: _Pretrained = _Pretrained()
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON file's object; an empty one where there is no file, or nothing of the kind in it."""
+    content = structured.read(path, object, ACCEPTED) if path.is_file() else {}
     return content if isinstance(content, dict) else {}
 
 
-def _of_transformers(config: dict[str, Any], preprocessor: dict[str, Any]) -> Card:
-    names = None
-    if told := config.get("id2label"):
-        labels = {int(number): label for number, label in told.items()}
-        # What transformers writes where nobody has named the classes.
-        if any(label != f"LABEL_{number}" for number, label in labels.items()):
-            names = tuple(labels[number] for number in range(len(labels)))
-    preprocessing = None
-    if "image_mean" in preprocessor and "image_std" in preprocessor:
-        preprocessing = _of_unit_range(preprocessor["image_mean"], preprocessor["image_std"])
-    # The attribute came after the first networks; without it the stride is on the 3x3.
-    in_first = config.get("downsample_in_bottleneck", False)
-    return Card(names, preprocessing, stride_at=0 if in_first else 1)
+def _preprocessing(path: Path) -> Preprocessing | None:
+    told = structured.convert(_object(path), _Preprocessor, path, ACCEPTED, extra="ignore")
+    return _of_unit_range(told.image_mean, told.image_std)
 
 
-def _of_timm(config: dict[str, Any]) -> Card:
-    told = config.get("pretrained_cfg", {})
-    names = config.get("label_names")
-    preprocessing = None
-    if "mean" in told and "std" in told:
-        preprocessing = _of_unit_range(told["mean"], told["std"])
-    return Card(None if names is None else tuple(names), preprocessing, stride_at=1)
+def _of_transformers(config: _Transformers, preprocessing: Preprocessing | None) -> Card:
+    labels, names = config.id2label or {}, None
+    # What transformers writes where nobody has named the classes.
+    if any(label != f"LABEL_{number}" for number, label in labels.items()):
+        names = tuple(label for _, label in sorted(labels.items()))
+    return Card(names, preprocessing, stride_at=0 if config.downsample_in_bottleneck else 1)
 
 
-def _of_unit_range(mean: Any, std: Any) -> Preprocessing:
+def _of_unit_range(mean: Triple | None, std: Triple | None) -> Preprocessing | None:
     """Of pixels 0..1, as torch's projects have them."""
-    return Preprocessing(_triple(mean, 255), _triple(std, 255))
-
-
-def _triple(values: Any, scale: float = 1) -> tuple[float, float, float]:
-    red, green, blue = (float(value) * scale for value in values)
-    return red, green, blue
+    if mean is None or std is None:
+        return None
+    (r, g, b), (r_std, g_std, b_std) = mean, std
+    return Preprocessing((r * 255, g * 255, b * 255), (r_std * 255, g_std * 255, b_std * 255))

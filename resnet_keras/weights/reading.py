@@ -112,7 +112,7 @@ def _safetensors(path: Path) -> Tensors:
     try:
         with safe_open(path, "np") as file:
             values = {name: _as_float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-            return Tensors(values, cards.inside(file.metadata() or {}))
+            return Tensors(values, cards.inside(file.metadata() or {}, path))
     except SafetensorError as error:
         raise ValueError(str(error)) from error
 
