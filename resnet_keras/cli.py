@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import tyro
 from rich.console import Console
 
-from resnet_keras import architectures, preflight, recipes, studies, summaries, supervision
+from resnet_keras import architectures, preflight, recipes, results, studies, summaries, supervision
 from resnet_keras.arguments import dispatch
 from resnet_keras.bounds import COUNT, IMAGE_SIZE, PORTS, check_arguments
 from resnet_keras.checkpoints import CHECKPOINT_STEPS
@@ -38,7 +38,7 @@ from resnet_keras.runs import Run
 if TYPE_CHECKING:
     import numpy as np
 
-    from resnet_keras.evaluation import Evaluation
+    from resnet_keras.results import Evaluation
 
 RUNS = Path("runs")
 SHOWN_REASONS = 10
@@ -189,12 +189,29 @@ def train(
     option = f"-{shortcut}" if shortcut else ""
 
     from resnet_keras.data import sources
+    from resnet_keras.data.checks import check
 
     folder = Run(run or RUNS / f"{network}{option}-{sources.slug(data)}-{recipe}")
     source = sources.find(data)
     preflight.check_run_folder(folder, start_over)
+    if not (hosts or start_over) and folder.exists and folder.read_details().finished:
+        aim = preflight.training(
+            network,
+            architecture,
+            check(source, skip_bad_images),
+            chosen,
+            shortcut=shortcut,
+            weights=weights,
+            skip_bad_images=skip_bad_images,
+        )
+        preflight.check_same(folder, aim)
+        with folder.locked():
+            folder.remove_checkpoints()  # a kill may have left them
+        print(f"{folder} is finished (epochs: {chosen.epochs})")
+        _tell_results(folder)
+        return
     with _quiet_tensorflow():
-        from resnet_keras import distribution, evaluation, training
+        from resnet_keras import distribution, training
 
     is_first = True
     with ExitStack() as stack:
@@ -221,12 +238,16 @@ def train(
             log_diagnostics=log_diagnostics,
             verbose=_verbosity(),
         )
-    if not is_first:
-        return
-    measured = evaluation.read_evaluation(folder)
-    if measured is None or not folder.report.exists():
-        measured = _measure(folder)
-    summaries.print_summary(folder, measured)
+    if is_first:
+        _tell_results(folder)
+
+
+def _tell_results(run: Run) -> None:
+    """Prints the errors of a finished run, which is measured first if it was not yet."""
+    measured = results.read_evaluation(run)
+    if measured is None or not run.report.exists():
+        measured = _measure(run)
+    summaries.print_summary(run, measured)
 
 
 def _yes_or_no(word: str, option: str) -> bool:
