@@ -42,9 +42,9 @@ from export.findings import (
 from export.formats import FORMATS, find
 from export.job import PREPARE, REFUSED, Job, Made, Prepared
 from export.parity import complaints
-from resnet_keras import __version__
 from resnet_keras.errors import ExportError, InputError
 from resnet_keras.files import PARTIAL, locked, make_folder, replace_folder, write_file, write_text
+from resnet_keras.version import VERSION
 
 if TYPE_CHECKING:
     import keras
@@ -341,7 +341,7 @@ def fingerprint(model: "keras.Model", card: ModelCard) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {"resnet-keras": __version__}
+    found = {"resnet-keras": VERSION}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
             found[package] = version(package)

@@ -4,14 +4,13 @@ Names are imported on first use, so that the command line answers `--help` witho
 """
 
 import os
-import tomllib
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import wrapt
+
+from resnet_keras.version import VERSION
 
 if TYPE_CHECKING:
     from resnet_keras.architectures import NETWORKS, Architecture, list_models
@@ -36,11 +35,7 @@ if TYPE_CHECKING:
     from resnet_keras.runs import Run
     from resnet_keras.training import fine_tune, train
 
-try:
-    __version__ = version("resnet-keras")
-except PackageNotFoundError:  # a checkout that is not installed
-    _project = Path(__file__).parents[1] / "pyproject.toml"
-    __version__ = tomllib.loads(_project.read_text("utf-8"))["project"]["version"]
+__version__ = VERSION
 
 # TensorFlow reads this when it is imported. By itself it leaves oneDNN's kernels off where there is
 # no AVX-512, though ResNet-50 trains twice as fast with them there too.

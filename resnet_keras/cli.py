@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import tyro
 from rich.console import Console
 
-from resnet_keras import architectures, recipes, studies, summaries, supervision
+from resnet_keras import architectures, preflight, recipes, results, studies, summaries, supervision
 from resnet_keras.arguments import dispatch
 from resnet_keras.bounds import COUNT, IMAGE_SIZE, PORTS, check_arguments
 from resnet_keras.checkpoints import CHECKPOINT_STEPS
@@ -30,7 +30,6 @@ from resnet_keras.errors import (
     InputError,
     Interrupted,
     TrainingError,
-    did_you_mean_beside,
     nearest,
 )
 from resnet_keras.files import check_writable
@@ -40,7 +39,7 @@ from resnet_keras.runs import Run
 if TYPE_CHECKING:
     import numpy as np
 
-    from resnet_keras.evaluation import Evaluation
+    from resnet_keras.results import Evaluation
 
 RUNS = Path("runs")
 SHOWN_REASONS = 10
@@ -163,13 +162,9 @@ def train(
         processes: how many there are.
     """
     _check_hosts(hosts, process, processes)
-    architectures.find(network, shortcut)
-    if weights not in (None, "imagenet") and not Path(weights).exists():
-        raise InputError(
-            "no such weights",
-            received=weights,
-            accepted=f"a file, a run folder or imagenet{did_you_mean_beside(Path(weights))}",
-        )
+    architecture = architectures.find(network, shortcut)
+    if weights is not None:
+        preflight.check_weights(weights, network)
     base = recipes.find(recipe)
     if epochs is not None and epochs >= 1:
         base = base.in_epochs(epochs)
@@ -189,14 +184,35 @@ def train(
     }
     given = {name: value for name, value in values.items() if value is not None}
     chosen = dataclasses.replace(base, **given)
+    chosen.check_weights(weights)
+    if chosen.image_size is not None:
+        architecture.check_sides(chosen.image_size, chosen.image_size)
     option = f"-{shortcut}" if shortcut else ""
 
     from resnet_keras.data import sources
+    from resnet_keras.data.checks import check
 
     folder = Run(run or RUNS / f"{network}{option}-{sources.slug(data)}-{recipe}")
     source = sources.find(data)
+    preflight.check_run_folder(folder, start_over)
+    if not (hosts or start_over) and folder.exists and folder.read_details().finished:
+        aim = preflight.training(
+            network,
+            architecture,
+            check(source, skip_bad_images),
+            chosen,
+            shortcut=shortcut,
+            weights=weights,
+            skip_bad_images=skip_bad_images,
+        )
+        preflight.check_same(folder, aim)
+        with folder.locked():
+            folder.remove_checkpoints()  # a kill may have left them
+        print(f"{folder} is finished (epochs: {chosen.epochs})")
+        _tell_results(folder)
+        return
     with _quiet_tensorflow():
-        from resnet_keras import distribution, evaluation, training
+        from resnet_keras import distribution, training
 
     is_first = True
     with ExitStack() as stack:
@@ -223,12 +239,16 @@ def train(
             log_diagnostics=log_diagnostics,
             verbose=_verbosity(),
         )
-    if not is_first:
-        return
-    measured = evaluation.read_evaluation(folder)
-    if measured is None or not folder.report.exists():
-        measured = _measure(folder)
-    summaries.print_summary(folder, measured)
+    if is_first:
+        _tell_results(folder)
+
+
+def _tell_results(run: Run) -> None:
+    """Prints the errors of a finished run, which is measured first if it was not yet."""
+    measured = results.read_evaluation(run)
+    if measured is None or not run.report.exists():
+        measured = _measure(run)
+    summaries.print_summary(run, measured)
 
 
 def _yes_or_no(word: str, option: str) -> bool:
@@ -326,15 +346,11 @@ def evaluate(
         )
     chosen = Protocol(protocol, scales)
     for folder in folders:
-        folder.read_details()
+        preflight.check_measurable(folder, chosen)
     if ensemble:
         _evaluate_ensemble(folders, chosen, output)
         return
-    with _quiet_tensorflow():
-        from resnet_keras import evaluation
-
     for folder in folders:
-        evaluation.check_measurable(folder, chosen)
         folder.check_writable()
     measured = [_measure(folder, chosen) for folder in folders]
     if len(folders) == 1:
@@ -415,8 +431,8 @@ def predict(
                 received=f"{option} {value}",
                 accepted=f"{option} with --explain",
             )
-    run = Run(model)
-    if model.suffix != ".keras" and (run.exists or not model.exists()):
+    preflight.check_model(model)
+    if (run := Run(model)).exists:
         _label_of(class_name, run.read_details().class_names)
     unreadable: dict[Path, InputError] = {}
     paths = [path for given in images for path in _image_files(given, unreadable)]
@@ -579,13 +595,13 @@ def export(
 
     known.find(formats)
     path = model or _latest_run()
+    preflight.check_subject(path, data)
+    folder = output or preflight.export_folder(path)
+    check_writable(folder, exporting.FOLDER)
     with _quiet_tensorflow():
         from resnet_keras import evaluation, subjects
         from resnet_keras.models import view_of
 
-    folder = output or subjects.export_folder(path)
-    if path.exists():  # else there is more to say
-        check_writable(folder, exporting.FOLDER)
     subject = subjects.find(path, data)
     for note in subject.data.notes:
         print(f"data: {note}")
@@ -670,7 +686,7 @@ def convert(
         image_size: side of the images that the model takes, in pixels.
         class_names: a text file with a class in each line, in the order of the outputs.
     """
-    architectures.find(network)
+    preflight.check_conversion(source, network, output, image_size)
     names = None if class_names is None else _read_class_names(class_names)
     with _quiet_tensorflow():
         from resnet_keras import conversion

@@ -14,10 +14,9 @@ from resnet_keras.errors import InputError, first_line
 from resnet_keras.files import check_writable, make_folder, write_file
 from resnet_keras.loading import Source, Stored, fit_weights, read_weights
 from resnet_keras.models import Classifier, Features, build, dtype_policy
+from resnet_keras.preflight import check_conversion
 from resnet_keras.weights.bridges import unbridge
 from resnet_keras.weights.cards import to_metadata
-
-ACCEPTED = (".keras", ".safetensors")
 
 
 @check_arguments
@@ -48,12 +47,7 @@ def convert(
             written, or the names are not as many as the classes.
     """
     path = Path(path)
-    if path.suffix not in ACCEPTED:
-        raise InputError(
-            "weights cannot be converted to this kind of file",
-            received=path,
-            accepted=f"a {' or '.join(ACCEPTED)} file",
-        )
+    check_conversion(source, network, path, image_size)
     check_writable(path.parent, "the folder")
     architecture = find(network)
     stored = read_weights(source, network, architecture)

@@ -16,18 +16,16 @@ from resnet_keras import structured
 from resnet_keras.data.checks import CheckedSource
 from resnet_keras.data.splits import Source
 from resnet_keras.errors import InputError
-from resnet_keras.evaluation import (
+from resnet_keras.evaluation import data_of, probabilities, score
+from resnet_keras.files import PARTIAL, check_writable, make_folder, write_text
+from resnet_keras.preflight import check_measurable
+from resnet_keras.protocols import ONE_VIEW, Protocol
+from resnet_keras.results import (
     ErrorRates,
     Evaluation,
-    check_measurable,
-    data_of,
     from_content,
-    probabilities,
-    score,
     to_content,
 )
-from resnet_keras.files import PARTIAL, check_writable, make_folder, write_text
-from resnet_keras.protocols import ONE_VIEW, Protocol
 from resnet_keras.runs import Run, RunDetails
 
 FOLDER = "the ensemble's folder"  # as messages call it

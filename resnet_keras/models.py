@@ -190,13 +190,7 @@ def _check_input_shape(
             received=shape,
             accepted="(height, width, channels), of which height and width may be None",
         )
-    minimum = architecture.minimum_input_size
-    if any(side is not None and side < minimum for side in shape[:2]):
-        raise InputError(
-            "the image is too small for the network",
-            received=f"{shape[0]}x{shape[1]} pixels",
-            accepted=f"at least {minimum}x{minimum}",
-        )
+    architecture.check_sides(*shape[:2])
     if include_preprocessing and shape[2] != 3:
         raise InputError(
             "the built-in preprocessing takes RGB images only",

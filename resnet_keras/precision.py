@@ -6,11 +6,11 @@
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from resnet_keras import recipes
 from resnet_keras.errors import InputError
 
-POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 BFLOAT16_CPU_FEATURES = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}
 
 
@@ -70,9 +70,11 @@ def decide(machine: Machine, requested: str = "auto") -> Precision:
         InputError: `requested` is neither.
     """
     policy, reason = _best(machine)
-    if requested not in ("auto", *POLICIES):
+    if requested not in get_args(recipes.Precision):
         raise InputError(
-            "unknown precision", received=repr(requested), accepted=f"auto, {', '.join(POLICIES)}"
+            "unknown precision",
+            received=repr(requested),
+            accepted=", ".join(get_args(recipes.Precision)),
         )
     if requested == policy:
         reason = f"requested, {reason}"

@@ -23,6 +23,7 @@ from resnet_keras.errors import InputError, nearest
 Optimizer = Literal["sgd", "lamb"]
 Loss = Literal["cross-entropy", "binary"]
 Decay = Literal["cosine", "steps"]
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 WarmUpShape = Literal["linear", "constant"]
 
 
@@ -99,7 +100,7 @@ class Recipe:
     warmup_start: Annotated[float, number(0, LARGEST_FLOAT)] = 0.0
     warmup_rate: Annotated[float, POSITIVE] = 0.01
     decay: Decay = "cosine"
-    decay_at: Annotated[tuple[float, ...], number(0, 1)] = (0.5, 0.75)
+    decay_at: tuple[float, ...] = (0.5, 0.75)
     decay_factor: Annotated[float, POSITIVE] = 0.1
     loss: Loss = "cross-entropy"
     zero_init_last_gamma: bool = False
@@ -111,7 +112,7 @@ class Recipe:
     freeze: str = NOTHING
     freeze_bn: bool = False
     stage_decay: Annotated[float, number(0, 100, "(]")] = 1.0
-    precision: str = "auto"
+    precision: Precision = "auto"
     seed: Annotated[int, whole(0, 2**32 - 1)] = 0
 
     def __post_init__(self) -> None:
@@ -161,13 +162,23 @@ class Recipe:
             head_epochs=min(self.head_epochs, max(1, round(self.head_epochs * share))),
         )
 
-    @property
-    def needs_weights(self) -> bool:
-        """Whether it keeps some of the weights that a training starts from as they are."""
-        return self.head_epochs > 0 or self.freeze != NOTHING or self.freeze_bn
+    def check_weights(self, weights: object | None) -> None:
+        """Raises InputError if it keeps some of the weights to start from, and there are none."""
+        if weights is None and (self.head_epochs > 0 or self.freeze != NOTHING or self.freeze_bn):
+            raise InputError(
+                "head_epochs, freeze and freeze_bn need weights to start from",
+                received="no weights",
+                accepted="--weights, a file or imagenet",
+            )
 
 
-CHOICES = {"optimizer": Optimizer, "warmup": WarmUpShape, "decay": Decay, "loss": Loss}
+CHOICES = {
+    "optimizer": Optimizer,
+    "warmup": WarmUpShape,
+    "decay": Decay,
+    "loss": Loss,
+    "precision": Precision,
+}
 
 QUICK = Recipe(
     epochs=24,

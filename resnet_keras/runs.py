@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resnet_keras import __version__, structured
+from resnet_keras import structured
 from resnet_keras.architectures import Preprocessing
 from resnet_keras.data.splits import BadImage
 from resnet_keras.errors import InputError, did_you_mean_beside
@@ -50,6 +50,7 @@ from resnet_keras.files import (
 )
 from resnet_keras.protocols import SINGLE
 from resnet_keras.recipes import Recipe
+from resnet_keras.version import VERSION
 
 FOLDER = "the run folder"  # as messages call it
 FORMAT_VERSION = 2
@@ -361,5 +362,5 @@ def versions() -> dict[str, str]:
 
     backend = keras.backend.backend()
     packages = (*VERSIONED_PACKAGES, backend)
-    ours = {"python": platform.python_version(), "resnet-keras": __version__}
+    ours = {"python": platform.python_version(), "resnet-keras": VERSION}
     return ours | {name: version(name) for name in packages}

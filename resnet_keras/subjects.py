@@ -1,6 +1,5 @@
 """A trained model by its run folder or its file, and the images to show it."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from resnet_keras.errors import InputError
 from resnet_keras.evaluation import data_of, load_run_model
 from resnet_keras.loading import load_model
 from resnet_keras.models import view_of
+from resnet_keras.preflight import check_model, check_subject
 from resnet_keras.runs import Run
 
 
@@ -37,17 +37,11 @@ def find(path: Path, data: str | None = None) -> Subject:
         InputError: there is no such model, it takes images of any size, or it tells other classes
             apart than the data has.
     """
-    if path.suffix == ".keras":
+    check_subject(path, data)
+    if data is not None:
         return _of_file(path, data)
     run = Run(path)
-    _check_no_export(path, "an export folder cannot be exported again")
     details = run.read_details()
-    if data is not None:
-        raise InputError(
-            "a run has its own data",
-            received=f"--data {data}, but {run} was trained on {details.data}",
-            accepted="the run without --data, or its best.keras with --data",
-        )
     unfinished = ""
     if not details.finished:
         epochs = f"{len(run.read_history())} of {details.recipe.epochs} epochs"
@@ -61,13 +55,6 @@ def find(path: Path, data: str | None = None) -> Subject:
     )
 
 
-def export_folder(path: Path) -> Path:
-    """Where the export of a run folder or of a .keras file goes by default."""
-    if path.suffix == ".keras":
-        return path.with_name(f"{path.stem}-export")
-    return path / "export"
-
-
 def classifier(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
     """A run's best model, or that of a .keras file, and the names of its classes.
 
@@ -75,16 +62,9 @@ def classifier(path: Path) -> tuple[keras.Model, tuple[str, ...]]:
         InputError: there is no such model, it does not know its classes, or takes images of any
             size.
     """
+    check_model(path)
     if path.suffix != ".keras":
         run = Run(path)
-        _check_no_export(path, "an export folder has no model to predict with")
-        if path.exists() and not run.exists:
-            raise InputError(
-                "this path holds no model",
-                received=path,
-                accepted="a run folder or a .keras file (of weights, resnet-keras convert "
-                f"{shlex.quote(str(path))} --network NAME -o FILE.keras makes one)",
-            )
         return load_run_model(run), run.read_details().class_names
     model = load_model(path)
     view_of(model)
@@ -104,22 +84,7 @@ def _public(data: str) -> str:
     return Path(data).name if Path(data).is_absolute() else data
 
 
-def _check_no_export(path: Path, complaint: str) -> None:
-    if Run(path).exists or not (path / "parity.json").exists():
-        return
-    run = f", {path.parent}" if Run(path.parent).exists else ""
-    raise InputError(
-        complaint, received=path, accepted=f"the run or the .keras file that it was made of{run}"
-    )
-
-
-def _of_file(path: Path, data: str | None) -> Subject:
-    if data is None:
-        raise InputError(
-            "a model file does not name its data",
-            received=f"{path} without --data",
-            accepted="--data, spelled as for train",
-        )
+def _of_file(path: Path, data: str) -> Subject:
     model = load_model(path)
     view_of(model)
     source = _in_order_of(model, check(sources.find(data), False), path)

@@ -17,7 +17,7 @@ from resnet_keras.runs import Run
 
 if TYPE_CHECKING:
     from export import Findings
-    from resnet_keras.evaluation import ErrorRates, Evaluation
+    from resnet_keras.results import ErrorRates, Evaluation
 
 WIDTH = 120  # in columns, of what is no terminal
 WORST_CLASSES = 3

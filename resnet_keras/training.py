@@ -1,11 +1,9 @@
 """One training run: network, data and recipe in, a run folder out."""
 
 import dataclasses
-import shlex
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from functools import partial
 from os import PathLike
 from typing import Annotated, Any
@@ -20,6 +18,7 @@ from resnet_keras import (
     optimizers,
     phases,
     precision,
+    preflight,
     recipes,
     recomputation,
 )
@@ -36,7 +35,7 @@ from resnet_keras.distribution import Placement, place
 from resnet_keras.errors import InputError, TrainingError
 from resnet_keras.evaluation import evaluation_data
 from resnet_keras.events import EventLog
-from resnet_keras.files import check_writable, write_file
+from resnet_keras.files import write_file
 from resnet_keras.loading import Source as Weights
 from resnet_keras.loading import Stored, fit_weights, load_model, read_weights
 from resnet_keras.models import Builder, Classifier, build, dtype_policy
@@ -47,7 +46,6 @@ from resnet_keras.runs import Run, RunDetails, best_row, versions
 from resnet_keras.view import View
 
 NAMED_CLASSES = 5
-OF_EPOCHS = {"epochs", "warmup_epochs", "head_epochs"}  # change together, see Recipe.in_epochs
 
 
 @check_arguments
@@ -110,12 +108,7 @@ def train(
             received=f"a {type(source).__name__}",
             accepted="what sources.find returns, a spelling of --data, or Arrays((images, labels))",
         )
-    if weights is None and recipe.needs_weights:
-        raise InputError(
-            "head_epochs, freeze and freeze_bn need weights to start from",
-            received="no weights",
-            accepted="--weights, a file or imagenet",
-        )
+    recipe.check_weights(weights)
     if weights is not None and builder is not None:
         raise InputError(
             "weights need a network that has a name",
@@ -124,37 +117,30 @@ def train(
         )
     placement = place(devices)
     if placement.is_first:
-        _check_writable(run, start_over)
+        preflight.check_run_folder(run, start_over)
     architecture = None if builder else find(network, shortcut)
     data = check(source, skip_bad_images)
     for note in data.notes:
         print(f"data: {note}")
-    largest = architecture.input_size if architecture else data.image_size
-    image_size = recipe.image_size or min(largest, data.image_size)
-    recipe.augmentation.check_image_size(image_size)
-    pipelines.check(recipe.augmentation)
-    chosen = precision.decide(precision.describe_machine(), recipe.precision)
-    details = asked = RunDetails(
-        network=network,
+    aim = preflight.training(
+        network,
+        architecture,
+        data,
+        recipe,
         shortcut=shortcut,
-        data=data.name,
-        class_names=data.class_names,
-        image_size=image_size,
-        recipe=recipe,
-        precision=str(chosen),
-        versions=versions(),
-        started=datetime.now().astimezone().isoformat(timespec="seconds"),
-        fingerprint=data.fingerprint,
         weights=_name(weights),
         skip_bad_images=skip_bad_images,
-        data_notes=data.notes,
     )
+    image_size = aim.image_size
+    pipelines.check(recipe.augmentation)
+    chosen = precision.decide(precision.describe_machine(), recipe.precision)
+    details = asked = dataclasses.replace(aim, precision=str(chosen), versions=versions())
     with ExitStack() as locks:
         begun = run.exists and not start_over
         if run.exists and placement.is_first:
             locks.enter_context(run.locked())
         if begun:
-            details = _check_same(run, details)
+            details = preflight.check_same(run, details)
             if details.finished:
                 if placement.is_first:
                     run.remove_checkpoints()  # a kill may have left them
@@ -256,14 +242,6 @@ def train(
     )
 
 
-def _check_writable(run: Run, start_over: bool) -> None:
-    """Raises InputError if the folder cannot be written that training is going to write."""
-    if run.exists and start_over:
-        check_writable(run.folder.parent, "the folder of the run folder")
-    elif not run.exists or not run.read_details().finished:
-        run.check_writable()
-
-
 def fine_tune(
     network: str,
     source: Source | str,
@@ -344,7 +322,7 @@ def _start(
     """
     placement.agree(0)  # Nobody looks before the first process has prepared the folder.
     start = kept.read_latest()
-    aims = repr([value for _, value, _ in _pairs(asked, asked)])
+    aims = repr([value for _, value, _ in preflight.pairs(asked, asked)])
     states = placement.gather([start.step if start else 0, zlib.crc32(aims.encode()) >> 1])
     steps, asked_for = zip(*states, strict=True)
     if len(set(asked_for)) > 1:
@@ -360,53 +338,6 @@ def _start(
             accepted="one folder that all hosts share",
         )
     return start
-
-
-def _check_same(run: Run, asked: RunDetails) -> RunDetails:
-    """The details of the run on disk, if it is the one that is asked for."""
-    found = run.read_details()
-    if not found.finished and found.fingerprint is None:
-        raise InputError(
-            "the checkpoints of an earlier version cannot be used",
-            received=run,
-            accepted="--start-over (START_OVER=1 with make), which moves this run aside",
-        )
-    differing = {name: (there, here) for name, there, here in _pairs(found, asked) if there != here}
-    if differing:
-        elsewhere = "another folder (--run, or RUN= with make)"
-        if "epochs" in differing and differing.keys() <= OF_EPOCHS:
-            differing = {"epochs": differing["epochs"]}  # the others follow from it
-            weights = shlex.join(["--weights", str(run)])
-            elsewhere = f"training on from its weights in another folder ({weights} --run …)"
-        told = [_told(name, there, here) for name, (there, here) in differing.items()]
-        raise InputError(
-            "the run folder holds another run",
-            received=f"{run} ({', '.join(told)})",
-            accepted=f"{elsewhere}, or --start-over (START_OVER=1 with make), "
-            "which moves this run aside",
-        )
-    return found
-
-
-def _told(name: str, there: Any, here: Any) -> str:
-    if name == "fingerprint":
-        return "images were added, removed or changed since"
-    if here is None:
-        return f"{name} is {there!r} there and not given here"
-    if there is None:
-        return f"{name} was not given there and is {here!r} here"
-    return f"{name} is {there!r} there and {here!r} here"
-
-
-def _pairs(found: RunDetails, asked: RunDetails) -> Iterator[tuple[str, Any, Any]]:
-    # A finished run of an earlier version knows nothing of fingerprints.
-    fingerprint = ("fingerprint",) if found.fingerprint else ()
-    values = ("network", "shortcut", "data", "class_names", "image_size", "weights")
-    for name in (*values, *fingerprint):
-        yield name, getattr(found, name), getattr(asked, name)
-    for field in dataclasses.fields(Recipe):
-        if field.name != "image_size":  # the run's own tells what it came to
-            yield field.name, getattr(found.recipe, field.name), getattr(asked.recipe, field.name)
 
 
 def _fit(

@@ -34,21 +34,119 @@ def trained():
     return kit.finished_training()
 
 
-def test_what_needs_no_framework_imports_none():
-    """One fresh interpreter for all: help and list, and the decision about precision."""
-    script = """
-import contextlib, io, sys
+BAD_ARGUMENTS = [
+    (["frobnicate"], "frobnicate", "train, "),
+    (["--frobnicate"], "--frobnicate", "train, "),
+    ([], "none", "train, "),
+    (["train"], "train", "NETWORK"),
+    (["train", "--netwrok", "resnet20"], "--netwrok", "--data, "),
+    (["train", "resnet20", "--epoch", "3"], "--epoch", "did you mean --epochs"),
+    (["train", "resnet20", "--epochs"], "none", "--epochs INT"),
+    (["train", "resnet20", "--epochs", "x"], "'x'", "a whole number"),
+    (["train", "resnet20", "resnet32"], "resnet32", "train --help"),
+    (["train", "resnet20", "--start-over=yes"], "yes", "train --help"),
+    (["convert", "x"], "convert x", "--network NETWORK and --output FILE"),
+    (["reproduce", "depth", "--scale", "ful"], "'ful'", "did you mean full"),
+    (["evaluate", "x", "--scales", "4", "z", "--ensemble"], "'4' 'z'", "whole numbers"),
+    (["--tyro-print-completion", "csh"], "csh", "bash"),
+    (["list", "resnet51"], "resnet51", "resnet56"),
+    (["train", "resnet20", "--epochs", "0"], "0", "1"),
+    (["train", "resnet20", "--learning-rate", "-1"], "-1", "0"),
+    (["train", "resnet20", "--seed", "9" * 23], "9" * 23, "4,294,967,295"),
+    (["train", "resnet20", "--image-size", "100000"], "100000", "8,192"),
+    (["train", "resnet20", "--l2", "inf"], "inf", "1000"),
+    (["train", "resnet20", "--stage-decay", "1e308"], "1e+308", "100"),
+    (["train", "resnet20", "--checkpoint-steps", "0"], "0", "1"),
+    (["train", "resnet20", "--devices", "-2"], "-2", "1"),
+    (["launch", "-n", "100000", "train", "resnet20"], "100000", "256"),
+    (["evaluate", "x", "--protocol", "multi-scale", "--scales", "9" * 9], "9" * 9, "8,192"),
+    (["reproduce", "depth", "--seeds", "0"], "0", "1,000"),
+    (["serve", "x", "--port", "70000"], "70000", "65,535"),
+    (["export", "x", "--images", "0"], "0", "1"),
+    (["predict", "x.png", "--model", "x", "--top", "0"], "0", "1"),
+    (["train", "resnet20", "--head-epochs", "-1"], "-1", "0"),
+    (
+        ["convert", "x.h5", "--network", "resnet50", "-o", "y.keras", "--image-size", "0"],
+        "0",
+        "8,192",
+    ),
+]
+
+BAD_INPUT = [
+    (["train", "resnet51"], "resnet51", "resnet56"),
+    (["train", "resnet20", "--recipe", "quik"], "quik", "quick"),
+    (["train", "resnet20", "--data", "mnist"], "mnist", "tfds:NAME"),
+    (["train", "resnet20", "--shortcut", "D"], "D", "A"),
+    (["train", "plain20", "--shortcut", "A"], "plain20", ""),
+    (["train", "resnet20", "--precision", "bf16"], "bf16", "mixed_bfloat16"),
+    (["train", "resnet50", "--image-size", "16"], "16x16", "32x32"),
+    (["train", "resnet20", "--run", "/proc/run"], "/proc/run", ""),
+    (["evaluate", "nowhere"], "nowhere", ""),
+    (["evaluate"], "none", ""),
+    (["evaluate", "x", "--protocol", "tencrop"], "tencrop", "ten-crop"),
+    (["evaluate", "x", "--scales", "9"], "9", "multi-scale"),
+    (["evaluate", "x", "--protocol", "multi-scale", "--scales", "0"], "(0,)", "1"),
+    (["evaluate", "x", "--output", "y"], "y", "--ensemble"),
+    (["evaluate", "nowhere", "--ensemble"], "nowhere", ""),
+    (["predict", "--run", "x.keras"], "none", ""),
+    (["predict", ".", "--run", "x.keras"], "0 other", ".jpg"),
+    (["predict", "x.png", "--run", "nowhere"], "nowhere", ""),
+    (["train", "resnet20", "--recipe", "finetune"], "no weights", "--weights"),
+    (["train", "resnet20", "--weights", "x.pt"], "x.pt", "imagenet"),
+    (["convert", "x.h5", "--network", "resnet51", "-o", "y.keras"], "resnet51", "resnet"),
+    (["convert", "x.h5", "--network", "resnet50", "-o", "y.onnx"], "y.onnx", ".safetensors"),
+    (["convert", "x.h5", "--network", "resnet50", "-o", "y.keras"], "x.h5", ""),
+    (["export"], "runs/", "run folder"),
+    (["export", "nosuch"], "nosuch", "run folder"),
+    (["export", "x", "--formats", "tflite"], "'tflite'", "saved-model"),
+    (["export", "x.keras", "--data", "digits"], "x.keras", ".keras"),
+    (["serve", "nosuch"], "nosuch", "export"),
+    (["reproduce", "depht"], "'depht'", "depth"),
+    (["train", "resnet20", "--head-epochs", "2"], "no weights", "--weights"),
+    (["train", "resnet20", "--weights", "imagenet"], "'resnet20'", "resnet50"),
+    (["convert", "imagenet", "--network", "resnet20", "-o", "y.keras"], "resnet20", "resnet50"),
+]
+
+WITHOUT_FRAMEWORK = r"""
+import contextlib, io, json, sys
+from pathlib import Path
 from resnet_keras.cli import main
+from resnet_keras.files import write_text
 from resnet_keras.precision import Machine, decide
 
-for arguments in (["--help"], ["list"], ["train", "--help"], ["evaluate", "--help"]):
-    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
-        main(arguments)
-    assert "resnet" in printed.getvalue(), arguments
+shown, refused = json.loads(sys.argv[1])
+for arguments in shown:
+    sys.argv[1:] = arguments
+    with contextlib.suppress(SystemExit):
+        main()
+for arguments in refused:
+    with contextlib.redirect_stderr(io.StringIO()) as told:
+        try:
+            main(arguments)
+        except SystemExit as end:
+            assert end.code == 2, arguments
+    assert len(told.getvalue().splitlines()) == 1, arguments
 decide(Machine("tensorflow"))
-assert not {"tensorflow", "keras", "jax"} & set(sys.modules)
+write_text(Path("text"), "d\u00f6g \udcff")
+assert Path("text").read_text("utf-8") == "d\u00f6g " + r"\udcff"
+loaded = {"tensorflow", "keras", "jax"} & set(sys.modules)
+assert not loaded, loaded
 """
-    kit.run(sys.executable, "-c", script)
+
+
+def test_what_needs_no_framework_imports_none(tmp_path):
+    """One fresh interpreter for all: help, list, refusals, precision. It has no home, and ASCII."""
+    shown = [["--help"], ["list"], *([command, "--help"] for command in cli.COMMANDS)]
+    refused = [arguments for arguments, *_ in BAD_INPUT]
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    printed = kit.run(
+        sys.executable,
+        *("-c", WITHOUT_FRAMEWORK, json.dumps([shown, refused])),
+        cwd=tmp_path,
+        HOME="/nowhere",
+        **ascii_only,
+    )
+    assert printed.isascii() and printed.count("usage: resnet-keras") == 1 + len(cli.COMMANDS)
 
 
 def test_list_shows_parameters_and_multiply_adds(capsys):
@@ -73,70 +171,7 @@ def test_list_by_pattern(capsys):
     assert sum(line.startswith("network ") for line in lines) == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "received", "accepted"),
-    [
-        (["frobnicate"], "frobnicate", "train, "),
-        (["--frobnicate"], "--frobnicate", "train, "),
-        ([], "none", "train, "),
-        (["train"], "train", "NETWORK"),
-        (["train", "--netwrok", "resnet20"], "--netwrok", "--data, "),
-        (["train", "resnet20", "--epoch", "3"], "--epoch", "did you mean --epochs"),
-        (["train", "resnet20", "--epochs"], "none", "--epochs INT"),
-        (["train", "resnet20", "--epochs", "x"], "'x'", "a whole number"),
-        (["train", "resnet20", "resnet32"], "resnet32", "train --help"),
-        (["train", "resnet20", "--start-over=yes"], "yes", "train --help"),
-        (["convert", "x"], "convert x", "--network NETWORK and --output FILE"),
-        (["reproduce", "depth", "--scale", "ful"], "'ful'", "did you mean full"),
-        (["evaluate", "x", "--scales", "4", "z", "--ensemble"], "'4' 'z'", "whole numbers"),
-        (["--tyro-print-completion", "csh"], "csh", "bash"),
-        (["list", "resnet51"], "resnet51", "resnet56"),
-        (["train", "resnet51"], "resnet51", "resnet56"),
-        (["train", "resnet20", "--recipe", "quik"], "quik", "quick"),
-        (["train", "resnet20", "--data", "mnist"], "mnist", "tfds:NAME"),
-        (["train", "resnet20", "--shortcut", "D"], "D", "A"),
-        (["train", "plain20", "--shortcut", "A"], "plain20", ""),
-        (["train", "resnet20", "--epochs", "0"], "0", "1"),
-        (["train", "resnet20", "--learning-rate", "-1"], "-1", "0"),
-        (["train", "resnet20", "--seed", "9" * 23], "9" * 23, "4,294,967,295"),
-        (["train", "resnet20", "--image-size", "100000"], "100000", "8,192"),
-        (["train", "resnet20", "--l2", "inf"], "inf", "1000"),
-        (["train", "resnet20", "--stage-decay", "1e308"], "1e+308", "100"),
-        (["train", "resnet20", "--checkpoint-steps", "0"], "0", "1"),
-        (["train", "resnet20", "--devices", "-2"], "-2", "1"),
-        (["launch", "-n", "100000", "train", "resnet20"], "100000", "256"),
-        (["evaluate", "x", "--protocol", "multi-scale", "--scales", "9" * 9], "9" * 9, "8,192"),
-        (["reproduce", "depth", "--seeds", "0"], "0", "1,000"),
-        (["serve", "x", "--port", "70000"], "70000", "65,535"),
-        (["export", "x", "--images", "0"], "0", "1"),
-        (["predict", "x.png", "--model", "x", "--top", "0"], "0", "1"),
-        (["train", "resnet20", "--precision", "bf16"], "bf16", "mixed_bfloat16"),
-        (["train", "resnet50", "--image-size", "16"], "16x16", "32x32"),
-        (["train", "resnet20", "--run", "/proc/run"], "/proc/run", ""),
-        (["evaluate", "nowhere"], "nowhere", ""),
-        (["evaluate"], "none", ""),
-        (["evaluate", "x", "--protocol", "tencrop"], "tencrop", "ten-crop"),
-        (["evaluate", "x", "--scales", "9"], "9", "multi-scale"),
-        (["evaluate", "x", "--protocol", "multi-scale", "--scales", "0"], "(0,)", "1"),
-        (["evaluate", "x", "--output", "y"], "y", "--ensemble"),
-        (["evaluate", "nowhere", "--ensemble"], "nowhere", ""),
-        (["predict", "--run", "x.keras"], "none", ""),
-        (["predict", ".", "--run", "x.keras"], "0 other", ".jpg"),
-        (["predict", "x.png", "--run", "nowhere"], "nowhere", ""),
-        (["train", "resnet20", "--recipe", "finetune"], "no weights", "--weights"),
-        (["train", "resnet20", "--head-epochs", "-1"], "-1", "0"),
-        (["train", "resnet20", "--weights", "x.pt"], "x.pt", "imagenet"),
-        (["convert", "x.h5", "--network", "resnet51", "-o", "y.keras"], "resnet51", "resnet"),
-        (["convert", "x.h5", "--network", "resnet50", "-o", "y.onnx"], "y.onnx", ".safetensors"),
-        (["convert", "x.h5", "--network", "resnet50", "-o", "y.keras"], "x.h5", ""),
-        (
-            ["convert", "x.h5", "--network", "resnet50", "-o", "y.keras", "--image-size", "0"],
-            "0",
-            "8,192",
-        ),
-        (["convert", "imagenet", "--network", "resnet20", "-o", "y.keras"], "resnet20", "resnet50"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "received", "accepted"), BAD_ARGUMENTS + BAD_INPUT)
 def test_bad_input_is_one_line_and_status_2(monkeypatch, tmp_path, arguments, received, accepted):
     monkeypatch.chdir(tmp_path)
     _, _, told = command_refusal(*arguments).partition(" Received: ")

@@ -34,7 +34,6 @@ from resnet_keras.runs import Run, RunDetails
         ({"momentum": 1.0}, "1.0", "[0, 1)"),
         ({"ema": "much"}, "'much'", "[0, 1)"),
         ({"centre": 0.0}, "0.0", "(0, 1]"),
-        ({"decay_at": (0.5, 1.5)}, "1.5", "[0, 1]"),
         ({"accumulate": 0}, "0", "from 1 to"),
         ({"clip_norm": 0.0}, "0.0", "(0, "),
         ({"weight_decay": -1.0}, "-1.0", "[0, "),

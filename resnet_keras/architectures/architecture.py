@@ -158,6 +158,16 @@ class Architecture:
             size += 1
         return size
 
+    def check_sides(self, *sides: int | None) -> None:
+        """Raises InputError if an image's height or width in pixels is too small; None is open."""
+        minimum = self.minimum_input_size
+        if any(side is not None and side < minimum for side in sides):
+            raise InputError(
+                "the image is too small for the network",
+                received=f"{'x'.join(map(str, sides))} pixels",
+                accepted=f"at least {minimum}x{minimum}",
+            )
+
     def units(self) -> Iterator[ResidualUnit]:
         """Walks the residual units from the stem to the head."""
         in_filters = self.stem.filters

@@ -12,8 +12,8 @@ from resnet_keras.runs import HistoryRow, Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from resnet_keras.evaluation import Evaluation
     from resnet_keras.models import Builder
+    from resnet_keras.results import Evaluation
 
 Scale = Literal["quick", "full"]
 
