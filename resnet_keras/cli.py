@@ -431,11 +431,11 @@ def predict(
                 received=f"{option} {value}",
                 accepted=f"{option} with --explain",
             )
+    unreadable: dict[Path, InputError] = {}
+    paths = [path for given in images for path in _image_files(given, unreadable)]
     preflight.check_model(model)
     if (run := Run(model)).exists:
         _label_of(class_name, run.read_details().class_names)
-    unreadable: dict[Path, InputError] = {}
-    paths = [path for given in images for path in _image_files(given, unreadable)]
     readable = _read_images(paths, unreadable)
     first = next(readable, None)  # where there is none, TensorFlow need not be waited for
     if first is None:

@@ -257,9 +257,8 @@ def test_two_exports_to_one_folder(tmp_path):
         (["--formats", "tflite-flaot32"], "'tflite-float32'?"),
         (["--formats", "tflite-int8", "."], "'.', which is a path"),
         (["missing"], "missing"),
-        (["model.keras"], "--data"),
         (["model.keras", "--data", "digits"], "Received: model.keras"),
-        (["--images", "0"], "--images"),
+        (["--images", "0"], "images"),
         ([], "runs/"),
     ],
 )
