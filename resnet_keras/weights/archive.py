@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resnet_keras.errors import InputError, check_is_file, first_line
+from resnet_keras.errors import InputError, first_line
+from resnet_keras.files import check_is_file
 from resnet_keras.weights.hdf5 import LayerArrays, check_declared, read_keras3
 from resnet_keras.weights.limits import check_file
 

@@ -2,8 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -13,7 +12,12 @@ from typing import Any
 from resnet_keras.architectures import Preprocessing
 from resnet_keras.errors import InputError
 from resnet_keras.weights import variants
-from resnet_keras.weights.variants import check_class, check_stated, check_torch_architecture
+from resnet_keras.weights.variants import (
+    check_class,
+    check_stated,
+    check_torch_architecture,
+    stated_in,
+)
 
 IMAGENET_CLASSES = 1000
 
@@ -58,10 +62,10 @@ def beside(path: Path) -> Card:
         InputError: one of the files is damaged, or states another network than those here.
     """
     config = _json(path.with_name("config.json"))
-    with _read_from(path.parent):
-        if is_of_hub(config):
+    with stated_in(path.parent):
+        if is_of_keras_hub(config):
             task = _json(path.with_name("task.json"))
-            return of_hub(task or config, _json(path.with_name("image_converter.json")))
+            return _of_keras_hub(task or config, _json(path.with_name("image_converter.json")))
         if isinstance(config.get("architecture"), str):
             return _of_timm(config)
         # A training script may call something its model_type; transformers states more.
@@ -71,39 +75,23 @@ def beside(path: Path) -> Card:
     return UNKNOWN
 
 
-def is_of_hub(config: Mapping[str, Any]) -> bool:
+def is_of_keras_hub(config: Mapping[str, Any]) -> bool:
     """Whether a model's description, as Keras serialises it, is of KerasHub."""
     return str(config.get("registered_name")).startswith("keras_hub>")
 
 
-def of_hub(model: Mapping[str, Any], converter: Mapping[str, Any]) -> Card:
+def of_keras_hub(model: Mapping[str, Any], where: str) -> Card:
     """The card of a network of KerasHub.
 
     Args:
         model: its description, as Keras serialises it: of a backbone or a classifier.
-        converter: that of its image converter, if it stands apart; empty otherwise.
+        where: the description comes from, for messages.
 
     Raises:
         InputError: it is another network than those here: V2, Vd, with a deep stem.
     """
-    with _read_from("KerasHub's description"):
-        check_class(str(model["class_name"]), variants.HUB_CLASSES, "KerasHub's description")
-        config = model["config"]
-        activation = None
-        if "backbone" in config:
-            check_stated(config, variants.HUB_CLASSIFIER)
-            activation = "sigmoid" if config.get("activation") == "sigmoid" else None
-            converter = (config.get("preprocessor") or {}).get("config", {}).get(
-                "image_converter"
-            ) or converter
-            backbone = config["backbone"]
-            check_class(str(backbone["class_name"]), variants.HUB_CLASSES[:1], "KerasHub's task")
-            config = backbone["config"]
-        check_stated(config, variants.HUB_BACKBONE)
-        return Card(
-            preprocessing=_of_converter(converter.get("config", {})) if converter else None,
-            activation=activation,
-        )
+    with stated_in(where):
+        return _of_keras_hub(model, {})
 
 
 def inside(path: Path, metadata: Mapping[str, str]) -> Card:
@@ -118,7 +106,7 @@ def inside(path: Path, metadata: Mapping[str, str]) -> Card:
     """
     if "resnet_keras" not in metadata:
         return UNKNOWN
-    with _read_from(path):
+    with stated_in(path):
         told = _parsed(path, metadata["resnet_keras"])
         names = told["class_names"]
         return Card(
@@ -150,21 +138,6 @@ def imagenet_classes() -> tuple[str, ...]:
     """
     text = files("resnet_keras.weights").joinpath("imagenet_classes.txt").read_text("utf-8")
     return tuple(text.splitlines())
-
-
-@contextmanager
-def _read_from(where: Path | str) -> Iterator[None]:
-    """What a description of another shape than expected raises inside, as one line."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            "the description of these weights is damaged",
-            received=f"{where} ({error!r})",
-            accepted="the JSON that timm, transformers, KerasHub or convert write",
-        ) from error
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -220,6 +193,28 @@ def _of_timm(config: dict[str, Any]) -> Card:
     if "mean" in told and "std" in told:
         preprocessing = _of_unit_range(told["mean"], told["std"])
     return Card(None if names is None else tuple(names), preprocessing, stride_at=1)
+
+
+def _of_keras_hub(model: Mapping[str, Any], converter: Mapping[str, Any]) -> Card:
+    """The image converter may stand apart, where the model is a backbone."""
+    check_class(model["class_name"], variants.KERAS_HUB_CLASSES, "KerasHub's description")
+    config, activation = model["config"], None
+    if "backbone" in config:
+        check_stated(config, variants.KERAS_HUB_CLASSIFIER)
+        activation = "sigmoid" if config.get("activation") == "sigmoid" else None
+        if preprocessor := config.get("preprocessor"):
+            check_class(
+                preprocessor["class_name"],
+                variants.KERAS_HUB_PREPROCESSORS,
+                "KerasHub's classifier",
+            )
+            converter = preprocessor["config"]["image_converter"] or {}
+        backbone = config["backbone"]
+        check_class(backbone["class_name"], variants.KERAS_HUB_CLASSES[:1], "KerasHub's classifier")
+        config = backbone["config"]
+    check_stated(config, variants.KERAS_HUB_BACKBONE)
+    preprocessing = _of_converter(converter["config"]) if converter else None
+    return Card(preprocessing=preprocessing, activation=activation)
 
 
 def _of_converter(config: dict[str, Any]) -> Preprocessing:

@@ -6,8 +6,10 @@ such a network has are told as what they are.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from resnet_keras.architectures import NETWORKS
@@ -30,7 +32,7 @@ class Statement:
     """
 
     where: str
-    accepted: Mapping[str, Collection[Any] | object]
+    accepted: Mapping[str, Any]
     names: Mapping[str, str] = field(default_factory=dict)
     is_whole: bool = False
 
@@ -48,6 +50,30 @@ def check_stated(stated: Mapping[str, Any], statement: Statement) -> None:
             kind = f", {statement.names[name]}" if name in statement.names else ""
             values = " or ".join(repr(one) for one in accepted) or "a network without this setting"
             raise _stated_other(statement.where, f"{name}: {stated[name]!r}{kind}", values)
+
+
+@contextmanager
+def stated_in(where: Path | str) -> Iterator[None]:
+    """Names the source of what is compared inside, and tells a description of another shape.
+
+    Args:
+        where: a file, a folder or a model.
+
+    Raises:
+        InputError: one was raised inside, or Python's own error about what was read.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(
+            error.problem, received=f"{error.received}, in {where}", accepted=error.accepted
+        ) from error
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "the description of these weights is damaged",
+            received=f"{where} ({error!r})",
+            accepted="what timm, transformers, KerasHub or convert write",
+        ) from error
 
 
 TRANSFORMERS_CONFIG = Statement(
@@ -69,6 +95,7 @@ _NO_FUNCTION = (
     *("pretrained", "checkpoint_path", "scriptable", "exportable"),
 )
 TIMM_CONFIG = Statement("config.json", {"global_pool": _POOLS})
+TIMM_SCRIPT = Statement("the checkpoint's 'args'", {"gp": _POOLS, "bn_eps": (1e-5, None)})
 TIMM_ARGUMENTS = Statement(
     "model_args of timm",
     {
@@ -88,8 +115,9 @@ TIMM_ARGUMENTS = Statement(
     is_whole=True,
 )
 
-HUB_CLASSES = ("ResNetBackbone", "ResNetImageClassifier")
-HUB_BACKBONE = Statement(
+KERAS_HUB_CLASSES = ("ResNetBackbone", "ResNetImageClassifier")
+KERAS_HUB_PREPROCESSORS = ("ResNetImageClassifierPreprocessor", "ImageClassifierPreprocessor")
+KERAS_HUB_BACKBONE = Statement(
     "KerasHub's backbone",
     {
         "block_type": ("basic_block", "bottleneck_block"),
@@ -103,7 +131,7 @@ HUB_BACKBONE = Statement(
         "input_conv_kernel_sizes": "a deep stem, as in ResNet-D and -Vd",
     },
 )
-HUB_CLASSIFIER = Statement(
+KERAS_HUB_CLASSIFIER = Statement(
     "KerasHub's classifier",
     {"pooling": ("avg",), "activation": (None, "linear", "softmax", "sigmoid")},
 )
