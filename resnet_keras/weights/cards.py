@@ -52,8 +52,8 @@ UNKNOWN = Card()
 def beside(path: Path) -> Card:
     """The card of weights in a folder of the Hugging Face hub, or in a preset of KerasHub.
 
-    It is in config.json, preprocessor_config.json, task.json and image_converter.json. A
-    config.json of a training script, which states no architecture, says nothing.
+    It is read from config.json, preprocessor_config.json, task.json and image_converter.json. A
+    config.json that states no architecture, as of a training script, says nothing.
 
     Args:
         path: the file of weights.
@@ -108,12 +108,14 @@ def inside(path: Path, metadata: Mapping[str, str]) -> Card:
         return UNKNOWN
     with stated_in(path):
         told = _parsed(path, metadata["resnet_keras"])
-        names = told["class_names"]
+        names, stride_at = told["class_names"], told["stride_at"]
+        if stride_at not in (0, 1):
+            raise ValueError(f"stride_at {stride_at}")
         return Card(
             None if names is None else tuple(names),
             _preprocessing(told["mean"], told["std"]),
             float(told["bn_epsilon"]),
-            (0, 1).index(told["stride_at"]),
+            stride_at,
         )
 
 
@@ -203,11 +205,8 @@ def _of_keras_hub(model: Mapping[str, Any], converter: Mapping[str, Any]) -> Car
         check_stated(config, variants.KERAS_HUB_CLASSIFIER)
         activation = "sigmoid" if config.get("activation") == "sigmoid" else None
         if preprocessor := config.get("preprocessor"):
-            check_class(
-                preprocessor["class_name"],
-                variants.KERAS_HUB_PREPROCESSORS,
-                "KerasHub's classifier",
-            )
+            known = variants.KERAS_HUB_PREPROCESSORS
+            check_class(preprocessor["class_name"], known, "KerasHub's classifier")
             converter = preprocessor["config"]["image_converter"] or {}
         backbone = config["backbone"]
         check_class(backbone["class_name"], variants.KERAS_HUB_CLASSES[:1], "KerasHub's classifier")
