@@ -20,6 +20,7 @@ from resnet_keras.weights.variants import (
 )
 
 IMAGENET_CLASSES = 1000
+ACTIVATIONS = ("softmax", "sigmoid", "linear")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Card:
         preprocessing: of the pixels.
         bn_epsilon: of the batch normalisations.
         stride_at: which convolution of a bottleneck carries the stride, see `Unit`.
-        activation: of the classifier: "softmax" or "sigmoid". Logits are taken to be a softmax's.
+        activation: of the classifier, one of `ACTIVATIONS`; other projects' logits are a softmax's.
     """
 
     class_names: tuple[str, ...] | None = None
@@ -109,13 +110,15 @@ def inside(path: Path, metadata: Mapping[str, str]) -> Card:
     with stated_in(path):
         told = _parsed(path, metadata["resnet_keras"])
         names, stride_at = told["class_names"], told["stride_at"]
-        if stride_at not in (0, 1):
-            raise ValueError(f"stride_at {stride_at}")
+        activation = told.get("activation")  # which the first files lack
+        if stride_at not in (0, 1) or activation not in (*ACTIVATIONS, None):
+            raise ValueError(f"stride_at {stride_at!r}, activation {activation!r}")
         return Card(
             None if names is None else tuple(names),
             _preprocessing(told["mean"], told["std"]),
             float(told["bn_epsilon"]),
             stride_at,
+            activation,
         )
 
 
@@ -128,6 +131,7 @@ def to_metadata(card: Card) -> dict[str, str]:
         "std": card.preprocessing.std,
         "bn_epsilon": card.bn_epsilon,
         "stride_at": card.stride_at,
+        "activation": card.activation,
     }
     return {"resnet_keras": json.dumps(told)}
 
