@@ -678,9 +678,9 @@ def convert(
     names.
 
     Args:
-        source: a file of keras.applications (.h5), torch (.safetensors, .pth) or the Caffe release
-            (.h5, .npz), a model or run of this package, a folder of transformers or the Hugging
-            Face hub, or imagenet to fetch published ones.
+        source: a file of keras.applications (.h5), KerasHub (.keras), torch (.safetensors, .pth) or
+            the Caffe release (.h5, .npz), a model or run of this package, a folder of transformers
+            or the Hugging Face hub, a preset of KerasHub, or imagenet to fetch published ones.
         network: whose weights they are, such as resnet50v1.5.
         output: a .keras file, or .safetensors by torchvision's names; what is there is replaced.
         image_size: side of the images that the model takes, in pixels.

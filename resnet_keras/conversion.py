@@ -81,5 +81,7 @@ def convert(
 
 
 def _save_tensors(stored: Stored, path: Path) -> None:
-    tensors, card = unbridge(stored.weights, stored.architecture, stored.class_names)
+    tensors, card = unbridge(
+        stored.weights, stored.architecture, stored.class_names, stored.activation
+    )
     path.write_bytes(save(tensors, to_metadata(card)))

@@ -1,7 +1,6 @@
 """What went wrong, told in one line, and what may have been meant."""
 
 import difflib
-import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,34 +99,3 @@ def first_line(error: BaseException) -> str:
 def first_sentence(error: BaseException) -> str:
     """The same, without its advice."""
     return first_line(error).split(". ")[0]
-
-
-def check_is_file(path: Path, what: str, accepted: str) -> None:
-    """Refuses a path that cannot be opened and read as a file.
-
-    Args:
-        path: of the file.
-        what: is in the file, such as "weights".
-        accepted: kind of file, such as "an existing .keras file".
-
-    Raises:
-        InputError: nothing is there, or a folder, a pipe, a device, or a file without permission.
-    """
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode):
-            path.open("rb").close()
-            return
-    except FileNotFoundError as error:
-        raise InputError(
-            f"no such {what} file", received=path, accepted=accepted + did_you_mean_beside(path)
-        ) from error
-    except (OSError, ValueError) as error:  # ValueError of a null character in the path
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise InputError(
-            f"this {what} file cannot be opened",
-            received=f"{str(path)[:200]!r} ({reason})",
-            accepted=accepted,
-        ) from error
-    kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
-    raise InputError(f"this is {kind}, no {what} file", received=path, accepted=accepted)

@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import zipfile
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_keras.errors import InputError
+from resnet_keras.errors import InputError, did_you_mean_beside, first_line
 
 try:
     import fcntl
@@ -203,3 +204,34 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def check_is_file(path: Path, what: str, accepted: str) -> None:
+    """Refuses a path that cannot be opened and read as a file.
+
+    Args:
+        path: of the file.
+        what: is in the file, such as "weights".
+        accepted: kind of file, such as "an existing .keras file".
+
+    Raises:
+        InputError: nothing is there, or a folder, a pipe, a device, or a file without permission.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            path.open("rb").close()
+            return
+    except FileNotFoundError as error:
+        raise InputError(
+            f"no such {what} file", received=path, accepted=accepted + did_you_mean_beside(path)
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError of a null character in the path
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise InputError(
+            f"this {what} file cannot be opened",
+            received=f"{str(path)[:200]!r} ({reason})",
+            accepted=accepted,
+        ) from error
+    kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+    raise InputError(f"this is {kind}, no {what} file", received=path, accepted=accepted)

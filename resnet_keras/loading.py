@@ -17,7 +17,7 @@ from resnet_keras.layers import check_data_format
 from resnet_keras.recursion import recursion_for
 from resnet_keras.weights.archive import read_config, read_layers
 from resnet_keras.weights.bridges import Bridged, bridge, translate
-from resnet_keras.weights.cards import UNKNOWN, Card, beside, is_of_hub, of_hub
+from resnet_keras.weights.cards import UNKNOWN, Card, beside, is_of_keras_hub, of_keras_hub
 from resnet_keras.weights.layouts import Weights
 from resnet_keras.weights.published import IMAGENET, fetch
 from resnet_keras.weights.reading import Layers, find_in, read_weights_file
@@ -131,8 +131,9 @@ def read_weights(source: Source, network: str, architecture: Architecture) -> St
         path = find_in(path)
     if path.name.endswith(".keras"):
         config = read_config(path)
-        if is_of_hub(config):
-            return _of_layers(read_layers(path), str(path), architecture, of_hub(config, {}))
+        if is_of_keras_hub(config):
+            card = of_keras_hub(config, str(path))
+            return _of_layers(read_layers(path), str(path), architecture, card)
         return _of_model(_load(path, config), str(path), network, architecture)
     if path.name.endswith(".weights.h5"):
         weights = read_weights_file(path)
@@ -155,11 +156,12 @@ def _check_name(model: keras.Model, source: str, network: str) -> None:
 
 def _of_model(model: keras.Model, source: str, network: str, architecture: Architecture) -> Stored:
     if any(kind.__module__.startswith("keras_hub.") for kind in type(model).__mro__):
-        return _of_layers(_weights_of_hub(model), source, architecture, _card_of_hub(model))
+        card = of_keras_hub(_description_of(model), source)
+        return _of_layers(_weights_of_keras_hub(model), source, architecture, card)
     _check_name(model, source, network)
     names = {layer.name for layer in model.layers}
-    head = model.layers[-1]
-    activation = getattr(head, "activation", keras.activations.softmax).__name__
+    head = model.layers[-1] if model.layers else None
+    activation = getattr(getattr(head, "activation", None), "__name__", "softmax")
     if OUR_STEM not in names:
         card = Card(activation="sigmoid" if activation == "sigmoid" else None)
         return _of_layers(_weights_of(model), source, architecture, card)
@@ -180,16 +182,17 @@ def _weights_of(model: keras.Model) -> Weights:
     return {layer.name: [weight.numpy() for weight in layer.weights] for layer in model.layers}
 
 
-def _weights_of_hub(model: keras.Model) -> Weights:
+def _weights_of_keras_hub(model: keras.Model) -> Weights:
     """Those of a backbone of KerasHub, or of a classifier with a backbone as its layer."""
     backbone = getattr(model, "backbone", model)
     weights = _weights_of(model) | _weights_of(backbone)
     return {name: values for name, values in weights.items() if name != backbone.name}
 
 
-def _card_of_hub(model: keras.Model) -> Card:
+def _description_of(model: keras.Model) -> dict[str, Any]:
+    """What a .keras file would have as config.json; functions by their names."""
     text = json.dumps(model.get_config(), default=lambda value: getattr(value, "__name__", ""))
-    return of_hub({"class_name": type(model).__name__, "config": json.loads(text)}, {})
+    return {"class_name": type(model).__name__, "config": json.loads(text)}
 
 
 def _of_layers(weights: Weights, source: str, architecture: Architecture, card: Card) -> Stored:

@@ -3,6 +3,7 @@
 import functools
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 from kit import answers, as_after_training, assert_alike, draw_images, randomize, refusal
@@ -140,6 +141,13 @@ def test_other_networks_of_keras_hub_are_refused_by_name(block_type, changes, to
     elif told in ("V2", "deep stem"):  # the names in a file of weights alone tell these
         other.save_weights(tmp_path / "x.weights.h5")
         assert told in refusal(read, tmp_path / "x.weights.h5").problem
+
+
+def test_preprocessing_of_ones_own_is_refused():
+    other = keras_hub.models.ResNetImageClassifier(
+        backbone=classifier().backbone, num_classes=7, preprocessor=keras.layers.Rescaling(1 / 255)
+    )
+    assert "Rescaling" in refusal(read, other).received
 
 
 def test_another_pooling_than_the_average_is_refused():

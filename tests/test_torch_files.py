@@ -68,6 +68,8 @@ def test_an_architecture_that_the_checkpoint_states_is_heeded(tensors, tmp_path)
     for stated, told in (
         ({"arch": "resnetblur50"}, "resnetblur50"),
         ({"args": Namespace(model_kwargs={"act_layer": "gelu"})}, "gelu"),
+        ({"args": Namespace(bn_eps=1e-3)}, "0.001"),
+        ({"args": Namespace(model_kwargs=3)}, "x.pth"),
     ):
         torch.save({"state_dict": tensors} | stated, tmp_path / "x.pth")
         assert told in refusal(read, tmp_path / "x.pth").received

@@ -38,7 +38,7 @@ from resnet_keras.architectures import (
 )
 from resnet_keras.conversion import convert
 from resnet_keras.loading import read_weights
-from resnet_keras.models import Classifier, build
+from resnet_keras.models import Classifier, Features, build
 from resnet_keras.weights.bridges import CAFFE_PREPROCESSING
 from resnet_keras.weights.cards import imagenet_classes
 
@@ -388,6 +388,16 @@ def umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", None])
+def test_the_activation_comes_back_from_safetensors(activation, tmp_path):
+    model = build(NETWORKS["small18"], head=Classifier(activation=activation))
+    convert(model, "small18", tmp_path / "x.safetensors")
+    assert read("small18", tmp_path / "x.safetensors").activation == (activation or "linear")
+    trunk = build(NETWORKS["small18"], head=Features())  # ends in a ReLU, which is no classifier's
+    convert(trunk, "small18", tmp_path / "x.safetensors")
+    assert read("small18", tmp_path / "x.safetensors").classes is None
 
 
 def test_biases_are_folded_on_the_way_out(tmp_path):

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resnet_keras.errors import InputError, check_is_file, first_line
+from resnet_keras.errors import InputError, first_line
+from resnet_keras.files import check_is_file
 from resnet_keras.weights.hdf5 import LayerArrays, check_declared, read_keras3
 from resnet_keras.weights.limits import check_file
 
@@ -18,8 +19,7 @@ CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 LARGEST_CONFIG = 1 << 26
 """Bytes. The description of 1202 layers has some millions."""
 
-# Of archives: OSError, BadZipFile, zlib.error, EOFError, KeyError of a missing member, RuntimeError
-# of an encrypted one. Of JSON: ValueError, and RuntimeError where it is too deep.
+# What zipfile raises, KeyError of a missing member and RuntimeError of an encrypted one.
 _DAMAGE = (
     OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error
 )  # fmt: skip
@@ -44,11 +44,15 @@ def read_config(path: Path) -> dict[str, Any]:
     check_file(path)
     with _opened(path) as archive:
         if archive.getinfo(CONFIG).file_size > LARGEST_CONFIG:
-            raise zipfile.BadZipFile(f"{CONFIG} has more than {LARGEST_CONFIG:,} bytes")
+            raise _damaged(path, f"{CONFIG} has more than {LARGEST_CONFIG:,} bytes")
         if damaged := archive.testzip():
-            raise zipfile.BadZipFile(f"{damaged} is damaged")
-        config = json.loads(archive.read(CONFIG))
-        check_declared(path, io.BytesIO(archive.read(WEIGHTS)))
+            raise _damaged(path, f"{damaged} is damaged")
+        text, weights = archive.read(CONFIG), archive.read(WEIGHTS)
+    check_declared(path, io.BytesIO(weights))
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, first_line(error)) from error
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise _damaged(path, f"{CONFIG} describes no model")
     return config
@@ -61,8 +65,9 @@ def read_layers(path: Path) -> LayerArrays:
         InputError: they are not laid out as Keras 3 does it.
     """
     with _opened(path) as archive:
-        # In memory: HDF5 seeks back and forth, and a member of an archive is read anew each time.
-        return read_keras3(path, io.BytesIO(archive.read(WEIGHTS)))
+        weights = archive.read(WEIGHTS)
+    # In memory: HDF5 seeks back and forth, and a member of an archive is read anew each time.
+    return read_keras3(path, io.BytesIO(weights))
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class Bridged:
         architecture: with the source's preprocessing and epsilon.
         weights: by our layers' names; without the classifier, if the source has none.
         class_names: of the classifier; None if the source tells none.
-        activation: of the classifier: "softmax" or "sigmoid".
+        activation: of the classifier, one of `cards.ACTIVATIONS`.
     """
 
     architecture: Architecture
@@ -141,7 +141,10 @@ def translate(content: Content, architecture: Architecture, card: Card = UNKNOWN
 
 
 def unbridge(
-    weights: Weights, architecture: Architecture, class_names: tuple[str, ...] | None
+    weights: Weights,
+    architecture: Architecture,
+    class_names: tuple[str, ...] | None,
+    activation: str,
 ) -> tuple[dict[str, np.ndarray], Card]:
     """Our weights by torchvision's names, and the card that has to go with them.
 
@@ -149,18 +152,28 @@ def unbridge(
         weights: by our layers' names; biases of convolutions go into the moving means.
         architecture: of the network, with the preprocessing and the epsilon that it has.
         class_names: of the classifier, if they are known.
+        activation: of the classifier.
 
     Raises:
-        InputError: the network is none that torchvision's names are for.
+        InputError: the network is none that torchvision's names are for, or its outputs have an
+            activation that no classifier has.
     """
     _check_takes_others(architecture)
-    known = list(places(architecture, _classes(Layers(weights), CAFFE)))
+    classes = _classes(Layers(weights), CAFFE)
+    if classes is not None and activation not in cards.ACTIVATIONS:
+        raise InputError(
+            "the activation of the outputs is none of a classifier",
+            received=activation,
+            accepted=", ".join(cards.ACTIVATIONS),
+        )
+    known = list(places(architecture, classes))
     tensors = layouts.to_torch(weights, TORCHVISION, known)
     return tensors, Card(
         class_names,
         architecture.preprocessing,
         architecture.style.bn_epsilon,
         architecture.unit.stride_at,
+        None if classes is None else activation,
     )
 
 

@@ -2,23 +2,28 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from resnet_keras import structured
 from resnet_keras.architectures import Preprocessing
-from resnet_keras.errors import InputError
 from resnet_keras.weights import variants
-from resnet_keras.weights.variants import check_class, check_stated, check_torch_architecture
+from resnet_keras.weights.variants import (
+    check_class,
+    check_stated,
+    check_torch_architecture,
+    stated_in,
+)
 
 ACCEPTED = "the file as its publisher has it"
 IMAGENET_CLASSES = 1000
 
+Activation = Literal["softmax", "sigmoid", "linear"]
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 Triple = tuple[float, float, float]
 
 
@@ -31,7 +36,7 @@ class Card:
         preprocessing: of the pixels.
         bn_epsilon: of the batch normalisations.
         stride_at: which convolution of a bottleneck carries the stride, see `Unit`.
-        activation: of the classifier: "softmax" or "sigmoid". Logits are taken to be a softmax's.
+        activation: of the classifier, one of `ACTIVATIONS`; other projects' logits are a softmax's.
     """
 
     class_names: tuple[str, ...] | None = None
@@ -63,9 +68,11 @@ def beside(path: Path) -> Card:
     """
     file = path.with_name("config.json")
     config = _object(file)
-    if is_of_hub(config):
+    if is_of_keras_hub(config):
         task = _object(path.with_name("task.json"))
-        return of_hub(task or config, _object(path.with_name("image_converter.json")))
+        converter = _object(path.with_name("image_converter.json"))
+        with stated_in(path.parent):
+            return _of_keras_hub(task or config, converter)
     if isinstance(config.get("architecture"), str):
         return _of_timm(config, file)
     # A training script may call something its model_type; transformers states more.
@@ -75,39 +82,23 @@ def beside(path: Path) -> Card:
     return UNKNOWN
 
 
-def is_of_hub(config: Mapping[str, Any]) -> bool:
+def is_of_keras_hub(config: Mapping[str, Any]) -> bool:
     """Whether a model's description, as Keras serialises it, is of KerasHub."""
     return str(config.get("registered_name")).startswith("keras_hub>")
 
 
-def of_hub(model: Mapping[str, Any], converter: Mapping[str, Any]) -> Card:
+def of_keras_hub(model: Mapping[str, Any], where: str) -> Card:
     """The card of a network of KerasHub.
 
     Args:
         model: its description, as Keras serialises it: of a backbone or a classifier.
-        converter: that of its image converter, if it stands apart; empty otherwise.
+        where: the description comes from, for messages.
 
     Raises:
         InputError: it is another network than those here: V2, Vd, with a deep stem.
     """
-    with _read_from("KerasHub's description"):
-        check_class(str(model["class_name"]), variants.HUB_CLASSES, "KerasHub's description")
-        config = model["config"]
-        activation = None
-        if "backbone" in config:
-            check_stated(config, variants.HUB_CLASSIFIER)
-            activation = "sigmoid" if config.get("activation") == "sigmoid" else None
-            converter = (config.get("preprocessor") or {}).get("config", {}).get(
-                "image_converter"
-            ) or converter
-            backbone = config["backbone"]
-            check_class(str(backbone["class_name"]), variants.HUB_CLASSES[:1], "KerasHub's task")
-            config = backbone["config"]
-        check_stated(config, variants.HUB_BACKBONE)
-        return Card(
-            preprocessing=_of_converter(converter.get("config", {})) if converter else None,
-            activation=activation,
-        )
+    with stated_in(where):
+        return _of_keras_hub(model, {})
 
 
 def inside(path: Path, metadata: Mapping[str, str]) -> Card:
@@ -125,18 +116,19 @@ def inside(path: Path, metadata: Mapping[str, str]) -> Card:
     accepted = "the file that convert wrote"
     told = structured.parse(metadata["resnet_keras"], _Metadata, path, accepted)
     preprocessing = _preprocessing(told.mean, told.std)
-    return Card(told.class_names, preprocessing, told.bn_epsilon, told.stride_at)
+    return Card(told.class_names, preprocessing, told.bn_epsilon, told.stride_at, told.activation)
 
 
 @dataclass(frozen=True)
 class _Metadata:
-    """What `to_metadata` writes."""
+    """What `to_metadata` writes; the first files lack the activation."""
 
     class_names: tuple[str, ...] | None
     mean: Triple
     std: Triple
     bn_epsilon: float
     stride_at: Literal[0, 1]
+    activation: Activation | None = None
 
     def __post_init__(self) -> None:
         _preprocessing(self.mean, self.std)
@@ -151,6 +143,7 @@ def to_metadata(card: Card) -> dict[str, str]:
         "std": card.preprocessing.std,
         "bn_epsilon": card.bn_epsilon,
         "stride_at": card.stride_at,
+        "activation": card.activation,
     }
     return {"resnet_keras": json.dumps(told)}
 
@@ -199,10 +192,11 @@ class _Preprocessor:
 
 
 def _of_transformers(content: dict[str, Any], path: Path) -> Card:
-    check_stated(content, variants.TRANSFORMERS_CONFIG)
     config = structured.convert(content, _Transformers, path, ACCEPTED, extra="ignore")
-    for name in config.architectures or ():
-        check_class(name, variants.TRANSFORMERS_CLASSES, "config.json")
+    with stated_in(path.parent):
+        check_stated(content, variants.TRANSFORMERS_CONFIG)
+        for name in config.architectures or ():
+            check_class(name, variants.TRANSFORMERS_CLASSES, "config.json")
     labels, names = config.id2label or {}, None
     # What transformers writes where nobody has named the classes.
     if any(label != f"LABEL_{number}" for number, label in labels.items()):
@@ -244,10 +238,11 @@ class _Timm:
 
 
 def _of_timm(content: dict[str, Any], path: Path) -> Card:
-    check_torch_architecture(content["architecture"], "config.json")
-    check_stated(content, variants.TIMM_CONFIG)
     config = structured.convert(content, _Timm, path, ACCEPTED, extra="ignore")
-    check_stated(config.model_args or {}, variants.TIMM_ARGUMENTS)
+    with stated_in(path.parent):
+        check_torch_architecture(config.architecture, "config.json")
+        check_stated(content, variants.TIMM_CONFIG)
+        check_stated(config.model_args or {}, variants.TIMM_ARGUMENTS)
     pixels = config.pretrained_cfg or _Pretrained()
     names = config.label_names
     return Card(
@@ -257,19 +252,23 @@ def _of_timm(content: dict[str, Any], path: Path) -> Card:
     )
 
 
-@contextmanager
-def _read_from(where: str) -> Iterator[None]:
-    """What a description of another shape than expected raises inside, as one line."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            "the description of these weights is damaged",
-            received=f"{where} ({error!r})",
-            accepted="the description that KerasHub writes",
-        ) from error
+def _of_keras_hub(model: Mapping[str, Any], converter: Mapping[str, Any]) -> Card:
+    """The image converter may stand apart, where the model is a backbone."""
+    check_class(model["class_name"], variants.KERAS_HUB_CLASSES, "KerasHub's description")
+    config, activation = model["config"], None
+    if "backbone" in config:
+        check_stated(config, variants.KERAS_HUB_CLASSIFIER)
+        activation = "sigmoid" if config.get("activation") == "sigmoid" else None
+        if preprocessor := config.get("preprocessor"):
+            known = variants.KERAS_HUB_PREPROCESSORS
+            check_class(preprocessor["class_name"], known, "KerasHub's classifier")
+            converter = preprocessor["config"]["image_converter"] or {}
+        backbone = config["backbone"]
+        check_class(backbone["class_name"], variants.KERAS_HUB_CLASSES[:1], "KerasHub's classifier")
+        config = backbone["config"]
+    check_stated(config, variants.KERAS_HUB_BACKBONE)
+    preprocessing = _of_converter(converter["config"]) if converter else None
+    return Card(preprocessing=preprocessing, activation=activation)
 
 
 def _of_converter(config: dict[str, Any]) -> Preprocessing:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from resnet_keras.errors import InputError, check_is_file
+from resnet_keras.errors import InputError
+from resnet_keras.files import check_is_file
 from resnet_keras.weights import cards, hdf5, torch_files
 from resnet_keras.weights.cards import UNKNOWN, Card
 from resnet_keras.weights.hdf5 import LayerArrays
@@ -45,7 +46,9 @@ Content = Tensors | Layers
 
 
 def read(path: Path) -> Content:
-    """The arrays in a file.
+    """The arrays in a file of another project, or one that `convert` wrote.
+
+    Those of Keras 3 are read by `read_weights_file` and `archive.read_layers`.
 
     Raises:
         InputError: there is no such file, it is of no kind that is known, truncated, inflated, or
@@ -172,11 +175,9 @@ def _normalized(layers: LayerArrays) -> LayerArrays:
     return merged
 
 
-# The first ending that fits is the file's.
 _READERS: dict[str, Callable[[Path], Content]] = {
     ".safetensors": _safetensors,
     **dict.fromkeys((".pth", ".pt", ".bin", ".ckpt", ".pth.tar", ".pt.tar"), _torch),
     ".npz": _blobs,
-    ".weights.h5": lambda path: Layers(read_weights_file(path)),
     ".h5": _keras2,
 }

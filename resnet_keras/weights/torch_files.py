@@ -12,12 +12,17 @@ import numpy as np
 
 from resnet_keras.errors import InputError
 from resnet_keras.weights.limits import check_size, unreadable
-from resnet_keras.weights.variants import TIMM_ARGUMENTS, check_stated, check_torch_architecture
+from resnet_keras.weights.variants import (
+    TIMM_ARGUMENTS,
+    TIMM_SCRIPT,
+    check_stated,
+    check_torch_architecture,
+    stated_in,
+)
 
 # Beneath these a training script keeps what it saves; averages of the weights come first, as in
 # timm, since they are what is published.
-_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
-_NESTS = (*_AVERAGED, "state_dict", "model_state_dict", "model", "module")
+_NESTS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "module")
 _DEPTH = 3  # of one beneath the other: a pickle may hold itself
 
 # Before the names: of DataParallel, of torch.compile, of the attribute in Lightning's modules.
@@ -40,8 +45,9 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
             network by what it states; or it is damaged.
     """
     content = _loaded(path)
-    _check_stated(content)
-    state, taken = _state_dict(path, content)
+    with stated_in(path):
+        _check_stated(content)
+    state, taken = _state_dict(content)
     return _arrays(path, state), taken
 
 
@@ -82,12 +88,12 @@ def _check_stated(content: Mapping[Any, Any]) -> None:
     if isinstance(architecture, str) and architecture != _NO_ARCHITECTURE:
         check_torch_architecture(architecture, "the checkpoint's 'arch'")
     arguments = content.get("args")
-    settings = getattr(arguments, "model_kwargs", None) if arguments is not None else None
-    if isinstance(settings, Mapping):
-        check_stated(settings, TIMM_ARGUMENTS)
+    if isinstance(arguments, Namespace):
+        check_stated(vars(arguments), TIMM_SCRIPT)
+        check_stated(vars(arguments).get("model_kwargs") or {}, TIMM_ARGUMENTS)
 
 
-def _state_dict(path: Path, content: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], str | None]:
+def _state_dict(content: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], str | None]:
     """The innermost dict, and which one it is where there are several side by side."""
     taken = None
     for _ in range(_DEPTH):

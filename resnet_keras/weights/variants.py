@@ -6,14 +6,14 @@ such a network has are told as what they are.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from resnet_keras.architectures import NETWORKS
 from resnet_keras.errors import InputError
-
-ANY = object()  # as value of a setting: none that inference heeds
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,18 @@ class Statement:
     """Where a source states something about its network, and what of it is accepted.
 
     Attributes:
-        where: it stands, such as "model_args in config.json".
-        accepted: values of each setting that computes something. A setting that is not stated has
-            its default, which is accepted.
+        where: it stands, such as "config.json".
+        accepted: values of each setting that changes what a network computes. A setting that is
+            not stated has its default, which is accepted.
+        others: settings that may have any value: shapes tell them, or training alone heeds them.
+            None for all others, where many facts are stated that are no arguments of the network.
         names: of the networks that other values make, for messages.
-        is_whole: whether a setting that is not among these is refused, too: it is an argument of
-            the network, not one of many facts about it.
     """
 
     where: str
-    accepted: Mapping[str, Collection[Any] | object]
+    accepted: Mapping[str, Collection[Any]]
+    others: Collection[str] | None = None
     names: Mapping[str, str] = field(default_factory=dict)
-    is_whole: bool = False
 
 
 def check_stated(stated: Mapping[str, Any], statement: Statement) -> None:
@@ -41,13 +41,39 @@ def check_stated(stated: Mapping[str, Any], statement: Statement) -> None:
     Raises:
         InputError: the first such setting, its value and the accepted values.
     """
-    unknown = [name for name in stated if name not in statement.accepted]
-    for name in [*statement.accepted, *(unknown if statement.is_whole else ())]:
-        accepted = statement.accepted.get(name, ())
-        if name in stated and isinstance(accepted, Collection) and stated[name] not in accepted:
+    for name, values in statement.accepted.items():
+        if name in stated and stated[name] not in values:
             kind = f", {statement.names[name]}" if name in statement.names else ""
-            values = " or ".join(repr(one) for one in accepted) or "a network without this setting"
-            raise _stated_other(statement.where, f"{name}: {stated[name]!r}{kind}", values)
+            accepted = " or ".join(repr(value) for value in values)
+            raise _stated_other(statement.where, f"{name}: {stated[name]!r}{kind}", accepted)
+    for name in stated:
+        if statement.others is not None and name not in {*statement.accepted, *statement.others}:
+            known = ", ".join([*statement.accepted, *statement.others])
+            raise _stated_other(statement.where, f"{name}: {stated[name]!r}", f"settings {known}")
+
+
+@contextmanager
+def stated_in(where: Path | str) -> Iterator[None]:
+    """Names the source of what is compared inside, and tells a description of another shape.
+
+    Args:
+        where: a file, a folder or a model.
+
+    Raises:
+        InputError: one was raised inside, or Python's own error about what was read.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(
+            error.problem, received=f"{error.received}, in {where}", accepted=error.accepted
+        ) from error
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "the description of these weights is damaged",
+            received=f"{where} ({error!r})",
+            accepted="what timm, transformers, KerasHub or convert write",
+        ) from error
 
 
 TRANSFORMERS_CONFIG = Statement(
@@ -62,13 +88,8 @@ TRANSFORMERS_CONFIG = Statement(
 TRANSFORMERS_CLASSES = ("ResNetForImageClassification", "ResNetModel", "ResNetBackbone")
 
 _POOLS = ("avg", "fast", "fastavg", "", None)
-# Told by the shapes, or of training and loading alone.
-_NO_FUNCTION = (
-    *("num_classes", "in_chans", "layers", "channels", "cardinality", "base_width", "stem_width"),
-    *("drop_rate", "drop_path_rate", "drop_block_rate", "zero_init_last"),
-    *("pretrained", "checkpoint_path", "scriptable", "exportable"),
-)
 TIMM_CONFIG = Statement("config.json", {"global_pool": _POOLS})
+TIMM_SCRIPT = Statement("the checkpoint's 'args'", {"gp": _POOLS, "bn_eps": (1e-5, None)})
 TIMM_ARGUMENTS = Statement(
     "model_args of timm",
     {
@@ -83,13 +104,17 @@ TIMM_ARGUMENTS = Statement(
         "output_stride": (32,),
         "replace_stem_pool": (False, None),
         "stem_type": ("", None),
-        **dict.fromkeys(_NO_FUNCTION, ANY),
     },
-    is_whole=True,
+    others=(
+        *("num_classes", "in_chans", "layers", "channels", "cardinality"),
+        *("base_width", "stem_width", "drop_rate", "drop_path_rate", "drop_block_rate"),
+        *("zero_init_last", "pretrained", "checkpoint_path", "scriptable", "exportable"),
+    ),
 )
 
-HUB_CLASSES = ("ResNetBackbone", "ResNetImageClassifier")
-HUB_BACKBONE = Statement(
+KERAS_HUB_CLASSES = ("ResNetBackbone", "ResNetImageClassifier")
+KERAS_HUB_PREPROCESSORS = ("ResNetImageClassifierPreprocessor", "ImageClassifierPreprocessor")
+KERAS_HUB_BACKBONE = Statement(
     "KerasHub's backbone",
     {
         "block_type": ("basic_block", "bottleneck_block"),
@@ -97,15 +122,23 @@ HUB_BACKBONE = Statement(
         "input_conv_kernel_sizes": ([7],),
         "stackwise_num_strides": [[1, *[2] * count] for count in range(4)],
     },
-    {
+    others=(
+        *("name", "trainable", "dtype", "image_shape", "data_format", "input_conv_filters"),
+        *("stackwise_num_filters", "stackwise_num_blocks"),
+    ),
+    names={
         "block_type": "as in ResNet-Vd",
         "use_pre_activation": "as in ResNet V2",
         "input_conv_kernel_sizes": "a deep stem, as in ResNet-D and -Vd",
     },
 )
-HUB_CLASSIFIER = Statement(
+KERAS_HUB_CLASSIFIER = Statement(
     "KerasHub's classifier",
     {"pooling": ("avg",), "activation": (None, "linear", "softmax", "sigmoid")},
+    others=(
+        *("name", "trainable", "dtype", "head_dtype", "num_classes", "dropout"),
+        *("backbone", "preprocessor"),  # which are compared by themselves
+    ),
 )
 
 # Of timm and of torchvision, which share the names: the plain stem, original units, strides on the
