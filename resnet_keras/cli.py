@@ -319,11 +319,12 @@ def evaluate(
         _evaluate_ensemble(folders, chosen, output)
         return
     with _quiet_tensorflow():
-        from resnet_keras import evaluation
+        from resnet_keras import evaluation, report
 
     for folder in folders:
         evaluation.check_measurable(folder, chosen)
         folder.check_writable()
+        report.check_readable(folder, besides=chosen)
     measured = [_measure(folder, chosen) for folder in folders]
     if len(folders) == 1:
         summaries.print_summary(folders[0], measured[0])
