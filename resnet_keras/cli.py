@@ -352,6 +352,7 @@ def evaluate(
         return
     for folder in folders:
         folder.check_writable()
+        preflight.check_readable(folder, besides=chosen)
     measured = [_measure(folder, chosen) for folder in folders]
     if len(folders) == 1:
         summaries.print_summary(folders[0], measured[0])

@@ -12,8 +12,9 @@ from resnet_keras.architectures import Architecture, find
 from resnet_keras.data.checks import CheckedSource
 from resnet_keras.errors import InputError, did_you_mean_beside
 from resnet_keras.files import check_writable
-from resnet_keras.protocols import Protocol
+from resnet_keras.protocols import NAMES, Protocol
 from resnet_keras.recipes import Recipe
+from resnet_keras.results import read_evaluation
 from resnet_keras.runs import Run, RunDetails
 from resnet_keras.weights.published import IMAGENET, PUBLISHED
 
@@ -114,6 +115,23 @@ def check_run_folder(run: Run, start_over: bool) -> None:
         check_writable(run.folder.parent, "the folder of the run folder")
     elif not run.exists or not run.read_details().finished:
         run.check_writable()
+
+
+def check_readable(run: Run, besides: Protocol) -> None:
+    """Finds out whether a report can be made of a run once it is measured.
+
+    Args:
+        run: the run folder.
+        besides: the protocol that it is to be measured by, whose evaluation is replaced.
+
+    Raises:
+        InputError: the history, the speeds or another evaluation are damaged.
+    """
+    run.read_history()
+    run.read_speeds()
+    for name in NAMES:
+        if name != besides.name:
+            read_evaluation(run, name)
 
 
 def check_measurable(run: Run, protocol: Protocol | None = None) -> RunDetails:
