@@ -344,8 +344,7 @@ def evaluate(
             accepted="--output with --ensemble",
         )
     chosen = Protocol(protocol, scales)
-    for folder in folders:
-        preflight.check_measurable(folder, chosen)
+    details = [preflight.check_measurable(folder, chosen) for folder in folders]
     if ensemble:
         _evaluate_ensemble(folders, chosen, output)
         return
@@ -355,8 +354,7 @@ def evaluate(
     if len(folders) == 1:
         summaries.print_summary(folders[0], measured[0])
         return
-    rows = list(zip(map(str, folders), measured, strict=True))
-    summaries.print_comparison(rows, max(one.classes for one in measured))
+    summaries.print_comparisons(zip(folders, details, measured, strict=True))
     for folder in folders:
         print(f"report  {folder.report}")
 

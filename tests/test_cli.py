@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -15,7 +16,9 @@ import pytest
 from kit import PROGRAM, TRAIN, command_refusal
 from PIL import Image
 
-from resnet_keras import architectures, cli, load_model
+from resnet_keras import architectures, cli, load_model, summaries
+from resnet_keras.evaluation import read_evaluation
+from resnet_keras.runs import Run
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -299,6 +302,21 @@ def test_evaluate_compares_runs_and_averages_them(trained, tmp_path, monkeypatch
     assert f"360 {error:.2%}" in " ".join(line.split())  # a network agrees with itself
     (folder,) = (tmp_path / "runs").glob("ensemble-tiny-single-*")
     assert sorted(path.name for path in folder.iterdir()) == ["ensemble.json", "report.html"]
+
+
+def test_runs_on_different_images_are_in_tables_of_their_own(trained, capsys):
+    run = Run(trained[0] / "runs/one")
+    details, errors = run.read_details(), read_evaluation(run)
+    photos = replace(details, data="photos", fingerprint="0123")
+    rows = [(Run("a"), details, errors), (Run("b"), photos, errors), (Run("c"), details, errors)]
+    summaries.print_comparisons(rows)
+    lines = capsys.readouterr().out.splitlines()
+    headings = [lines[at - 1].split(",")[0] for at, line in enumerate(lines) if line[:4] == "run "]
+    assert headings == ["digits", "photos"]
+    assert [line[0] for line in lines if " 360 " in line] == ["a", "c", "b"]
+    assert sum("different images" in line for line in lines) == 1
+    summaries.print_comparisons(rows[::2])
+    assert "different images" not in capsys.readouterr().out
 
 
 def test_evaluate_refuses_before_it_measures(trained, tmp_path, monkeypatch):
