@@ -5,6 +5,7 @@ Arguments to calls, nothing else. Whatever needs TensorFlow is imported inside t
 """
 
 import dataclasses
+import errno
 import io
 import os
 import re
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 SHOWN_REASONS = 10
 BACKENDS = ("tensorflow", "jax")
+NO_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)
 
 # Options that replace one value of the recipe; None leaves it.
 _of_recipe = "(default: the recipe's)"
@@ -789,8 +791,14 @@ def _run(arguments: list[str]) -> None:
         print(f"resnet-keras: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:  # a full disk, say
-        print(f"resnet-keras: error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        told, status = str(error), 1
+        if error.errno in NO_PATHS:
+            received = f"{error.filename} ({error.strerror})"
+            accepted = "a path that this file system can have"
+            told = str(InputError("this is no path", received=received, accepted=accepted))
+            status = 2
+        print(f"resnet-keras: error: {told}", file=sys.stderr)
+        raise SystemExit(status) from None
     except ModuleNotFoundError as error:
         if error.name not in BACKENDS:
             raise
