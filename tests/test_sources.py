@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import shlex
 import struct
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -453,10 +454,10 @@ def test_a_set_that_is_not_downloaded_tells_the_command(tmp_path, monkeypatch):
 
 
 def test_the_told_command_prepares_the_set(tmp_path, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "it's here"))
     error = refusal(sources.find, "tfds:small")
-    command = error.accepted.partition(' -c "')[2].removesuffix('"')
-    exec(command)
+    _, _, code = shlex.split(error.accepted.partition(": ")[2])
+    exec(code)
     assert len(sources.find("tfds:small").load("train")) == 450
 
 
