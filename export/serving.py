@@ -25,6 +25,7 @@ ADDRESS = "127.0.0.1"
 # What a browser on this machine calls it. A request by another name comes from a foreign page whose
 # name server points here (DNS rebinding).
 OWN_NAMES = ("127.0.0.1", "localhost")
+IDLE_SECONDS = 60  # after which a connection that nothing comes from is closed
 
 WEB = Path(__file__).parent / "web"
 PAGE = (
@@ -155,13 +156,13 @@ def _check_export(folder: Path) -> None:
             received=folder,
             accepted="a folder that `resnet-keras export` has written",
         )
-    if not any(folder.glob("[!.]*.tflite")):
+    if not any(path.suffix == ".tflite" for path in _models(folder)):
         raise InputError(
             "the folder has no model for phones",
             received=folder,
             accepted="a folder with a .tflite file, as `resnet-keras export` writes it",
         )
-    if not (folder / LABELS).is_file():
+    if not _is_there(folder, LABELS):
         raise InputError(
             "the export does not name its classes",
             received=folder,
@@ -191,7 +192,18 @@ def _invitation(folder: Path, port: int) -> str:
 
 
 def _models(folder: Path) -> list[Path]:
-    return [path for suffix in MODEL_SUFFIXES for path in sorted(folder.glob(f"[!.]*{suffix}"))]
+    return [
+        path
+        for suffix in MODEL_SUFFIXES
+        for path in sorted(folder.glob(f"[!.]*{suffix}"))
+        if _is_there(folder, path.name)
+    ]
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    """Whether an export has a file of this name, and no link to what is elsewhere on the disk."""
+    path = folder / name
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -205,7 +217,7 @@ def describe(folder: Path) -> dict[str, Any]:
         it.
     """
     version = _version(folder)
-    checkable = all((folder / name).is_file() for name in CHECK_FILES)
+    checkable = all(_is_there(folder, name) for name in CHECK_FILES)
     return {
         "version": version,
         "labels": _labels(folder),
@@ -244,15 +256,15 @@ class _View:
 def _centre(folder: Path) -> float:
     """Which part of a picture is shown; all that fits where an earlier export does not tell."""
     path = folder / FINDINGS
-    if not path.is_file():
+    if not _is_there(folder, FINDINGS):
         return 1.0
     return structured.read(path, _View, "a folder that is exported anew", extra="ignore").centre
 
 
 def _version(folder: Path) -> str:
     names = (LABELS, FINDINGS, *CHECK_FILES)
-    files = [*_models(folder), *(folder / name for name in names)]
-    stamps = [f"{path.relative_to(folder)} {_stamp(path)}" for path in files if path.is_file()]
+    files = [*_models(folder), *(folder / name for name in names if _is_there(folder, name))]
+    stamps = [f"{path.relative_to(folder)} {_stamp(path)}" for path in files]
     return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
 
 
@@ -277,7 +289,7 @@ def find(folder: Path, path: str) -> Path | None:
     if place != "export" or version != _version(folder):
         return None
     given = {*CHECK_FILES, *(path.name for path in _models(folder))}
-    return folder / file if file in given else None
+    return folder / file if file in given and _is_there(folder, file) else None
 
 
 class _Server(ThreadingHTTPServer):
@@ -291,6 +303,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    timeout = IDLE_SECONDS
 
     def __init__(self, folder: Path, *connection: Any) -> None:
         self.folder = folder
@@ -312,7 +325,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         except FileNotFoundError:  # the export is being replaced, or has gone
             pass
-        except InputError as error:  # it was damaged meanwhile
+        except (InputError, PermissionError) as error:  # it was damaged or locked up meanwhile
             self._send_text(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
             return
         self._send_text(HTTPStatus.NOT_FOUND, "no such file")

@@ -135,7 +135,7 @@ def _unknown(
     return InputError(
         f"unknown option of {command}",
         received=repr(token),
-        accepted=nearest(option, options_of(commands[command])),
+        accepted=nearest(option, [*options_of(commands[command]), "--help"]),
     )
 
 

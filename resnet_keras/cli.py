@@ -5,6 +5,7 @@ Arguments to calls, nothing else. Whatever needs TensorFlow is imported inside t
 """
 
 import dataclasses
+import errno
 import io
 import os
 import re
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 SHOWN_REASONS = 10
 BACKENDS = ("tensorflow", "jax")
+NO_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)
 
 # Options that replace one value of the recipe; None leaves it.
 _of_recipe = "(default: the recipe's)"
@@ -345,8 +347,7 @@ def evaluate(
             accepted="--output with --ensemble",
         )
     chosen = Protocol(protocol, scales)
-    for folder in folders:
-        preflight.check_measurable(folder, chosen)
+    details = [preflight.check_measurable(folder, chosen) for folder in folders]
     if ensemble:
         _evaluate_ensemble(folders, chosen, output)
         return
@@ -357,8 +358,7 @@ def evaluate(
     if len(folders) == 1:
         summaries.print_summary(folders[0], measured[0])
         return
-    rows = list(zip(map(str, folders), measured, strict=True))
-    summaries.print_comparison(rows, max(one.classes for one in measured))
+    summaries.print_comparisons(zip(folders, details, measured, strict=True))
     for folder in folders:
         print(f"report  {folder.report}")
 
@@ -809,8 +809,14 @@ def _run(arguments: list[str]) -> None:
         print(f"resnet-keras: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:  # a full disk, say
-        print(f"resnet-keras: error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        told, status = str(error), 1
+        if error.errno in NO_PATHS:
+            received = f"{error.filename} ({error.strerror})"
+            accepted = "a path that this file system can have"
+            told = str(InputError("this is no path", received=received, accepted=accepted))
+            status = 2
+        print(f"resnet-keras: error: {told}", file=sys.stderr)
+        raise SystemExit(status) from None
     except ModuleNotFoundError as error:
         if error.name not in BACKENDS:
             raise

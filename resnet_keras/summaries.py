@@ -3,7 +3,7 @@
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from resnet_keras.architectures import Architecture
 from resnet_keras.protocols import says_top5
-from resnet_keras.runs import Run
+from resnet_keras.runs import Run, RunDetails
 
 if TYPE_CHECKING:
     from export import Findings
@@ -46,6 +46,22 @@ def networks(of: Mapping[str, Architecture]) -> Table:
         )
     table.add_row()
     return table
+
+
+def print_comparisons(measured: "Iterable[tuple[Run, RunDetails, Evaluation]]") -> None:
+    """A table of errors of runs on the same images; one for each dataset, if there are several."""
+    tables: dict[tuple[str, tuple[str, ...], str | None], list[tuple[str, Evaluation]]] = {}
+    for run, details, errors in measured:
+        # Runs of earlier versions have no fingerprint.
+        images = (details.data, details.class_names, details.fingerprint)
+        tables.setdefault(images, []).append((str(run), errors))
+    for (data, class_names, fingerprint), rows in tables.items():
+        if len(tables) > 1:
+            of_images = f", fingerprint {fingerprint}" if fingerprint else ""
+            print(f"\n{data}, {len(class_names)} classes{of_images}", end="")
+        print_comparison(rows, max(errors.classes for _, errors in rows))
+    if len(tables) > 1:
+        print("The runs are on different images: errors of one table say nothing on the others.\n")
 
 
 def print_comparison(rows: "Sequence[tuple[str, ErrorRates]]", classes: int) -> None:

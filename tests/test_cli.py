@@ -2,11 +2,15 @@
 
 import json
 import os
+import pickle
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import keras
 import kit
@@ -15,7 +19,10 @@ import pytest
 from kit import PROGRAM, TRAIN, command_refusal
 from PIL import Image
 
-from resnet_keras import architectures, cli, load_model
+from resnet_keras import architectures, cli, load_model, summaries
+from resnet_keras.data import cache
+from resnet_keras.evaluation import read_evaluation
+from resnet_keras.runs import Run
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -108,13 +115,15 @@ BAD_INPUT = [
 ]
 
 WITHOUT_FRAMEWORK = r"""
-import contextlib, io, json, sys
+import contextlib, io, json, os, pickle, sys
 from pathlib import Path
+from resnet_keras import architectures, recipes
 from resnet_keras.cli import main
 from resnet_keras.files import write_text
 from resnet_keras.precision import Machine, decide
 
 shown, refused = json.loads(sys.argv[1])
+tiny, tests, train, place = pickle.loads(bytes.fromhex(sys.argv[2]))
 for arguments in shown:
     sys.argv[1:] = arguments
     with contextlib.suppress(SystemExit):
@@ -129,23 +138,33 @@ for arguments in refused:
 decide(Machine("tensorflow"))
 write_text(Path("text"), "d\u00f6g \udcff")
 assert Path("text").read_text("utf-8") == "d\u00f6g " + r"\udcff"
+architectures.NETWORKS["tiny"], recipes.RECIPES["tests"] = tiny, tests
+os.chdir(place)
+sys.argv[1:] = train
+main()
 loaded = {"tensorflow", "keras", "jax"} & set(sys.modules)
 assert not loaded, loaded
 """
 
 
-def test_what_needs_no_framework_imports_none(tmp_path):
-    """One fresh interpreter for all: help, list, refusals, precision. It has no home, and ASCII."""
+def test_what_needs_no_framework_imports_none(trained, tmp_path):
+    """One fresh interpreter for all: help, list, refusals, precision, and a run that is finished.
+
+    It has no home, and knows ASCII alone.
+    """
+    finished = pickle.dumps((kit.TINY, kit.RECIPE, TRAIN, trained[0]))
     shown = [["--help"], ["list"], *([command, "--help"] for command in cli.COMMANDS)]
     refused = [arguments for arguments, *_ in BAD_INPUT]
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     printed = kit.run(
         sys.executable,
-        *("-c", WITHOUT_FRAMEWORK, json.dumps([shown, refused])),
+        *("-c", WITHOUT_FRAMEWORK, json.dumps([shown, refused]), finished.hex()),
         cwd=tmp_path,
         HOME="/nowhere",
+        XDG_CACHE_HOME=str(cache.folder().parent),
         **ascii_only,
     )
+    assert "runs/one is finished (epochs: 2)" in printed and "test error" in printed
     assert printed.isascii() and printed.count("usage: resnet-keras") == 1 + len(cli.COMMANDS)
 
 
@@ -194,6 +213,14 @@ def test_train_ends_with_error_folder_and_next_commands(trained):
     assert predict.endswith("predict --model runs/one runs/one/examples/*.png")
     assert "precision: " in output
     assert "data: 10 classes (0 to 9); 1,257 images to train on and 180 to choose" in output
+
+
+def test_commands_to_type_are_quoted_for_a_shell():
+    place = Path("my runs", "it's $HOME; ls *")
+    told = summaries.command("resnet-keras", "predict", "--model", place)
+    assert shlex.split(told)[1:] == ["predict", "--model", str(place)]
+    page = shlex.split(summaries.to_open(place / "report.html"))[-1]
+    assert unquote(urlsplit(page).path) == str((place / "report.html").absolute())
 
 
 def test_a_finished_run_tells_how_to_train_on(trained, monkeypatch):
@@ -301,6 +328,21 @@ def test_evaluate_compares_runs_and_averages_them(trained, tmp_path, monkeypatch
     assert sorted(path.name for path in folder.iterdir()) == ["ensemble.json", "report.html"]
 
 
+def test_runs_on_different_images_are_in_tables_of_their_own(trained, capsys):
+    run = Run(trained[0] / "runs/one")
+    details, errors = run.read_details(), read_evaluation(run)
+    photos = replace(details, data="photos", fingerprint="0123")
+    rows = [(Run("a"), details, errors), (Run("b"), photos, errors), (Run("c"), details, errors)]
+    summaries.print_comparisons(rows)
+    lines = capsys.readouterr().out.splitlines()
+    headings = [lines[at - 1].split(",")[0] for at, line in enumerate(lines) if line[:4] == "run "]
+    assert headings == ["digits", "photos"]
+    assert [line[0] for line in lines if " 360 " in line] == ["a", "c", "b"]
+    assert sum("different images" in line for line in lines) == 1
+    summaries.print_comparisons(rows[::2])
+    assert "different images" not in capsys.readouterr().out
+
+
 def test_evaluate_refuses_before_it_measures(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained[0] / "runs" / "one", "runs/one")
@@ -368,9 +410,8 @@ def test_a_run_is_converted_and_a_model_file_predicts(trained, tmp_path, capsys,
     monkeypatch.chdir(tmp_path)
     run = str(trained[0] / "runs/one")
     cli.main(["convert", run, "--network", "tiny", "--image-size", "8", "-o", "a.safetensors"])
-    Path("names.txt").write_text(
-        "\n".join(f"digit {number}" for number in range(10)), encoding="utf-8"
-    )
+    names = "\n".join(f"digit {number}" for number in range(10))
+    Path("names.txt").write_text(names, "utf-8-sig")
     named = ("--class-names", "names.txt", "--image-size", "8")
     cli.main(["convert", "a.safetensors", "--network", "tiny", "-o", "new/b.keras", *named])
     said = capsys.readouterr().out
@@ -383,6 +424,10 @@ def test_a_run_is_converted_and_a_model_file_predicts(trained, tmp_path, capsys,
     assert lines[6:] == [line.replace("%  ", "%  digit ") for line in lines[:6]]
     nowhere = ("-o", "c.keras", "--class-names", "nowhere")
     assert "nowhere" in command_refusal("convert", run, "--network", "tiny", *nowhere)
+    for encoding in ("utf-16", "utf-16-le"):
+        Path("new/wide.txt").write_text(names, encoding)
+        wide = ("-o", "c.keras", "--class-names", "new/wide.txt")
+        assert "UTF-8" in command_refusal("convert", run, "--network", "tiny", *wide)
     model = load_model("new/b.keras")
     keras.Model(model.input, model.layers[-2].output).save("trunk.keras")
     assert "trunk.keras" in command_refusal("predict", image, "--model", "trunk.keras")

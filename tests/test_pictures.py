@@ -10,7 +10,7 @@ NAMES = (
     "Japanese_spaniel",
     "Maltese_dog, Maltese terrier, Maltese",
     "日本語のクラス",
-    "emoji 🎉",
+    "emoji 🎉, \udcff",
     "Tomato___Tomato_Yellow_Leaf_Curl_Virus",
 )
 IMAGES = np.zeros((len(NAMES), 8, 8, 3), np.uint8)

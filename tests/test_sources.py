@@ -454,7 +454,7 @@ def test_a_set_that_is_not_downloaded_tells_the_command(tmp_path, monkeypatch):
 
 
 def test_the_told_command_prepares_the_set(tmp_path, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "it's here"))
     error = refusal(sources.find, "tfds:small")
     *_, code = shlex.split(error.accepted.partition(": ")[2])
     exec(code)

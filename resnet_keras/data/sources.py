@@ -3,12 +3,14 @@
 import os
 import re
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from resnet_keras.data.arrays import Arrays
+from resnet_keras.data.cache import found_out
 from resnet_keras.data.folder import Folder
 from resnet_keras.data.hdf5 import Hdf5, files_in
 from resnet_keras.data.splits import SPLIT_NAMES, ArraySplit, Source, Split, SplitName
@@ -33,13 +35,22 @@ class Digits:
     validation_images = 180
 
     def load(self, split: SplitName) -> ArraySplit:
+        # Kept, because scikit-learn takes longer to import than all else of an answer.
+        key = f"digits of scikit-learn {version('scikit-learn')}"
+        names = [f"{one}_{what}" for one in SPLIT_NAMES for what in ("images", "labels")]
+        arrays = found_out(key, names, self._read)
+        return ArraySplit(arrays[f"{split}_images"], arrays[f"{split}_labels"])
+
+    def _read(self) -> dict[str, np.ndarray]:
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
-        chosen = self._indices(bunch.target)[split]
-        grey = np.rint(bunch.images[chosen] * (255 / 16)).astype(np.uint8)
-        images = np.repeat(grey[..., None], 3, axis=-1)
-        return ArraySplit(images, bunch.target[chosen].astype(np.int64))
+        arrays = {}
+        for split, chosen in self._indices(bunch.target).items():
+            grey = np.rint(bunch.images[chosen] * (255 / 16)).astype(np.uint8)
+            arrays[f"{split}_images"] = np.repeat(grey[..., None], 3, axis=-1)
+            arrays[f"{split}_labels"] = bunch.target[chosen].astype(np.int64)
+        return arrays
 
     def _indices(self, labels: np.ndarray) -> dict[SplitName, np.ndarray]:
         from sklearn.model_selection import train_test_split

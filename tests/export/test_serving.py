@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,40 @@ def test_nothing_else_is_given(port):
         assert ask(port, path)[0] == 404, path
 
 
+def test_links_out_of_the_export_and_folders_are_no_models(folder, tmp_path):
+    outside = tmp_path / "secret.tflite"
+    (folder / "model_link.tflite").symlink_to(outside)
+    (folder / "model_folder.tflite").mkdir()
+    (folder / "inside.onnx").symlink_to(folder / "model.onnx")
+    (folder / "check" / "labels.npy").unlink()
+    (folder / "check" / "labels.npy").symlink_to(outside)
+    with running(folder) as server:
+        offer = description(server.server_port)
+        files = [model["file"] for model in offer["models"]]
+        assert files == ["model_float32.tflite", "inside.onnx", "model.onnx"]
+        assert offer["check"] is None
+        for name in ("model_link.tflite", "model_folder.tflite", "check/labels.npy"):
+            assert ask(server.server_port, f"/export/{offer['version']}/{name}")[0] == 404
+    (folder / "labels.txt").unlink()
+    (folder / "labels.txt").symlink_to(outside)
+    assert str(folder) in refusal(make_server, folder, 0).received
+
+
+def test_labels_that_are_damaged_are_told(folder):
+    with running(folder) as server:
+        (folder / "labels.txt").write_bytes(b"d\xf6gs")
+        status, _, body = ask(server.server_port, "/export.json")
+        assert status == 500 and b"labels.txt" in body
+    assert "labels.txt" in refusal(make_server, folder, 0).received
+
+
+def test_idle_connections_end(folder, monkeypatch):
+    monkeypatch.setattr(serving._Handler, "timeout", 0.05)
+    with running(folder) as server, socket.create_connection(server.server_address) as idle:
+        idle.settimeout(5)
+        assert idle.recv(1) == b""
+
+
 def test_the_manifest_makes_it_installable(port):
     manifest = json.loads(ask(port, "/manifest.webmanifest")[2])
     assert manifest["name"] and manifest["start_url"] and manifest["display"] == "standalone"
@@ -217,7 +252,7 @@ def test_a_port_in_use_is_told(folder):
 
 def test_a_port_that_cannot_be_is_told(folder):
     error = refusal(make_server, folder, 70000)
-    assert error.received == "70000" and "65535" in error.accepted
+    assert error.received == "70000" and "65,535" in error.accepted
 
 
 def test_what_is_no_export_is_told(folder, tmp_path):
