@@ -461,7 +461,7 @@ def predict(
 def _image_files(given: Path, unreadable: dict[Path, InputError]) -> list[Path]:
     """A file as it was given; of a folder the image files, and what cannot be read is noted."""
     from resnet_keras.data.images import EXTENSIONS, UnreadableImageError
-    from resnet_keras.data.listing import Listing, told_of_ignored
+    from resnet_keras.data.listing import Listing, describe_ignored
 
     if not given.is_dir():
         return [given]
@@ -469,7 +469,7 @@ def _image_files(given: Path, unreadable: dict[Path, InputError]) -> list[Path]:
     found = [Path(path) for path in listing.images(given)]
     problems = [(Path(one.path), one.reason) for one in listing.problems]
     unreadable |= {path: UnreadableImageError(reason, path) for path, reason in problems}
-    ignored = told_of_ignored(listing.ignored)
+    ignored = describe_ignored(listing.ignored)
     if not found and not problems:
         raise InputError(
             "the folder has no images",
@@ -491,7 +491,9 @@ def _read_images(
         if path in unreadable:
             continue
         try:
-            with warnings.catch_warnings(record=True, action="always") as remarks:
+            with warnings.catch_warnings(
+                record=True, action="always", category=UserWarning
+            ) as remarks:
                 image = read_image(path)
         except InputError as error:
             unreadable[path] = error

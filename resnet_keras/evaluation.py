@@ -11,7 +11,7 @@ import numpy as np
 from resnet_keras.architectures import find, model_name
 from resnet_keras.data import pipelines, sources
 from resnet_keras.data.arrays import Arrays
-from resnet_keras.data.checks import CheckedSource, check, lost_images_named
+from resnet_keras.data.checks import CheckedSource, check, naming_lost_images
 from resnet_keras.data.images import resize
 from resnet_keras.data.splits import ArraySplit, Source, Split
 from resnet_keras.distribution import ALONE, Placement
@@ -224,7 +224,7 @@ def probabilities(
     """
     details = check_measurable(run, protocol)
     model = load_run_model(run)
-    with lost_images_named(split):
+    with naming_lost_images(split):
         if protocol.name == TEN_CROP:
             return ten_crop(model, split)
         if protocol.name == MULTI_SCALE:

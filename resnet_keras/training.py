@@ -27,7 +27,7 @@ from resnet_keras.bounds import COUNT, check_arguments
 from resnet_keras.checkpoints import CHECKPOINT_STEPS, Checkpoint, Checkpoints, restore
 from resnet_keras.data import pipelines, sources
 from resnet_keras.data.augmentation import PadAndCrop
-from resnet_keras.data.checks import check, lost_images_named
+from resnet_keras.data.checks import check, naming_lost_images
 from resnet_keras.data.epochs import steps_per_epoch
 from resnet_keras.data.splits import ArraySplit, Source, Split, resized
 from resnet_keras.diagnostics import Diagnostics
@@ -203,7 +203,7 @@ def train(
                 with placement.scope():
                     _take_over(model, stored.for_classes(data.class_names))
             _announce(details, placement, len(training), len(validation))
-            with placement.scope(), lost_images_named(training, validation):
+            with placement.scope(), naming_lost_images(training, validation):
                 if recompute:
                     model = recomputation.recompute(model)
                 _fit(
@@ -225,7 +225,7 @@ def train(
                 return
             write_file(run.last_model, model.save)
             if log_diagnostics:
-                with EventLog(run.events / "validation") as log, lost_images_named(validation):
+                with EventLog(run.events / "validation") as log, naming_lost_images(validation):
                     best = load_model(run.best_model)
                     diagnostics.log_mistakes(log, best, validation, details)
             run.write_details(dataclasses.replace(details, finished=True))

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from kit import PROGRAM, TRAIN, command_refusal
 from PIL import Image
+from sample_images import deep_grey
 
 from resnet_keras import architectures, cli, load_model, summaries
 from resnet_keras.data import cache
@@ -96,7 +97,7 @@ BAD_INPUT = [
     (["evaluate", "x", "--output", "y"], "y", "--ensemble"),
     (["evaluate", "nowhere", "--ensemble"], "nowhere", ""),
     (["predict", "--run", "x.keras"], "none", ""),
-    (["predict", ".", "--run", "x.keras"], "0 other", ".jpg"),
+    (["predict", ".", "--run", "x.keras"], "it is empty", ".jpg"),
     (["predict", "x.png", "--run", "nowhere"], "nowhere", ""),
     (["train", "resnet20", "--recipe", "finetune"], "no weights", "--weights"),
     (["train", "resnet20", "--weights", "x.pt"], "x.pt", "imagenet"),
@@ -375,8 +376,11 @@ def test_evaluate_on_photographs_of_many_sizes(tiny_network, tmp_path, monkeypat
             pixels = generator.integers(0, 90, (*generator.integers(6, 40, 2), 3), np.uint8)
             pixels[..., channel] += 150
             Image.fromarray(pixels).save(f"photos/{name}/{number}.png")
+    (tmp_path / "photos" / "red" / "film.mov").touch()
     options = ("--epochs", "4", "--image-size", "8", "--batch-size", "16", "--run", "runs/photos")
     cli.main(["train", "tiny", "--data", "photos", *options])
+    assert "1 .mov" in capsys.readouterr().out.splitlines()[0]
+    assert "1 .mov" in Path("runs/photos/report.html").read_text()
     for protocol in ("single", "ten-crop", "multi-scale"):
         capsys.readouterr()
         cli.main(["evaluate", "runs/photos", "--protocol", protocol])
@@ -452,14 +456,18 @@ def test_predict_goes_through_a_folder_and_past_bad_images(trained, tmp_path, ca
         shutil.copy(examples / "7.png", tmp_path / name)
     for name in ("a.png", "c.jpg", "notes.txt"):
         (tmp_path / name).write_text("not an image")
+    (tmp_path / "e.png").write_bytes(deep_grey(brightest=4095))
+    os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(SystemExit) as end:
         cli.main(["predict", str(tmp_path), str(tmp_path / "gone.png"), "--run", run, "--top", "1"])
     assert end.value.code == 2
     printed = capsys.readouterr()
-    (line,) = printed.err.splitlines()
-    assert "3 of 5 images" in line
-    assert "a.png (" in line and "c.jpg (" in line and "gone.png (no such file)" in line
-    assert [Path(one).name for one in printed.out.splitlines()[::2]] == ["7.png", "d.png"]
+    ignored, dark, line = printed.err.splitlines()
+    assert "1 .txt" in ignored and str(tmp_path / "e.png") in dark
+    assert "4 of 7 images" in line
+    assert all(f"{name} (" in line for name in ("a.png", "c.jpg", "pipe.png"))
+    assert "gone.png (no such file)" in line
+    assert [Path(one).name for one in printed.out.splitlines()[::2]] == ["7.png", "d.png", "e.png"]
 
 
 def test_an_unknown_backend_is_told_in_a_line(monkeypatch):

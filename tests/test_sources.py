@@ -17,11 +17,13 @@ import tensorflow_datasets as tfds
 from kit import refusal
 from PIL import Image
 
-from resnet_keras.data import sources
+from resnet_keras.data import sources, tf_pipeline
+from resnet_keras.data.checks import check, naming_lost_images
 from resnet_keras.data.folder import Folder
 from resnet_keras.data.hdf5 import Hdf5
 from resnet_keras.data.splits import SPLIT_NAMES, MissingSplitError, resized
 from resnet_keras.data.tfds_source import Tfds
+from resnet_keras.view import View
 
 
 @pytest.fixture(autouse=True)
@@ -295,6 +297,10 @@ class TrainOnly(Small):
     counts: ClassVar = {"train": 100}
 
 
+class OtherNames(Small):
+    counts: ClassVar = {"training": 60, "dev": 20, "extra": 10}
+
+
 class Boxes(Small):
     def _info(self):
         features = tfds.features.FeaturesDict(
@@ -328,6 +334,7 @@ def prepared(tmp_path_factory):
         prepare(Small, root / file_format, file_format, shards=3)
         prepare(Contest, root / file_format, file_format)
     prepare(TrainOnly, root / "tfrecord", "tfrecord")
+    prepare(OtherNames, root / "tfrecord", "tfrecord")
     prepare(Boxes, root / "tfrecord", "tfrecord")
     return root
 
@@ -437,6 +444,13 @@ def test_one_split_is_divided_in_three(tfrecords):
     assert sorted(itertools.chain(*map(identities, splits.values()))) == list(range(100))
 
 
+def test_splits_go_by_other_names_and_the_rest_is_told(tfrecords):
+    source = Tfds("other_names")
+    assert [len(source.load(name)) for name in SPLIT_NAMES] == [54, 6, 20]
+    assert len(source.notes) == 1 and source.notes[0].endswith("extra")
+    assert Tfds("other_names", {"test": "extra"}).notes == ()
+
+
 def test_training_images_are_of_no_other_split(tfrecords):
     for choice in ("validation=train[450:]", "train=train[:50%],test=train[40%:60%]", "test=train"):
         assert choice in refusal(sources.find, f"tfds:small,{choice}").received
@@ -484,16 +498,22 @@ def test_without_tensorflow_datasets(monkeypatch):
     assert sources.find("digits").name == "digits"
 
 
+def read_all(split):
+    with naming_lost_images(split):
+        list(tf_pipeline.evaluation_batches(split, view=View(8, 8), batch_size=99))
+
+
 def test_a_truncated_file_of_records(tfrecords, tmp_path, monkeypatch):
     prepare(TrainOnly, tmp_path, "tfrecord")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     (file,) = tmp_path.glob("train_only/1.0.0/*.tfrecord*")
-    split = Tfds("train_only").load("train")
+    split = check(Tfds("train_only")).load("train")
     whole = file.read_bytes()
     file.write_bytes(whole[:6000])
     error = refusal(Tfds("train_only").load, "train")
     assert str(file) in error.received and error.accepted == "100 records"
     assert str(file) in refusal(split.read, 79).received
+    assert str(file) in refusal(read_all, split).received
     file.write_bytes(struct.pack("<Q", 5) + bytes(4) + b"trash" + bytes(4) + whole)
     assert "damaged" in refusal(Tfds("train_only").load, "train").problem
 

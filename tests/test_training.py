@@ -13,6 +13,7 @@ import kit
 import numpy as np
 import pytest
 from kit import RECIPE, Killed, contents, refusal
+from sample_images import folder_with
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_training import DROPPING, EVERYTHING
 
@@ -406,3 +407,24 @@ def test_the_golden_run_is_read_as_when_it_was_written(tmp_path):
     assert measured.loss == pytest.approx(written.loss, abs=1e-5)
     report.write_report(run)
     assert f"{100 * written.top1_error:.2f} %" in run.report.read_text()
+
+
+@pytest.mark.slow
+def test_an_image_lost_during_training_is_named_and_the_run_goes_on(tmp_path, monkeypatch):
+    folder_with(tmp_path / "data", {}, others=20)
+    data, run = str(tmp_path / "data"), Run(tmp_path / "run")
+    recipe = dataclasses.replace(RECIPE, batch_size=4)
+    lost = Path(sources.find(data).load("train").paths[0])
+    content, record = lost.read_bytes(), recorder.Recorder.on_train_batch_end
+
+    def lose(self, batch, logs=None):
+        record(self, batch, logs)
+        lost.unlink(missing_ok=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.Recorder, "on_train_batch_end", lose)
+        received = refusal(train, "tiny", data, recipe, run).received
+    assert str(lost) in received and "No such file" in received
+    lost.write_bytes(content)
+    train("tiny", data, recipe, run)
+    assert run.read_details().finished and len(run.read_history()) == recipe.epochs

@@ -122,8 +122,8 @@ def check(source: Source, skip_bad_images: bool = False) -> CheckedSource:
             decoded = _decoded(split, name)
             split = replace(split, plain=decoded.plain, checked=started)
             reasons |= dict(decoded.bad)
-            odd += [BadImage(_place(split, name, i), remark) for i, remark in decoded.odd]
-        bad += [BadImage(_place(split, name, i), reason) for i, reason in sorted(reasons.items())]
+            odd += _placed(split, name, decoded.odd)
+        bad += _placed(split, name, sorted(reasons.items()))
         splits[name] = split
         good[name] = np.setdiff1d(np.arange(len(split)), list(reasons))
     kept = _kept_classes(source, splits, good)
@@ -145,7 +145,7 @@ def check(source: Source, skip_bad_images: bool = False) -> CheckedSource:
 
 
 @contextmanager
-def lost_images_named(*splits: Split) -> Iterator[None]:
+def naming_lost_images(*splits: Split) -> Iterator[None]:
     """Inside, errors over images that were deleted or damaged since the check name the file.
 
     The pipelines read the files again, and their errors may name none. What Pillow warns of is not
@@ -161,7 +161,7 @@ def lost_images_named(*splits: Split) -> Iterator[None]:
             yield
     except Exception as error:
         for split in splits:
-            if lost := _first_lost(split):
+            if lost := _first_lost(split, error):
                 raise InputError(
                     "an image was deleted or damaged after it was checked",
                     received=f"{printable(lost.path)} ({lost.reason})",
@@ -170,9 +170,11 @@ def lost_images_named(*splits: Split) -> Iterator[None]:
         raise
 
 
-def _first_lost(split: Split) -> BadImage | None:
-    if not isinstance(split, EncodedSplit) or split.paths is None or split.checked is None:
+def _first_lost(split: Split, error: Exception) -> BadImage | None:
+    if not isinstance(split, EncodedSplit) or split.checked is None:
         return None
+    if split.paths is None:  # TensorFlow tells of our error in its own
+        return _first_lost_record(split) if InputError.__name__ in str(error) else None
     for index, path in enumerate(split.paths):
         try:
             status = os.stat(path)
@@ -182,6 +184,15 @@ def _first_lost(split: Split) -> BadImage | None:
             return BadImage(path, error.strerror or str(error))
         except UnreadableImageError as error:
             return BadImage(path, error.reason)
+    return None
+
+
+def _first_lost_record(split: EncodedSplit) -> BadImage | None:
+    for index in range(len(split)):
+        try:
+            split.read(index)
+        except InputError as error:
+            return BadImage(error.received, error.problem)
     return None
 
 
@@ -269,13 +280,15 @@ def _summary(odd: Sequence[BadImage]) -> list[str]:
     ]
 
 
-def _place(split: Split, name: SplitName, index: int) -> str:
-    if isinstance(split, EncodedSplit) and split.paths is not None:
-        return split.paths[index]
-    return f"{name} image {index}"
+Remarks = list[tuple[int, str]]  # indices of images, and what there is to say of them
 
 
-Told = list[tuple[int, str]]  # indices of images, and what there is to say of them
+def _placed(split: Split, name: SplitName, told: Remarks) -> list[BadImage]:
+    """The same by the images' paths, where they have any."""
+    paths = split.paths if isinstance(split, EncodedSplit) else None
+    return [
+        BadImage(paths[index] if paths else f"{name} image {index}", text) for index, text in told
+    ]
 
 
 @dataclass(frozen=True)
@@ -289,8 +302,8 @@ class _Decoded:
     """
 
     plain: np.ndarray
-    bad: Told
-    odd: Told
+    bad: Remarks
+    odd: Remarks
 
 
 REMEMBERED = ("plain", "bad", "bad-texts", "odd", "odd-texts")
@@ -302,9 +315,9 @@ def _decoded(split: EncodedSplit, name: SplitName) -> _Decoded:
     if known is not None and len(known["plain"]) == len(split):
         return _Decoded(known["plain"], _pairs(known, "bad"), _pairs(known, "odd"))
     plain = np.zeros(len(split), bool)
-    bad: Told = []
-    unread: Told = []
-    odd: Told = []
+    bad: Remarks = []
+    unread: Remarks = []
+    odd: Remarks = []
 
     def look_at(start: int) -> int:
         indices = range(start, min(start + CHUNK, len(split)))
@@ -337,10 +350,10 @@ def _decoded(split: EncodedSplit, name: SplitName) -> _Decoded:
     return _Decoded(plain, bad + unread, odd)
 
 
-def _arrays(name: str, told: Told) -> dict[str, np.ndarray]:
+def _arrays(name: str, told: Remarks) -> dict[str, np.ndarray]:
     indices, texts = [index for index, _ in told], [text for _, text in told]
     return {name: np.array(indices, np.int64), f"{name}-texts": np.array(texts, str)}
 
 
-def _pairs(arrays: Mapping[str, np.ndarray], name: str) -> Told:
+def _pairs(arrays: Mapping[str, np.ndarray], name: str) -> Remarks:
     return list(zip(arrays[name].tolist(), arrays[f"{name}-texts"].tolist(), strict=True))

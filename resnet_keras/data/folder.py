@@ -10,9 +10,9 @@ import numpy as np
 
 from resnet_keras.data.cache import stamp
 from resnet_keras.data.images import EXTENSIONS
-from resnet_keras.data.listing import Listing, told_of_ignored
+from resnet_keras.data.listing import Listing, describe_ignored
 from resnet_keras.data.splits import (
-    SPELLINGS_TOLD,
+    ACCEPTED_SPLITS,
     BadImage,
     EncodedSplit,
     MissingSplitError,
@@ -87,7 +87,7 @@ class Folder:
         beside = self._beside(roots)
         self._files = {split: self._labelled_files(some) for split, some in folders.items()}
         self._check_level()
-        left_out = self._leave_doubles_out()
+        left_out = self._leave_duplicates_out()
         self._check_training_images(roots["train"])
         self._complete(validation, test)
         self.problems = tuple(dict.fromkeys(self._listing.problems))
@@ -207,13 +207,13 @@ class Folder:
             return ""
         return f"; did you mean {below}?"
 
-    def _leave_doubles_out(self) -> list[str]:
+    def _leave_duplicates_out(self) -> list[str]:
         """Leaves out links to images that are there by another path.
 
         In one class they do no harm then, and a line tells of them; in two they are a problem.
         """
-        doubles = self._listing.doubles()
-        concerned = {*doubles, *doubles.values()}
+        duplicates = self._listing.duplicates()
+        concerned = {*duplicates, *duplicates.values()}
         places = {
             path: (split, label)
             for split, files in self._files.items()
@@ -221,13 +221,13 @@ class Folder:
             if path in concerned
         }
         in_one_class = 0
-        for path, other in doubles.items():
+        for path, other in duplicates.items():
             if places.get(path) == places.get(other):
                 in_one_class += 1
             else:
                 self._listing.problems.append(BadImage(path, f"the same file as {other}"))
         for split, files in self._files.items():
-            self._files[split] = [file for file in files if file[0] not in doubles]
+            self._files[split] = [file for file in files if file[0] not in duplicates]
         count = f"{in_one_class:,} {'link is' if in_one_class == 1 else 'links are'}"
         line = f"{count} not read, which lead to other images of the same class"
         return [line] if in_one_class else []
@@ -235,7 +235,8 @@ class Folder:
     def _check_training_images(self, root: Path) -> None:
         if self._files["train"]:
             return
-        ignored, problems = told_of_ignored(self._listing.ignored), self._listing.problems
+        ignored = describe_ignored(self._listing.ignored)
+        problems = dict.fromkeys(self._listing.problems)
         raise InputError(
             "there are no training images",
             received=f"{root} with {len(self.class_names)} class folders"
@@ -251,7 +252,7 @@ class Folder:
             places: that may hold images outside of class folders.
             beside: folders that are neither splits nor classes.
         """
-        notes = [told_of_ignored(self._listing.ignored)]
+        notes = [describe_ignored(self._listing.ignored)]
         if beside:
             notes.append(f"folders beside the splits are not read: {_named(beside)}")
         for place in places:
@@ -280,7 +281,7 @@ class Folder:
                     accepted="a fraction in (0, 1)",
                 )
         whole = len(files["train"])
-        default = min(SET_ASIDE, SET_ASIDE_AT_MOST / max(whole, 1))
+        default = min(SET_ASIDE, SET_ASIDE_AT_MOST / whole)
         fractions: dict[SplitName, float] = {
             "test": test or default,
             "validation": validation or default,
@@ -293,7 +294,7 @@ class Folder:
                 accepted="fractions that add up to less than 1",
             )
         for split in missing:
-            left = len(files["train"]) / max(whole, 1)
+            left = len(files["train"]) / whole
             files["train"], files[split] = self._set_aside(files["train"], fractions[split] / left)
 
     def _set_aside(
@@ -345,7 +346,7 @@ def _looks_like_splits(folders: Sequence[Path], same: Sequence[str]) -> InputErr
         "several folders hold the same folders, so it is not clear which ones are the classes",
         received=f"{_named(folders)} in {folders[0].parent}, which share "
         f"{', '.join(map(printable, same[:NAMED]))}{more}",
-        accepted=f"folders of splits ({SPELLINGS_TOLD}), one of the folders alone, "
+        accepted=f"folders of splits ({ACCEPTED_SPLITS}), one of the folders alone, "
         "or class folders in which no two hold the same folders",
     )
 

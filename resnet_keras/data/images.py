@@ -57,6 +57,7 @@ EXPLANATIONS = ("grad-cam", "features", "responses")
 NO_REGULAR_FILE = "a pipe, a device or the like, which is never opened"
 
 _EXIF_ORIENTATION = 0x0112
+_HEIF_BRANDS = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
 _PNG_HEADER = slice(24, 26)  # bit depth and colour type in the IHDR chunk, which comes first
 _TIFF_BITS = 258
 _BRIGHTEST_OF_12_BITS = 4095 >> 8  # once 16 bits have become 8
@@ -239,7 +240,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
             yield image
     except UnidentifiedImageError as error:
         reason = f"no image format, it begins with {data[:12]!r}"
-        if data[4:8] == b"ftyp" and not _HAS_HEIF:
+        if data[4:12] in _HEIF_BRANDS and not _HAS_HEIF:
             reason = f"perhaps HEIC, which needs {HEIC_EXTRA}"
         raise UnreadableImageError(reason, received) from error
     except _BROKEN as error:

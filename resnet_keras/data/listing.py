@@ -54,23 +54,23 @@ class Listing:
         Hidden files, and pictures that explain an image beside them, are left out in silence.
         """
         found: list[str] = []
-        above = os.path.realpath(folder.parent)
+        above = os.path.realpath(folder.absolute().parent)
         self._go_through(str(folder), os.path.realpath(folder), above, found)
         stems = {os.path.splitext(path)[0] for path in found}
         return sorted(path for path in found if not _explains(path, stems))
 
-    def doubles(self) -> dict[str, str]:
+    def duplicates(self) -> dict[str, str]:
         """Links to image files that are found by another path too: both paths, of all so far."""
-        doubles: dict[str, str] = {}
+        duplicates: dict[str, str] = {}
         targets: dict[str, str] = {}
         for path, real in sorted(self._links):
             parent, name = os.path.split(real)
             if parent in self._folders and _is_image(name):
-                doubles[path] = os.path.join(self._folders[parent], name)
+                duplicates[path] = os.path.join(self._folders[parent], name)
             elif real in targets:
-                doubles[path] = targets[real]
+                duplicates[path] = targets[real]
             targets.setdefault(real, path)
-        return doubles
+        return duplicates
 
     def _go_through(self, folder: str, real: str, above: str, found: list[str]) -> None:
         """Adds a folder's images to those found.
@@ -123,7 +123,7 @@ class Listing:
         self.problems.append(BadImage(path, reason))
 
 
-def told_of_ignored(ignored: Counter[str]) -> str:
+def describe_ignored(ignored: Counter[str]) -> str:
     """How many files of which kinds are not read, in a line; an empty text if there are none."""
     if not ignored:
         return ""

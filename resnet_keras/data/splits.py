@@ -27,7 +27,7 @@ _SPELLINGS: dict[SplitName, tuple[str, ...]] = {
     "test": ("test", "testing"),
 }
 _ENDING = re.compile(r"[ _-]?(set|data|images)$")
-SPELLINGS_TOLD = "; ".join(f"{split}: {', '.join(them)}" for split, them in _SPELLINGS.items())
+ACCEPTED_SPLITS = "; ".join(f"{split}: {', '.join(them)}" for split, them in _SPELLINGS.items())
 
 SHOWN = 20  # bad images in a message
 TYPICAL_OF = 64  # images are opened to learn how large the images of a set are
