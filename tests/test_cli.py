@@ -380,7 +380,7 @@ def test_evaluate_on_photographs_of_many_sizes(tiny_network, tmp_path, monkeypat
     options = ("--epochs", "4", "--image-size", "8", "--batch-size", "16", "--run", "runs/photos")
     cli.main(["train", "tiny", "--data", "photos", *options])
     assert "1 .mov" in capsys.readouterr().out.splitlines()[0]
-    assert "1 .mov" in Path("runs/photos/report.html").read_text()
+    assert "1 .mov" in Path("runs/photos/report.html").read_text("utf-8")
     for protocol in ("single", "ten-crop", "multi-scale"):
         capsys.readouterr()
         cli.main(["evaluate", "runs/photos", "--protocol", protocol])
