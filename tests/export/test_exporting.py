@@ -259,7 +259,7 @@ def test_two_exports_to_one_folder(tmp_path):
         (["missing"], "missing"),
         (["model.keras"], "--data"),
         (["model.keras", "--data", "digits"], "Received: model.keras"),
-        (["--images", "0"], "--images"),
+        (["--images", "0"], "images is out of range. Received: 0"),
         ([], "runs/"),
     ],
 )
