@@ -150,8 +150,8 @@ chaos: $(DEV) ## kill, starve and misfeed trainings, and show what survived: 6 t
 
 .PHONY: fuzz
 fuzz: $(DEV) ## damage files and arguments, and show how many were tried and how many failed: 10 minutes
-#: FUZZ=cases a test, 300 if not told
-	FUZZ=$(or $(FUZZ),300) $(BIN)/pytest -q tests/fuzz
+#: FUZZ=cases a test, 150 if not told
+	FUZZ=$(or $(FUZZ),150) $(BIN)/pytest -q tests/fuzz
 
 .PHONY: bench
 bench: $(EXPORT_PACKAGES) ## time training, fit, exports and growth beside peers, into docs/benchmarks.md: 27 minutes

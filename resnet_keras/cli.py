@@ -350,8 +350,12 @@ def evaluate(
     if ensemble:
         _evaluate_ensemble(folders, chosen, output)
         return
+    with _quiet_tensorflow():
+        from resnet_keras import report
+
     for folder in folders:
         folder.check_writable()
+        report.check_readable(folder, besides=chosen)
     measured = [_measure(folder, chosen) for folder in folders]
     if len(folders) == 1:
         summaries.print_summary(folders[0], measured[0])

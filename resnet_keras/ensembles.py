@@ -21,7 +21,6 @@ from resnet_keras.files import PARTIAL, check_writable, make_folder, write_text
 from resnet_keras.preflight import check_measurable
 from resnet_keras.protocols import ONE_VIEW, Protocol
 from resnet_keras.results import (
-    FOR_OTHER_READERS,
     ErrorRates,
     Evaluation,
     from_content,
@@ -71,6 +70,10 @@ class Ensemble:
     fingerprint: str
     class_names: tuple[str, ...]
     evaluation: Evaluation
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise ValueError("there are no runs in it")
 
 
 def default_folder(runs: Sequence[Run], protocol: Protocol, parent: Path) -> Path:
@@ -195,7 +198,7 @@ def _make_folder(folder: Path, key: str) -> None:
     """
     make_folder(folder, FOLDER)
     inside = [path.name for path in folder.iterdir() if not path.name.startswith(PARTIAL)]
-    if inside and (RESULT not in inside or _read(folder).key != key):
+    if inside and (RESULT not in inside or _read(folder).get("key") != key):
         other = "the result of another ensemble" if RESULT in inside else "files of something else"
         raise InputError(
             f"the folder holds {other}", received=folder, accepted="a new or an empty folder"
@@ -230,49 +233,19 @@ def read_ensemble(folder: Path) -> Ensemble:
     """
     path = folder / RESULT
     content = _read(folder)
-    protocol, evaluation = from_content(content.evaluation, path)
-    return Ensemble(
-        members=tuple(
-            structured.convert(_without_intervals(member), Member, path, ACCEPTED)
-            for member in content.members
-        ),
-        protocol=protocol,
-        data=content.data,
-        fingerprint=content.fingerprint,
-        class_names=content.class_names,
-        evaluation=evaluation,
-    )
+    protocol, evaluation = from_content(content.get("evaluation"), path)
+    told = {name: content.get(name) for name in ("members", "data", "fingerprint", "class_names")}
+    told |= {"protocol": asdict(protocol), "evaluation": asdict(evaluation)}
+    # The members' intervals are for other readers.
+    return structured.convert(told, Ensemble, path, ACCEPTED, extra="ignore")
 
 
-@dataclass(frozen=True)
-class _Content:
-    """What ensemble.json holds, beside its format."""
-
-    key: str
-    data: str
-    fingerprint: str
-    class_names: tuple[str, ...]
-    members: tuple[dict[str, Any], ...]
-    evaluation: dict[str, Any]
-
-    def __post_init__(self) -> None:
-        if not self.members:
-            raise ValueError("no runs in it")
-
-
-def _read(folder: Path) -> _Content:
-    path = folder / RESULT
+def _read(folder: Path) -> dict[str, Any]:
     try:
-        content = structured.read_format(path, [FORMAT_VERSION], ACCEPTED)
+        return structured.read_format(folder / RESULT, [FORMAT_VERSION], ACCEPTED)
     except FileNotFoundError as error:
         raise InputError(
             "the folder holds no ensemble",
             received=f"{folder} ({RESULT} is missing)",
             accepted=ACCEPTED,
         ) from error
-    del content["format"]
-    return structured.convert(content, _Content, path, ACCEPTED)
-
-
-def _without_intervals(member: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in member.items() if name not in FOR_OTHER_READERS}

@@ -75,7 +75,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         try:
             with zipfile.ZipFile(file) as archive:
                 if damaged := archive.testzip():
-                    raise ValueError(f"{damaged} is damaged")
+                    raise ValueError(f"the checksum of {damaged} is wrong")
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)

@@ -19,11 +19,12 @@ from resnet_keras.evaluation import (
     Evaluation,
     data_of,
     load_run_model,
+    read_evaluation,
     read_evaluations,
 )
 from resnet_keras.explanation import explain_mistakes
 from resnet_keras.files import write_text
-from resnet_keras.protocols import SINGLE, says_top5
+from resnet_keras.protocols import NAMES, SINGLE, Protocol, says_top5
 from resnet_keras.runs import Run, RunDetails, best_row
 
 SHOWN_MISTAKES = 24
@@ -90,6 +91,23 @@ def write_report(run: Run) -> None:
         measured=measured,
         top5=says_top5(len(details.class_names)),
     )
+
+
+def check_readable(run: Run, besides: Protocol) -> None:
+    """Finds out whether a report can be made of a run once it is measured.
+
+    Args:
+        run: the run folder.
+        besides: the protocol that it is to be measured by, whose evaluation is replaced.
+
+    Raises:
+        InputError: the history, the speeds or another evaluation are damaged.
+    """
+    run.read_history()
+    run.read_speeds()
+    for name in NAMES:
+        if name != besides.name:
+            read_evaluation(run, name)
 
 
 def write_ensemble_report(folder: Path, source: Source | None = None) -> Path:

@@ -211,7 +211,7 @@ def to_content(evaluation: Evaluation, protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def from_content(content: dict[str, Any], path: Path) -> tuple[Protocol, Evaluation]:
+def from_content(content: object, path: Path) -> tuple[Protocol, Evaluation]:
     """The inverse of `to_content`; of what earlier versions wrote, too.
 
     Args:
@@ -221,7 +221,9 @@ def from_content(content: dict[str, Any], path: Path) -> tuple[Protocol, Evaluat
     Raises:
         InputError: the content is damaged.
     """
-    told = {name: value for name, value in content.items() if name not in FOR_OTHER_READERS}
+    told = convert(content, dict[str, Any], path, EVALUATION_ACCEPTED)
+    for name in FOR_OTHER_READERS:
+        told.pop(name, None)
     shown = {"name": told.pop("protocol", SINGLE), "scales": told.pop("scales", None)}
     protocol = convert(shown, Protocol, path, EVALUATION_ACCEPTED)
     return protocol, convert(told, Evaluation, path, EVALUATION_ACCEPTED)

@@ -6,7 +6,7 @@ becomes a tuple, a whole number a float, and a union of dataclasses the one whos
 
 import json
 import reprlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -36,14 +36,13 @@ def read(path: Path, kind: type[T], accepted: str, extra: Extra = "forbid") -> T
             range; the message names the file and the field.
     """
     try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        raise
+        return parse(path.read_bytes(), kind, path, accepted, extra)
     except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
         raise InputError(
             f"{path.name} cannot be read", received=f"{path} ({error.strerror})", accepted=accepted
         ) from error
-    return parse(text, kind, path, accepted, extra)
 
 
 def read_format(
@@ -74,13 +73,13 @@ def read_format(
 
 
 def convert(
-    content: Mapping[str, Any],
+    content: object,
     kind: type[T],
     place: Path | str,
     accepted: str,
     extra: Extra = "forbid",
 ) -> T:
-    """Turns a JSON object that `read` has read into a dataclass; see `parse`."""
+    """Turns a value that `read` has read into a dataclass, say; see `parse`."""
     return parse(json.dumps(content), kind, place, accepted, extra)
 
 

@@ -23,7 +23,7 @@ def folder() -> Path:
 
 def remembered(key: str, names: Collection[str]) -> dict[str, np.ndarray] | None:
     """The arrays that were kept under a key; None if there are none of these names, all whole."""
-    with suppress(OSError, RuntimeError, ValueError):
+    with suppress(OSError, RuntimeError, ValueError, MemoryError):
         arrays = read_arrays(_file(key))
         if arrays.keys() == {*names}:
             return arrays

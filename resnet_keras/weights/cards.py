@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -10,11 +10,10 @@ from typing import Any
 
 from resnet_keras import structured
 from resnet_keras.architectures import Preprocessing
+from resnet_keras.errors import InputError
 
 ACCEPTED = "the file as the Hugging Face hub has it"
 IMAGENET_CLASSES = 1000
-
-Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -56,14 +55,19 @@ def beside(path: Path) -> Card:
     file = path.with_name("config.json")
     config = _object(file)
     if config.get("model_type") == "resnet":
-        return _of_transformers(
-            structured.convert(config, _Transformers, file, ACCEPTED, extra="ignore"),
-            _preprocessing(path.with_name("preprocessor_config.json")),
+        preprocessor = path.with_name("preprocessor_config.json")
+        told = _object(preprocessor)
+        return Card(
+            _labels(config.get("id2label") or {}, file),
+            _of_unit_range(told.get("image_mean"), told.get("image_std"), preprocessor),
+            # The attribute came after the first networks; without it the stride is on the 3x3.
+            stride_at=0 if config.get("downsample_in_bottleneck", False) else 1,
         )
     if str(config.get("architecture", "")).startswith(("resnet", "resnext")):
-        timm = structured.convert(config, _Timm, file, ACCEPTED, extra="ignore")
-        told = timm.pretrained_cfg
-        return Card(timm.label_names, _of_unit_range(told.mean, told.std), stride_at=1)
+        told = structured.convert(config.get("pretrained_cfg", {}), dict[str, Any], file, ACCEPTED)
+        preprocessing = _of_unit_range(told.get("mean"), told.get("std"), file)
+        card = {"class_names": config.get("label_names"), "stride_at": 1}
+        return replace(structured.convert(card, Card, file, ACCEPTED), preprocessing=preprocessing)
     return UNKNOWN
 
 
@@ -80,21 +84,9 @@ def inside(metadata: Mapping[str, str], path: Path) -> Card:
     if "resnet_keras" not in metadata:
         return UNKNOWN
     accepted = "the file that convert wrote"
-    told = structured.parse(metadata["resnet_keras"], _Metadata, path, accepted)
-    return Card(
-        told.class_names, Preprocessing(told.mean, told.std), told.bn_epsilon, told.stride_at
-    )
-
-
-@dataclass(frozen=True)
-class _Metadata:
-    """What `to_metadata` writes."""
-
-    class_names: tuple[str, ...] | None
-    mean: Triple
-    std: Triple
-    bn_epsilon: float
-    stride_at: int
+    told = structured.parse(metadata["resnet_keras"], dict[str, Any], path, accepted)
+    told["preprocessing"] = {"mean": told.pop("mean", None), "std": told.pop("std", None)}
+    return structured.convert(told, Card, path, accepted)
 
 
 def to_metadata(card: Card) -> dict[str, str]:
@@ -120,67 +112,34 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(text.splitlines())
 
 
-@dataclass(frozen=True)
-class _Transformers:
-    """What counts of config.json by transformers.
-
-    `downsample_in_bottleneck` came after the first networks; without it the stride is on the 3x3.
-    """
-
-    id2label: dict[int, str] | None = None
-    downsample_in_bottleneck: bool = False
-
-    def __post_init__(self) -> None:
-        if {*(self.id2label or ())} != {*range(len(self.id2label or ()))}:
-            raise ValueError("id2label does not count the classes from 0 on")
-
-
-@dataclass(frozen=True)
-class _Preprocessor:
-    """What counts of preprocessor_config.json by transformers, of pixels 0..1."""
-
-    image_mean: Triple | None = None
-    image_std: Triple | None = None
-
-
-@dataclass(frozen=True)
-class _Pretrained:
-    """The part of config.json by timm that tells the preprocessing, of pixels 0..1."""
-
-    mean: Triple | None = None
-    std: Triple | None = None
-
-
-@dataclass(frozen=True)
-class _Timm:
-    """What counts of config.json by timm."""
-
-    label_names: tuple[str, ...] | None = None
-    pretrained_cfg: _Pretrained = _Pretrained()
-
-
 def _object(path: Path) -> dict[str, Any]:
     """A JSON file's object; an empty one where there is no file, or nothing of the kind in it."""
     content = structured.read(path, object, ACCEPTED) if path.is_file() else {}
     return content if isinstance(content, dict) else {}
 
 
-def _preprocessing(path: Path) -> Preprocessing | None:
-    told = structured.convert(_object(path), _Preprocessor, path, ACCEPTED, extra="ignore")
-    return _of_unit_range(told.image_mean, told.image_std)
-
-
-def _of_transformers(config: _Transformers, preprocessing: Preprocessing | None) -> Card:
-    labels, names = config.id2label or {}, None
+def _labels(id2label: object, path: Path) -> tuple[str, ...] | None:
+    labels = structured.convert(id2label, dict[int, str], path, ACCEPTED)
     # What transformers writes where nobody has named the classes.
-    if any(label != f"LABEL_{number}" for number, label in labels.items()):
-        names = tuple(label for _, label in sorted(labels.items()))
-    return Card(names, preprocessing, stride_at=0 if config.downsample_in_bottleneck else 1)
+    if all(label == f"LABEL_{number}" for number, label in labels.items()):
+        return None
+    if labels.keys() != {*range(len(labels))}:
+        raise InputError(
+            f"{path.name} is damaged",
+            received=f"{path} (id2label: {len(labels)} labels up to {max(labels)})",
+            accepted=ACCEPTED,
+        )
+    return tuple(labels[number] for number in range(len(labels)))
 
 
-def _of_unit_range(mean: Triple | None, std: Triple | None) -> Preprocessing | None:
+def _of_unit_range(mean: object, std: object, path: Path) -> Preprocessing | None:
     """Of pixels 0..1, as torch's projects have them."""
     if mean is None or std is None:
         return None
-    (r, g, b), (r_std, g_std, b_std) = mean, std
-    return Preprocessing((r * 255, g * 255, b * 255), (r_std * 255, g_std * 255, b_std * 255))
+    told = structured.convert({"mean": mean, "std": std}, Preprocessing, path, ACCEPTED)
+    return Preprocessing(_to_pixels(told.mean), _to_pixels(told.std))
+
+
+def _to_pixels(values: tuple[float, float, float]) -> tuple[float, float, float]:
+    red, green, blue = (255 * value for value in values)
+    return red, green, blue

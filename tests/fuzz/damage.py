@@ -11,7 +11,7 @@ import numpy as np
 
 from resnet_keras.errors import InputError
 
-CASES = int(os.environ.get("FUZZ", "12"))  # of every file
+CASES = int(os.environ.get("FUZZ", "3"))  # of every file
 COUNTS: Counter[str] = Counter()  # "tried" and "failed", which conftest.py prints at the end
 
 OTHER_VALUES = (

@@ -1,4 +1,4 @@
-"""Commands that write after long work find out before it whether they can."""
+"""Commands that write after long work find out before it whether they can, and what is damaged."""
 
 import json
 import os
@@ -39,6 +39,10 @@ def read_only(tmp_path_factory):
         path.chmod(0o755)
 
 
+def fail(*arguments, **options):
+    raise AssertionError("the images were looked at first")
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -55,15 +59,22 @@ def read_only(tmp_path_factory):
     ],
 )
 def test_a_read_only_folder_is_noticed_before_the_work(read_only, command, monkeypatch):
-    def look(*arguments, **options):
-        raise AssertionError("the images were looked at first")
-
     for module in (evaluation, training):
-        monkeypatch.setattr(module, "check", look)
+        monkeypatch.setattr(module, "check", fail)
     before = kit.contents(read_only)
     refused = command_refusal(*command.replace("{}", str(read_only)).split())
     assert "cannot be written" in refused and str(read_only) in refused
     assert kit.contents(read_only) == before
+
+
+@pytest.mark.parametrize("name", ["history.csv", "speed.csv", "evaluation-ten-crop.json"])
+def test_a_report_that_cannot_be_made_is_noticed_before_the_measuring(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(evaluation, "check", fail)
+    shutil.copytree(kit.finished_run().folder, tmp_path / "run")
+    (tmp_path / "run" / name).write_text("epoch,images_per_second\n1,")
+    before = kit.contents(tmp_path)
+    assert name in command_refusal("evaluate", tmp_path / "run")
+    assert kit.contents(tmp_path) == before
 
 
 def test_a_finished_run_in_a_read_only_folder_is_told(read_only, capsys):
