@@ -87,15 +87,14 @@ def check_subject(path: Path, data: str | None) -> None:
     Raises:
         InputError: there is no such model, or data are missing or superfluous.
     """
+    if path.suffix in MODEL_FILES and data is None:
+        raise InputError(
+            "a model file does not name its data",
+            received=f"{path} without --data",
+            accepted="--data, spelled as for train",
+        )
     check_model(path)
-    if path.suffix in MODEL_FILES:
-        if data is None:
-            raise InputError(
-                "a model file does not name its data",
-                received=f"{path} without --data",
-                accepted="--data, spelled as for train",
-            )
-    elif data is not None:
+    if path.suffix not in MODEL_FILES and data is not None:
         trained_on = Run(path).read_details().data
         raise InputError(
             "a run has its own data",

@@ -258,7 +258,8 @@ def test_two_exports_to_one_folder(tmp_path):
         (["--formats", "tflite-int8", "."], "'.', which is a path"),
         (["missing"], "missing"),
         (["model.keras", "--data", "digits"], "Received: model.keras"),
-        (["--images", "0"], "images"),
+        (["model.keras"], "--data"),
+        (["--images", "0"], "images is out of range. Received: 0"),
         ([], "runs/"),
     ],
 )
