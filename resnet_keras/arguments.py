@@ -76,37 +76,45 @@ def _refuse(
                 if option.startswith("--") and option not in known:  # hence it took no value
                     raise _unknown(token, command, commands, help_text)
             raise _missing([argument], arguments)
-        case failures.InvalidChoice(argument=argument, value=value, choices=choices):
-            raise InputError(
-                f"{_called(argument)} has an unknown value",
-                received=repr(value),
-                accepted=nearest(value, choices),
-            )
-        case failures.BadValue(argument=argument, offending_value=None):
-            raise InputError(
-                f"{_called(argument)} needs a value",
-                received="none",
-                accepted=_called(argument, with_value=True),
-            )
-        case failures.BadValue(argument=argument, offending_value=value):
-            raise InputError(
-                f"{_called(argument)} takes no value",
-                received=repr(value),
-                accepted=f"{_called(argument)} by itself",
-            )
-        case failures.InstantiationFailure(argument=argument) if argument is not None:
-            metavar = str(argument.lowered.metavar).removesuffix(" *")
-            raise InputError(
-                f"{_called(argument)} has a value of another kind",
-                received=_values_of(argument, arguments) or help_text,
-                accepted=KINDS.get(metavar, metavar),
-            )
         case _:
-            raise InputError(
+            raise _bad_value(event, arguments) or InputError(
                 "these arguments do not go together",
                 received=_shown(arguments),
                 accepted=help_text,
             )
+
+
+def _bad_value(event: failures.ParseErrorEvent, arguments: Sequence[str]) -> InputError | None:
+    """The error of an option's value; None if the event is of another kind."""
+    argument = getattr(event, "argument", None)
+    if argument is None:
+        return None
+    called = _called(argument)
+    match event:
+        case failures.InvalidChoice(value=value, choices=choices):
+            return InputError(
+                f"{called} has an unknown value",
+                received=repr(value),
+                accepted=nearest(value, choices),
+            )
+        case failures.BadValue(offending_value=None):
+            return InputError(
+                f"{called} needs a value",
+                received="none",
+                accepted=_called(argument, with_value=True),
+            )
+        case failures.BadValue(offending_value=value):
+            return InputError(
+                f"{called} takes no value", received=repr(value), accepted=f"{called} by itself"
+            )
+        case failures.InstantiationFailure():
+            metavar = str(argument.lowered.metavar).removesuffix(" *")
+            return InputError(
+                f"{called} has a value of another kind",
+                received=_values_of(argument, arguments) or "none",
+                accepted=KINDS.get(metavar, metavar),
+            )
+    return None
 
 
 def _missing(missing: Sequence[Any], arguments: Sequence[str]) -> InputError:

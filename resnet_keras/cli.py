@@ -554,7 +554,10 @@ def reproduce(
         seeds: how many times every network is trained.
         output: where runs and pages go.
     """
+    from resnet_keras.data import sources
+
     studies.check(study)
+    sources.find(data)
     with _quiet_tensorflow():
         from resnet_keras.studies import running
 

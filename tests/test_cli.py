@@ -110,6 +110,7 @@ BAD_INPUT = [
     (["export", "x.keras", "--data", "digits"], "x.keras", ".keras"),
     (["serve", "nosuch"], "nosuch", "export"),
     (["reproduce", "depht"], "'depht'", "depth"),
+    (["reproduce", "depth", "--data", "nowhere"], "'nowhere'", "tfds:NAME"),
     (["train", "resnet20", "--head-epochs", "2"], "no weights", "--weights"),
     (["train", "resnet20", "--weights", "imagenet"], "'resnet20'", "resnet50"),
     (["convert", "imagenet", "--network", "resnet20", "-o", "y.keras"], "resnet20", "resnet50"),

@@ -12,8 +12,8 @@ from resnet_keras.arguments import options_of
 
 CALLS = 4 * CASES
 
-# No name of a dataset, study or published weights among them, and no "train" for launch: with such
-# a call a command would begin to work. "--hosts" starts a process, which test_supervision.py does.
+# No name of a dataset or of published weights among them, and no "train" for launch: with such a
+# call a command would begin to work. "--hosts" starts a process, which test_supervision.py does.
 NUMBERS = (
     *("0", "-1", "1", "3", "9" * 23, "9" * 5000, "1e308", "inf", "-inf", "nan", "1.5", "0x10"),
     *("1_0", "+2", "-0", "\u0663", "1e-400", "2,5", "7 "),
@@ -81,7 +81,7 @@ WELL_FORMED = {
     "launch": ["evaluate"],
     "evaluate": ["nowhere"],
     "predict": ["text.png", "--model", "nowhere"],
-    "reproduce": ["nothing"],
+    "reproduce": ["depth"],
     "convert": ["x.h5", "--network", "resnet20", "--output", "y.keras"],
     "export": ["nowhere"],
     "serve": ["folder"],
@@ -105,7 +105,7 @@ def arguments_of(rng):
         arguments += option_of(rng, draw(rng, options))
     if rng.random() < 0.2:
         arguments.insert(rng.integers(len(arguments) + 1), draw(rng, PATHS + WORDS))
-    if command == "train":
+    if command in ("train", "reproduce"):
         arguments += ["--data", "nowhere"]
     return [command, *arguments]
 
