@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -51,9 +52,7 @@ schedules.MINUTES = replace(schedules.MINUTES, epochs=2, warmup_epochs=0, image_
 
 @pytest.fixture(scope="module")
 def _tiny():
-    with pytest.MonkeyPatch.context() as patch:
-        networks = architectures.NETWORKS
-        patch.setattr(architectures, "NETWORKS", dict(networks))
+    with pytest.MonkeyPatch.context() as patch, mock.patch.dict(architectures.NETWORKS):
         patch.setattr(schedules, "MINUTES", schedules.MINUTES)
         exec(TINY_STUDY, {})
         # Gradient norms, of which a study has figures, are left out until they are asked for.
