@@ -51,23 +51,25 @@ TRAIN_OPTIONS = $(strip $(call option,DATA,data) $(call option,RECIPE,recipe) \
 	$(call option,EPOCHS,epochs) $(call option,RUN,run) $(call option,SHORTCUT,shortcut) \
 	$(call option,WEIGHTS,weights) \
 	$(if $(START_OVER),--start-over) $(ARGS))
-option = $(if $($(1)),--$(2) "$($(1))")
+option = $(if $($(1)),--$(2) $(call quoted,$($(1))))
+# For the shell, whatever is in it.
+quoted = '$(subst ','\'',$(1))'
 
 .PHONY: convert
 convert: need-SOURCE need-NETWORK need-OUTPUT $(RUNTIME) ## turn other projects' weights into a model, or back
 #: SOURCE=model.safetensors  NETWORK=resnet50v1.5  OUTPUT=mine.keras
-	$(BIN)/resnet-keras convert "$(SOURCE)" --network "$(NETWORK)" --output "$(OUTPUT)" $(ARGS)
+	$(BIN)/resnet-keras convert $(call quoted,$(SOURCE)) --network $(call quoted,$(NETWORK)) --output $(call quoted,$(OUTPUT)) $(ARGS)
 
 .PHONY: evaluate
 evaluate: need-RUN $(RUNTIME) ## measure a run's best model again: RUN=runs/resnet50-digits-quick
 #: ARGS="--protocol ten-crop"
-	$(BIN)/resnet-keras evaluate "$(RUN)" $(ARGS)
+	$(BIN)/resnet-keras evaluate $(call quoted,$(RUN)) $(ARGS)
 
 .PHONY: predict
 predict: need-IMAGE need-RUN $(RUNTIME) ## name what an image shows
-#: IMAGE=photo.jpg  RUN=runs/resnet50-digits-quick
+#: IMAGE="photo.jpg other.jpg", quoted as the shell wants them  RUN=runs/resnet50-digits-quick
 #: ARGS="--explain" draws why, beside the image
-	$(BIN)/resnet-keras predict $(IMAGE) --model "$(RUN)" $(ARGS)
+	$(BIN)/resnet-keras predict $(IMAGE) --model $(call quoted,$(RUN)) $(ARGS)
 
 reproduce-%: always $(RUNTIME) ## repeat a table or figure of the papers, as in make reproduce-degradation
 #: DATA=digits  SCALE=quick|full  SEEDS=2
@@ -77,12 +79,12 @@ reproduce-%: always $(RUNTIME) ## repeat a table or figure of the papers, as in 
 .PHONY: export
 export: $(EXPORT_PACKAGES) ## write SavedModel, TFLite and ONNX files, compared with Keras
 #: RUN=the latest one  FORMATS="tflite-int8 onnx-float32"
-	$(BIN)/resnet-keras export $(if $(RUN),"$(RUN)") $(if $(FORMATS),--formats $(FORMATS)) $(ARGS)
+	$(BIN)/resnet-keras export $(if $(RUN),$(call quoted,$(RUN))) $(if $(FORMATS),--formats $(FORMATS)) $(ARGS)
 
 .PHONY: phone
 phone: $(EXPORT_PACKAGES) $(PHONE_PAGE) ## try exported files in a browser, on a phone too
 #: RUN=the latest one  PORT=8000
-	$(BIN)/resnet-keras serve $(if $(RUN),"$(RUN)") --port $(or $(PORT),8000)
+	$(BIN)/resnet-keras serve $(if $(RUN),$(call quoted,$(RUN))) --port $(or $(PORT),8000)
 
 # Asked before anything is installed.
 need-%: always
@@ -99,7 +101,7 @@ jupyter: $(DEV) $(NOTEBOOK_PACKAGES) $(PHONE_PAGE) ## open the notebooks in a br
 .PHONY: tensorboard
 tensorboard: $(RUNTIME) ## watch runs in a browser, on this machine only
 #: RUN=one run's folder  PORT=6006
-	$(BIN)/tensorboard --logdir "$(or $(RUN),runs)" --host 127.0.0.1 --port $(or $(PORT),6006)
+	$(BIN)/tensorboard --logdir $(call quoted,$(or $(RUN),runs)) --host 127.0.0.1 --port $(or $(PORT),6006)
 
 ##@ Work on the code
 

@@ -34,6 +34,10 @@ def dispatch(arguments: Sequence[str], commands: Mapping[str, Callable[..., None
         at = arguments.index("train")
         arguments = [*arguments[:at], "--", *arguments[at:]]  # its options are not launch's
     _check_completion(arguments)
+    if "" in arguments:  # as of a variable of the shell that is not set
+        raise InputError(
+            "an argument is empty", received=_shown(arguments), accepted="arguments with a text"
+        )
     with failures.on_parse_error(partial(_refuse, arguments, commands)):
         tyro.extras.subcommand_cli_from_dict(
             dict(commands),
@@ -110,7 +114,7 @@ def _bad_value(event: failures.ParseErrorEvent, arguments: Sequence[str]) -> Inp
         case failures.InstantiationFailure():
             metavar = str(argument.lowered.metavar).removesuffix(" *")
             return InputError(
-                f"{called} has a value of another kind",
+                f"{called} has a value that cannot be read",
                 received=_values_of(argument, arguments) or "none",
                 accepted=KINDS.get(metavar, metavar),
             )

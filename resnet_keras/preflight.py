@@ -126,7 +126,13 @@ def check_readable(run: Run, besides: Protocol) -> None:
     Raises:
         InputError: the history, the speeds or another evaluation are damaged.
     """
-    run.read_history()
+    details, rows = run.read_details(), run.read_history()
+    if details.finished and len(rows) != details.recipe.epochs:
+        raise InputError(
+            "history.csv is damaged",
+            received=f"{run.folder} ({len(rows)} of {details.recipe.epochs} epochs)",
+            accepted="the file that train wrote",
+        )
     run.read_speeds()
     for name in NAMES:
         if name != besides.name:

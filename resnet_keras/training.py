@@ -194,7 +194,7 @@ def train(
                 run.remove_partial()
                 if data.skipped:
                     skipped = run.write_skipped(data.skipped)
-                    print(f"{len(data.skipped)} bad images are left out, see {skipped}")
+                    print(f"what is left out as bad is listed in {skipped}")
             kept = Checkpoints(run.checkpoints)
             start = _start(run, kept, placement, asked)
             if weights is not None and begun and start is None:  # stopped before a checkpoint
@@ -202,7 +202,8 @@ def train(
                 stored = read_weights(weights, network, architecture)
                 with placement.scope():
                     _take_over(model, stored.for_classes(data.class_names))
-            _announce(details, placement, len(training), len(validation))
+            test = len(data.splits["test"]) if "test" in data.splits else 0
+            _announce(details, placement, len(training), len(validation), test)
             with placement.scope(), naming_lost_images(training, validation):
                 if recompute:
                     model = recomputation.recompute(model)
@@ -295,13 +296,17 @@ def _configure(architecture: Architecture, recipe: Recipe, placement: Placement)
 
 
 def _announce(
-    details: RunDetails, placement: Placement, images: int, validation_images: int
+    details: RunDetails,
+    placement: Placement,
+    images: int,
+    validation_images: int,
+    test_images: int,
 ) -> None:
     recipe, names = details.recipe, details.class_names
     classes = ", ".join(names) if len(names) <= NAMED_CLASSES else f"{names[0]} to {names[-1]}"
     print(
-        f"data: {len(names)} classes ({classes}); {images:,} images to train on and "
-        f"{validation_images:,} to choose the best epoch by, at "
+        f"data: {len(names)} classes ({classes}); {images:,} images to train on, "
+        f"{validation_images:,} to choose the best epoch by and {test_images:,} to test, at "
         f"{details.image_size}x{details.image_size} pixels"
     )
     print(f"precision: {details.precision}")

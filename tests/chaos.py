@@ -436,7 +436,7 @@ def refused_and_skipped(run, data, places, environment, before_start):
     said = ended.complaint(2, "data that cannot be used", lines=lines)
     complaints = [said or (f"{run} was made" if run.exists() else "")]
     skipping = train(run, *options, "--skip-bad-images", **settings)
-    complaints.append(skipping.complaint(0, "bad images are left out", lines=0) or report_of(run))
+    complaints.append(skipping.complaint(0, "left out as bad", lines=0) or report_of(run))
     with contextlib.suppress(FileNotFoundError), (run / "skipped.csv").open(newline="") as file:
         skipped = "\n".join(" ".join(row) for row in csv.reader(file))
         for place in places:

@@ -77,6 +77,14 @@ def test_a_report_that_cannot_be_made_is_noticed_before_the_measuring(tmp_path, 
     assert kit.contents(tmp_path) == before
 
 
+def test_a_history_that_lacks_epochs_is_noticed_before_the_measuring(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "check", fail)
+    shutil.copytree(kit.finished_run().folder, tmp_path / "run")
+    history = tmp_path / "run" / "history.csv"
+    history.write_text("".join(history.read_text("utf-8").splitlines(True)[:-1]), "utf-8")
+    assert "history.csv" in command_refusal("evaluate", tmp_path / "run")
+
+
 def test_a_finished_run_in_a_read_only_folder_is_told(read_only, capsys):
     kit.cli.main(["train", "tiny", "--recipe", "tests", "--run", str(read_only / "finished")])
     assert "is finished" in capsys.readouterr().out

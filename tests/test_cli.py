@@ -97,6 +97,7 @@ BAD_INPUT = [
     (["evaluate", "x", "--output", "y"], "y", "--ensemble"),
     (["evaluate", "nowhere", "--ensemble"], "nowhere", ""),
     (["predict", "--run", "x.keras"], "none", ""),
+    (["train", "resnet20", "--run", ""], "--run ''", "a text"),
     (["predict", ".", "--run", "x.keras"], "it is empty", ".jpg"),
     (["predict", "x.png", "--run", "nowhere"], "nowhere", ""),
     (["train", "resnet20", "--recipe", "finetune"], "no weights", "--weights"),
@@ -214,7 +215,8 @@ def test_train_ends_with_error_folder_and_next_commands(trained):
     assert "tensorboard --logdir runs/one/tensorboard --host 127.0.0.1" in tensorboard
     assert predict.endswith("predict --model runs/one runs/one/examples/*.png")
     assert "precision: " in output
-    assert "data: 10 classes (0 to 9); 1,257 images to train on and 180 to choose" in output
+    assert "data: 10 classes (0 to 9); 1,257 images to train on, 180 to choose" in output
+    assert " and 360 to test" in output
 
 
 def test_commands_to_type_are_quoted_for_a_shell():

@@ -75,6 +75,27 @@ def test_two_splits_are_no_classes(training, other, tmp_path):
     assert source.notes == ()
 
 
+def test_folders_called_like_splits_without_class_folders(tmp_path):
+    fill(tmp_path, "bus", "train")  # which may be a class of vehicles
+    (note,) = Folder(tmp_path).notes
+    assert "the folder train is called like a split" in note
+    fill(tmp_path, "test")
+    assert refusal(Folder, tmp_path).received == f"test, train in {tmp_path}"
+
+
+def test_classes_that_a_split_lacks_are_told(tmp_path):
+    fill(tmp_path / "train", "Cat", "dog", "emu")
+    fill(tmp_path / "val", "cat", "dog")
+    error = refusal(check, Folder(tmp_path))
+    assert "class cat: 4 test images" in str(error) and "some of Cat" in str(error)
+    notes = check(Folder(tmp_path), skip_bad_images=True).notes
+    assert notes == (
+        "the classes Cat, cat differ in capitals alone",
+        "no test image shows Cat, emu",
+        "left out as bad: 4 images, 1 classes",
+    )
+
+
 def test_two_folders_of_one_split_are_refused(tmp_path):
     fill(tmp_path / "train")
     fill(tmp_path / "Training")

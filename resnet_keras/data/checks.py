@@ -32,6 +32,7 @@ from resnet_keras.data.splits import (
 from resnet_keras.errors import InputError
 
 SMALLEST_SIDE = 2
+NAMED_CLASSES = 10  # in a line
 CLOCKS_DIFFER = 60  # seconds, between a file server and this machine
 CHUNK = 64  # images that a thread takes at a time
 _NUMBERS = re.compile(r"\d+")
@@ -140,8 +141,22 @@ def check(source: Source, skip_bad_images: bool = False) -> CheckedSource:
             "or --skip-bad-images to train without the bad ones",
             items=listed(bad),
         )
-    notes = (*getattr(source, "notes", ()), *_summary(odd))
-    return replace(_without(source, splits, good, kept, tuple(bad)), notes=notes)
+    usable = _without(source, splits, good, kept, tuple(bad))
+    lost = sum(len(splits[name]) - len(good[name]) for name in splits)
+    notes = [*getattr(source, "notes", ()), *_summary(odd), *_missing_classes(usable)]
+    if bad:
+        notes.append(f"left out as bad: {lost:,} images, {(~kept).sum()} classes")
+    return replace(usable, notes=tuple(notes))
+
+
+def _missing_classes(source: CheckedSource) -> Iterator[str]:
+    """A line for each split that lacks classes which the training images have."""
+    trained = np.unique(source.splits["train"].labels)
+    for name, split in source.splits.items():
+        if len(missing := np.setdiff1d(trained, split.labels)):
+            names = [printable(source.class_names[label]) for label in missing[:NAMED_CLASSES]]
+            more = f" and {len(missing) - len(names)} more" if len(missing) > len(names) else ""
+            yield f"no {name} image shows {', '.join(names)}{more}"
 
 
 @contextmanager
@@ -261,8 +276,12 @@ def _strangers(
     source: Source, name: SplitName, split: Split, indices: np.ndarray
 ) -> Iterator[BadImage]:
     for label, count in zip(*np.unique(split.labels[indices], return_counts=True), strict=True):
-        reason = f"{count} {name} images of a class without training images"
-        yield BadImage(f"class {source.class_names[label]}", reason)
+        called = source.class_names[label]
+        alike = [one for one in source.class_names if one != called]
+        alike = [one for one in alike if one.casefold() == called.casefold()]
+        hint = f" (there are some of {alike[0]})" if alike else ""
+        reason = f"{count} {name} images of a class without training images{hint}"
+        yield BadImage(f"class {called}", reason)
 
 
 def _count(source: Source, bad: Sequence[BadImage]) -> str:

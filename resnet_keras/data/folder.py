@@ -80,6 +80,7 @@ class Folder:
         self.name = "".join([str(self.folder), *given])
         self._seed = seed
         self._listing = Listing()
+        self._alike: list[Path] = []
         self._check_can_be_listed()
         roots = self._roots()
         folders = {split: self._listing.folders(root) for split, root in roots.items()}
@@ -139,7 +140,21 @@ class Folder:
                     accepted="one of them",
                 )
             roots[split] = folder
-        return roots if "train" in roots else {"train": self.folder}
+        if "train" in roots:
+            return roots
+        self._check_called_like_splits()
+        return {"train": self.folder}
+
+    def _check_called_like_splits(self) -> None:
+        """Refuses class folders of which two or more are called like splits: one may be a class."""
+        alike = [one for one in self._listing.folders(self.folder) if split_called(one.name)]
+        if len(alike) > 1:
+            raise InputError(
+                "folders are called like splits and hold no class folders",
+                received=f"{_named(alike)} in {self.folder}",
+                accepted=f"{self.folder}/train/CLASS/*.jpg, or class folders with other names",
+            )
+        self._alike = alike
 
     def _names_of(self, folders: Sequence[Path]) -> tuple[str, ...]:
         """The names of the classes, sorted."""
@@ -147,7 +162,9 @@ class Folder:
         if len(names) < 2:
             raise InputError(
                 "there are fewer than two class folders",
-                received=f"{self.folder} with {', '.join(names) or 'no folder'}",
+                received=f"{self.folder} with the folder {names[0]}"
+                if names
+                else f"{self.folder} without folders",
                 accepted=f"{self.folder}/CLASS/*.jpg or {self.folder}/train/CLASS/*.jpg"
                 f"{self._perhaps_below(names)}",
             )
@@ -253,6 +270,17 @@ class Folder:
             beside: folders that are neither splits nor classes.
         """
         notes = [describe_ignored(self._listing.ignored)]
+        notes += [
+            f"the folder {printable(folder.name)} is called like a split and holds no class "
+            "folders, so it is taken for a class"
+            for folder in self._alike
+        ]
+        of_letters = Counter(name.casefold() for name in self.class_names)
+        notes += [
+            f"the classes {', '.join(_spelled(self.class_names, name))} differ in capitals alone"
+            for name, count in of_letters.items()
+            if count > 1
+        ]
         if beside:
             notes.append(f"folders beside the splits are not read: {_named(beside)}")
         for place in places:
@@ -349,6 +377,10 @@ def _looks_like_splits(folders: Sequence[Path], same: Sequence[str]) -> InputErr
         accepted=f"folders of splits ({ACCEPTED_SPLITS}), one of the folders alone, "
         "or class folders in which no two hold the same folders",
     )
+
+
+def _spelled(names: Sequence[str], letters: str) -> list[str]:
+    return [printable(name) for name in names if name.casefold() == letters]
 
 
 def _named(folders: Sequence[Path]) -> str:

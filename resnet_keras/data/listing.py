@@ -80,7 +80,7 @@ class Listing:
             above: the same of the folder that it was found in.
         """
         if above == real or above.startswith(os.path.join(real, "")):
-            self._problem(folder, f"a link to {real}, which it lies in itself")
+            self._problem(folder, f"a link to a folder that it lies in, {real}")
             return
         if real in self._folders:
             self._problem(folder, f"the same folder as {self._folders[real]}")

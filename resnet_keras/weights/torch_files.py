@@ -52,6 +52,10 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
 
 
 def _loaded(path: Path) -> Mapping[Any, Any]:
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start.startswith((b"PK", b"\x80")):  # a zip file, or the pickle of earlier versions
+        raise _no_state_dict(path, f"a file that begins with {start!r}")
     try:
         import torch  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
