@@ -15,6 +15,7 @@ import tyro
 from tyro import _errors as failures
 
 from resnet_keras.errors import InputError, nearest
+from resnet_keras.version import VERSION
 
 PROGRAM = "resnet-keras"
 KINDS = {"INT": "a whole number", "INT ...": "whole numbers", "FLOAT": "a number"}  # by metavar
@@ -23,7 +24,7 @@ SHELLS = ("bash", "zsh", "tcsh", "fish")
 
 
 def dispatch(arguments: Sequence[str], commands: Mapping[str, Callable[..., None]]) -> None:
-    """Parses arguments and calls the function of the command that they name.
+    """Parses arguments and calls the function of the command that they name, or tells the version.
 
     Raises:
         InputError: the arguments cannot be parsed.
@@ -33,6 +34,9 @@ def dispatch(arguments: Sequence[str], commands: Mapping[str, Callable[..., None
     if arguments[:1] == ["launch"] and "train" in arguments:
         at = arguments.index("train")
         arguments = [*arguments[:at], "--", *arguments[at:]]  # its options are not launch's
+    if arguments == ["--version"]:
+        print(VERSION)
+        return
     _check_completion(arguments)
     if "" in arguments:  # as of a variable of the shell that is not set
         raise InputError(
@@ -42,7 +46,8 @@ def dispatch(arguments: Sequence[str], commands: Mapping[str, Callable[..., None
         tyro.extras.subcommand_cli_from_dict(
             dict(commands),
             prog=PROGRAM,
-            description="ResNets in Keras: built, trained, evaluated and reported.",
+            description="ResNets in Keras: built, trained, evaluated and reported. "
+            "--version prints the version.",
             args=arguments,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
@@ -144,11 +149,17 @@ def _unknown(
             f"{command} takes no further argument", received=repr(token), accepted=help_text
         )
     option = token.partition("=")[0].replace("_", "-")
+    known = [*options_of(commands[command]), "--help"]
+    meant = [one for one in known if _initials(one) == option.strip("-")]  # of --lr, say
     return InputError(
         f"unknown option of {command}",
         received=repr(token),
-        accepted=nearest(option, [*options_of(commands[command]), "--help"]),
+        accepted=nearest(meant[0] if meant else option, meant or known),
     )
+
+
+def _initials(option: str) -> str:
+    return "".join(word[0] for word in option.strip("-").split("-"))
 
 
 def options_of(command: Callable[..., None]) -> list[str]:

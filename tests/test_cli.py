@@ -20,6 +20,7 @@ from kit import PROGRAM, TRAIN, command_refusal
 from PIL import Image
 from sample_images import deep_grey
 
+import resnet_keras
 from resnet_keras import architectures, cli, load_model, summaries
 from resnet_keras.data import cache
 from resnet_keras.evaluation import read_evaluation
@@ -98,6 +99,7 @@ BAD_INPUT = [
     (["evaluate", "nowhere", "--ensemble"], "nowhere", ""),
     (["predict", "--run", "x.keras"], "none", ""),
     (["train", "resnet20", "--run", ""], "--run ''", "a text"),
+    (["train", "resnet20", "--lr", "0.1"], "--lr", "--learning-rate"),
     (["predict", ".", "--run", "x.keras"], "it is empty", ".jpg"),
     (["predict", "x.png", "--run", "nowhere"], "nowhere", ""),
     (["train", "resnet20", "--recipe", "finetune"], "no weights", "--weights"),
@@ -180,6 +182,11 @@ def test_list_shows_parameters_and_multiply_adds(capsys):
         assert group.title in lines and group.purpose in lines
     (resnet50,) = (line for line in lines if line.startswith("resnet50 "))
     assert "25,557,032" in resnet50 and "3,858.0 M" in resnet50
+
+
+def test_the_version(capsys):
+    cli.main(["--version"])
+    assert capsys.readouterr().out == f"{resnet_keras.__version__}\n"
 
 
 def test_list_by_pattern(capsys):

@@ -64,7 +64,7 @@ class CheckedSource:
         if split not in self.splits:
             raise MissingSplitError(
                 f"{self.name} has no {split} images",
-                received=", ".join(self.splits),
+                received=f"a source of {', '.join(self.splits)} images",
                 accepted=f"a {split} split, or at least three images of a class, "
                 "of which some are set aside",
             )
