@@ -9,7 +9,7 @@ from chaos_workshop import Training, difference, ending, newest_step, outcome, t
 from resnet_keras import supervision
 
 TRAIN = (
-    *("train", "resnet20", "--image-size", "8", "--batch-size", "64", "--epochs", "3"),
+    *("train", "tiny", "--image-size", "8", "--batch-size", "64", "--epochs", "3"),
     *("--precision", "float32", "--checkpoint-steps", "5"),
 )
 LAUNCH = ("launch", "-n", "2", *TRAIN)

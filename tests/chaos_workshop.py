@@ -18,6 +18,8 @@ from pathlib import Path
 import h5py
 
 REPOSITORY = Path(__file__).parents[1]
+TESTS = REPOSITORY / "tests"
+PYTHONPATH = (TESTS / "tiny_everywhere", TESTS, REPOSITORY)
 PROGRAM = (sys.executable, Path(__file__).with_name("tiny_training.py"))
 EVERYTHING = ("train", "tiny", "--recipe", "everything", "--checkpoint-steps", "2")
 SECONDS = 300  # that no process may take, on a busy machine either
@@ -74,7 +76,7 @@ class Training:
         )
         environment = {
             **{name: os.environ[name] for name in os.environ if name != "TF_CPP_MIN_LOG_LEVEL"},
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": os.pathsep.join(map(str, PYTHONPATH)),
             "XDG_CACHE_HOME": str(run.parent / "cache"),
             **settings.pop("environment", {}),
         }
