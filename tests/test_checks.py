@@ -326,7 +326,7 @@ def test_arrays_pass_and_unused_class_names_stay():
     assert len(checked.load("validation")) == 4
     with pytest.raises(MissingSplitError) as missing:
         checked.load("test")
-    assert missing.value.received == "train, validation"
+    assert missing.value.received == "a source of train, validation images"
     error = refusal(check, Arrays((images, labels), (images, labels + 1)))
     assert reasons(error) == {"class 2": "20 test images of a class without training images"}
 

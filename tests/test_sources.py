@@ -193,7 +193,7 @@ def test_a_folder_one_level_too_high_is_told(tmp_path):
 def test_folders_that_cannot_serve(tmp_path):
     assert f"{tmp_path}/CLASS/" in refusal(Folder, tmp_path).accepted
     write_folder(tmp_path, {"only": 2})
-    assert refusal(Folder, tmp_path).received == f"{tmp_path} with only"
+    assert refusal(Folder, tmp_path).received == f"{tmp_path} with the folder only"
     file = tmp_path / "only" / "0.png"
     assert str(file) in refusal(Folder, file).received
     write_folder(tmp_path, {"b": 2})
