@@ -151,7 +151,7 @@ chaos: $(DEV) ## kill, starve and misfeed trainings, and show what survived: 6 t
 	$(BIN)/python tests/chaos.py
 
 .PHONY: fuzz
-fuzz: $(DEV) ## damage files and arguments, and show how many were tried and how many failed: 10 minutes
+fuzz: $(DEV) ## damage files and arguments, and show how many were tried and how many failed: 2 minutes
 #: FUZZ=cases a test, 150 if not told
 	FUZZ=$(or $(FUZZ),150) $(BIN)/pytest -q tests/fuzz
 
