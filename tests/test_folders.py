@@ -83,6 +83,12 @@ def test_folders_called_like_splits_without_class_folders(tmp_path):
     assert refusal(Folder, tmp_path).received == f"test, train in {tmp_path}"
 
 
+def test_splits_without_training_images_are_not_told_to_hold_no_class_folders(tmp_path):
+    fill(tmp_path / "val")
+    fill(tmp_path / "test")
+    assert "share cat, dog" in refusal(Folder, tmp_path).received
+
+
 def test_classes_that_a_split_lacks_are_told(tmp_path):
     fill(tmp_path / "train", "Cat", "dog", "emu")
     fill(tmp_path / "val", "cat", "dog")

@@ -26,6 +26,7 @@ from resnet_keras.data.splits import (
     Source,
     Split,
     SplitName,
+    in_words,
     listed,
     printable,
 )
@@ -154,9 +155,8 @@ def _missing_classes(source: CheckedSource) -> Iterator[str]:
     trained = np.unique(source.splits["train"].labels)
     for name, split in source.splits.items():
         if len(missing := np.setdiff1d(trained, split.labels)):
-            names = [printable(source.class_names[label]) for label in missing[:NAMED_CLASSES]]
-            more = f" and {len(missing) - len(names)} more" if len(missing) > len(names) else ""
-            yield f"no {name} image shows {', '.join(names)}{more}"
+            names = [source.class_names[label] for label in missing]
+            yield f"no {name} image shows {in_words(names, NAMED_CLASSES)}"
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from resnet_keras.data.splits import (
     EncodedSplit,
     MissingSplitError,
     SplitName,
+    in_words,
     listed,
     printable,
     split_called,
@@ -80,11 +81,11 @@ class Folder:
         self.name = "".join([str(self.folder), *given])
         self._seed = seed
         self._listing = Listing()
-        self._alike: list[Path] = []
         self._check_can_be_listed()
         roots = self._roots()
         folders = {split: self._listing.folders(root) for split, root in roots.items()}
         self.class_names = self._names_of([one for some in folders.values() for one in some])
+        alike = self._called_like_splits(roots)
         beside = self._beside(roots)
         self._files = {split: self._labelled_files(some) for split, some in folders.items()}
         self._check_level()
@@ -93,7 +94,7 @@ class Folder:
         self._complete(validation, test)
         self.problems = tuple(dict.fromkeys(self._listing.problems))
         places = dict.fromkeys([self.folder, *roots.values(), *beside])
-        self.notes = (*left_out, *self._notes(list(places), beside))
+        self.notes = (*left_out, *self._notes(list(places), beside, alike))
 
     @property
     def image_size(self) -> int:
@@ -140,21 +141,24 @@ class Folder:
                     accepted="one of them",
                 )
             roots[split] = folder
-        if "train" in roots:
-            return roots
-        self._check_called_like_splits()
-        return {"train": self.folder}
+        return roots if "train" in roots else {"train": self.folder}
 
-    def _check_called_like_splits(self) -> None:
-        """Refuses class folders of which two or more are called like splits: one may be a class."""
-        alike = [one for one in self._listing.folders(self.folder) if split_called(one.name)]
+    def _called_like_splits(self, roots: Mapping[SplitName, Path]) -> list[Path]:
+        """Class folders with the name of a split and no folders inside: one may be a class."""
+        if roots["train"] != self.folder:
+            return []
+        alike = [
+            one
+            for one in self._listing.folders(self.folder)
+            if split_called(one.name) and not self._listing.folders(one)
+        ]
         if len(alike) > 1:
             raise InputError(
                 "folders are called like splits and hold no class folders",
                 received=f"{_named(alike)} in {self.folder}",
                 accepted=f"{self.folder}/train/CLASS/*.jpg, or class folders with other names",
             )
-        self._alike = alike
+        return alike
 
     def _names_of(self, folders: Sequence[Path]) -> tuple[str, ...]:
         """The names of the classes, sorted."""
@@ -262,18 +266,21 @@ class Folder:
             items=listed([one for one in problems if not one.reason.startswith(EMPTY)]),
         )
 
-    def _notes(self, places: Sequence[Path], beside: Sequence[Path]) -> tuple[str, ...]:
+    def _notes(
+        self, places: Sequence[Path], beside: Sequence[Path], alike: Sequence[Path]
+    ) -> tuple[str, ...]:
         """Lines on what is not read.
 
         Args:
             places: that may hold images outside of class folders.
             beside: folders that are neither splits nor classes.
+            alike: class folders that are called like splits.
         """
         notes = [describe_ignored(self._listing.ignored)]
         notes += [
             f"the folder {printable(folder.name)} is called like a split and holds no class "
             "folders, so it is taken for a class"
-            for folder in self._alike
+            for folder in alike
         ]
         of_letters = Counter(name.casefold() for name in self.class_names)
         notes += [
@@ -384,5 +391,4 @@ def _spelled(names: Sequence[str], letters: str) -> list[str]:
 
 
 def _named(folders: Sequence[Path]) -> str:
-    more = f" and {len(folders) - NAMED} more" if len(folders) > NAMED else ""
-    return f"{', '.join(printable(folder.name) for folder in folders[:NAMED])}{more}"
+    return in_words([folder.name for folder in folders], NAMED)

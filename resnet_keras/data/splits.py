@@ -64,6 +64,12 @@ def listed(bad: Sequence[BadImage]) -> list[str]:
     return items
 
 
+def in_words(names: Sequence[str], at_most: int) -> str:
+    """The first names, separated by commas, and how many more there are."""
+    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
+    return f"{', '.join(map(printable, names[:at_most]))}{more}"
+
+
 def printable(path: str) -> str:
     """A path for a line of text: quoted where it has line breaks or is not UTF-8."""
     return path if path.isprintable() else ascii(path)
