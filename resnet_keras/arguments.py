@@ -1,4 +1,4 @@
-"""Arguments of the command line, parsed by tyro; those that cannot be parsed are refused in a line.
+"""Parses the arguments of the command line with tyro, and refuses bad ones in one line.
 
 tyro would print a box of five lines and more. Its hook for errors is a private module, which may
 change in any release: pyproject.toml asks for the release that this module was written for.

@@ -10,7 +10,7 @@ has of threads."""
 
 
 class Budget:
-    """Lets threads decode side by side as long as all their images have so many pixels at most.
+    """Limits the pixels of the images that threads decode at the same time.
 
     A larger image waits until it is alone. Threads take turns in the order in which they come.
 
@@ -25,7 +25,7 @@ class Budget:
 
     @contextmanager
     def take(self, pixels: int) -> Iterator[None]:
-        """Waits until so many pixels are free, and keeps them while inside."""
+        """Waits until this number of pixels is free, and reserves them for the `with` block."""
         pixels = min(pixels, self._whole)
         with self._queue, self._changed:
             self._changed.wait_for(lambda: pixels <= self._left)
