@@ -12,7 +12,7 @@ from pathlib import Path
 import tyro
 from page import written
 
-from resnet_keras.files import write_text
+from resnet_keras.files.atomic import write_text
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"

@@ -34,7 +34,7 @@ def prepare(
     import keras
 
     import resnet_keras
-    from resnet_keras import losses, optimizers
+    from resnet_keras.training import losses, optimizers
 
     keras.config.set_dtype_policy(policy)
     model = resnet_keras.ResNet50(input_shape=(IMAGE_SIZE, IMAGE_SIZE, 3), classes=CLASSES)

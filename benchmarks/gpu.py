@@ -38,7 +38,7 @@ def ours(batch_size: int, precision: str) -> Callable[[int], None]:
     import keras
 
     import resnet_keras
-    from resnet_keras import optimizers
+    from resnet_keras.training import optimizers
 
     keras.config.set_dtype_policy(
         {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}.get(precision, "float32")

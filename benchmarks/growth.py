@@ -84,7 +84,7 @@ COLD = {
 def prepare(case: Case) -> tuple[dict[str, Any], Callable[[], dict[str, Any]]]:
     """Builds a network and makes its first steps on random images, in this process, in float32."""
     import resnet_keras
-    from resnet_keras import optimizers
+    from resnet_keras.training import optimizers
 
     shape = (case.image_size, case.image_size, 3)
     start = time.perf_counter()

@@ -69,9 +69,9 @@ def photographs(number: int) -> np.ndarray:
 def make_ours(folder: Path) -> None:
     """Writes our files, as `resnet-keras export` does."""
     import resnet_keras
-    from export.card import ModelCard
-    from export.folding import inference_model
-    from export.formats import FORMATS
+    from resnet_keras.export.card import ModelCard
+    from resnet_keras.export.folding import inference_model
+    from resnet_keras.export.formats import FORMATS
 
     missing = [name for name in OURS.values() if not _path(folder, name).exists()]
     if not missing:
@@ -104,7 +104,7 @@ def make_applications(folder: Path) -> None:
 
 
 def _path(folder: Path, name: str) -> Path:
-    from export.formats import FORMATS
+    from resnet_keras.export.formats import FORMATS
 
     return folder / (FORMATS[name].file if name in FORMATS else name)
 
@@ -118,7 +118,7 @@ def of_ours(folder: Path, what: str) -> Callable[[np.ndarray], Any]:
         import resnet_keras
 
         return partial(resnet_keras.load_model(folder / OURS[KERAS]).predict, verbose=0)
-    from export.formats import FORMATS
+    from resnet_keras.export.formats import FORMATS
 
     return FORMATS[OURS[what]].predictor(_path(folder, OURS[what]))
 
@@ -218,7 +218,7 @@ def main(rounds: int = 5, anew: bool = False, keep: bool = False) -> None:
     Raises:
         InputError: there are no rounds, or the packages that write and run the files are missing.
     """
-    from export import formats
+    from resnet_keras.export import formats
 
     measuring.require_positive(rounds=rounds)
     formats.find([name for name in OURS.values() if name in formats.FORMATS])

@@ -236,7 +236,7 @@ def policies() -> list[str]:
 
 def write_results(name: str, **content: Any) -> Path:
     """Writes measurements as JSON, with the date, the machine and the versions."""
-    from resnet_keras.files import write_text
+    from resnet_keras.files.atomic import write_text
 
     RESULTS.mkdir(parents=True, exist_ok=True)
     header = {"date": date.today().isoformat(), "machine": machine(), "versions": versions()}

@@ -10,7 +10,7 @@ import peers
 from growth import BATCHES, CIFAR_DEPTHS, IMAGENET_DEPTHS, RECOMPUTED, RESNEXT, VERY_DEEP, Case, fit
 from inference import BATCHES as AT_ONCE
 
-from resnet_keras import pages
+from resnet_keras.files import pages
 
 HERE = Path(__file__).parent
 AIMS = {  # of ours over a peer, as ResNet-50 is trained: at least, and hoped for

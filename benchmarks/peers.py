@@ -93,7 +93,8 @@ def _with_onednn(peer: str) -> list[str]:
 
 
 def _ours(task: Task) -> Callable[[], Any]:
-    from resnet_keras import create, optimizers
+    from resnet_keras import create
+    from resnet_keras.training import optimizers
 
     return _keras(create(task.network, **_how(task)), optimizers.SGD(0.1, momentum=0.9), task)
 
@@ -128,7 +129,7 @@ def with_stock_layers(model: Any) -> Any:
     """A network of ours, each of our layers exchanged for Keras's that it is derived from."""
     import keras
 
-    from resnet_keras import layers
+    from resnet_keras.networks import layers
 
     stock: dict[type, Any] = {
         layers.BatchNormalization: keras.layers.BatchNormalization,

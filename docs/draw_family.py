@@ -37,8 +37,8 @@ from resnet_keras.architectures import (
     Scaling,
     ShortcutDropout,
 )
-from resnet_keras.layers import ZeroPaddedShortcut
-from resnet_keras.models import Features, build
+from resnet_keras.networks.layers import ZeroPaddedShortcut
+from resnet_keras.networks.models import Features, build
 
 FOLDER = Path(__file__).parent / "images" / "family"
 DOTS_PER_INCH = 160

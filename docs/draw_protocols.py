@@ -13,8 +13,8 @@ from matplotlib.patches import Rectangle
 from sklearn.datasets import load_sample_image
 
 from resnet_keras.data.images import resize_whole
-from resnet_keras.protocols import PAPER_SCALES, PAPER_SIZE, PAPER_TEN_CROP_SIDE
-from resnet_keras.views import five_crops
+from resnet_keras.evaluation.protocols import PAPER_SCALES, PAPER_SIZE, PAPER_TEN_CROP_SIDE
+from resnet_keras.evaluation.views import five_crops
 
 PICTURE = Path(__file__).parent / "images" / "protocols.png"
 COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#ffffff")  # told apart by all readers

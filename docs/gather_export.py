@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from export.findings import FINDINGS, read_findings
-from export.page import README, write_page
+from resnet_keras.export.findings import FINDINGS, read_findings
+from resnet_keras.export.page import README, write_page
 
 FOLDER = Path(__file__).parent / "export-page"
 

@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from resnet_keras.files import write_text
+from resnet_keras.files.atomic import write_text
 from resnet_keras.studies import STUDIES
 from resnet_keras.studies.running import HOME
 

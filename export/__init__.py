@@ -1,7 +1,7 @@
 """Networks as files that apps load, each compared with Keras before it gets its name."""
 
-from export.exporting import export
-from export.findings import Exported, Findings
-from export.formats import FORMATS
+from resnet_keras.export.exporting import export
+from resnet_keras.export.findings import Exported, Findings
+from resnet_keras.export.formats import FORMATS
 
 __all__ = ["FORMATS", "Exported", "Findings", "export"]

@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from rich.console import Console
 
-from export import page
-from export.card import LABELS, ModelCard
-from export.findings import (
+from resnet_keras.errors import ExportError, InputError
+from resnet_keras.export import page
+from resnet_keras.export.card import LABELS, ModelCard
+from resnet_keras.export.findings import (
     CHECK,
     CHECK_ARRAYS,
     Exported,
@@ -39,11 +40,17 @@ from export.findings import (
     read_findings,
     write_findings,
 )
-from export.formats import FORMATS, find
-from export.job import PREPARE, REFUSED, Job, Made, Prepared
-from export.parity import complaints
-from resnet_keras.errors import ExportError, InputError
-from resnet_keras.files import PARTIAL, locked, make_folder, replace_folder, write_file, write_text
+from resnet_keras.export.formats import FORMATS, find
+from resnet_keras.export.job import PREPARE, REFUSED, Job, Made, Prepared
+from resnet_keras.export.parity import complaints
+from resnet_keras.files.atomic import (
+    PARTIAL,
+    locked,
+    make_folder,
+    replace_folder,
+    write_file,
+    write_text,
+)
 from resnet_keras.version import VERSION
 
 if TYPE_CHECKING:
@@ -283,7 +290,7 @@ def _worker(job: Job, step: str, log: Any) -> Iterator[subprocess.Popen[bytes]]:
         "CUDA_VISIBLE_DEVICES": "-1",  # a GPU's TF32 would stand between the answers
     }
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "export.worker", str(job.folder), step],
+        [sys.executable, "-P", "-m", "resnet_keras.export.worker", str(job.folder), step],
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=log,

@@ -5,10 +5,10 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from export.formats import FORMATS
-from export.parity import Parity
-from resnet_keras import structured
-from resnet_keras.files import write_text
+from resnet_keras.export.formats import FORMATS
+from resnet_keras.export.parity import Parity
+from resnet_keras.files import structured
+from resnet_keras.files.atomic import write_text
 
 FINDINGS = "parity.json"
 ACCEPTED = "the file that export wrote, or another folder to export to"

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 
 from resnet_keras.errors import InputError
-from resnet_keras.layers import BatchNormalization, Conv2D, Dense, ZeroPaddedShortcut
-from resnet_keras.recursion import recursion_for
+from resnet_keras.networks.layers import BatchNormalization, Conv2D, Dense, ZeroPaddedShortcut
+from resnet_keras.networks.recursion import recursion_for
 
 CONVOLUTIONS = (keras.layers.Conv2D, Conv2D)
 NORMALIZATIONS = (keras.layers.BatchNormalization, BatchNormalization)

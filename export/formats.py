@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from export.parity import Predict, Tolerance
 from resnet_keras.errors import InputError, did_you_mean
+from resnet_keras.export.parity import Predict, Tolerance
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ FORMATS = {
         "saved_model",
         "SavedModel, float32",
         "TensorFlow",
-        "export.to_saved_model",
+        "resnet_keras.export.to_saved_model",
         "convert",
         EXACT,
         batch_sizes=(1, 8),
@@ -76,7 +76,7 @@ FORMATS = {
         "model_float32.tflite",
         "TFLite, float32",
         "LiteRT",
-        "export.to_tflite",
+        "resnet_keras.export.to_tflite",
         "convert_float32",
         EXACT,
         LITERT,
@@ -85,7 +85,7 @@ FORMATS = {
         "model_float16.tflite",
         "TFLite, float16 weights",
         "LiteRT",
-        "export.to_tflite",
+        "resnet_keras.export.to_tflite",
         "convert_float16",
         ROUNDED,
         LITERT,
@@ -94,7 +94,7 @@ FORMATS = {
         "model_dynamic_int8.tflite",
         "TFLite, int8 weights",
         "LiteRT",
-        "export.to_tflite",
+        "resnet_keras.export.to_tflite",
         "convert_dynamic_int8",
         QUANTIZED,
         LITERT,
@@ -103,7 +103,7 @@ FORMATS = {
         "model_int8.tflite",
         "TFLite, int8",
         "LiteRT",
-        "export.to_tflite",
+        "resnet_keras.export.to_tflite",
         "convert_int8",
         QUANTIZED,
         LITERT,
@@ -113,7 +113,7 @@ FORMATS = {
         "model.onnx",
         "ONNX, float32",
         "ONNX Runtime",
-        "export.to_onnx",
+        "resnet_keras.export.to_onnx",
         "convert_float32",
         EXACT,
         ONNX,
@@ -123,7 +123,7 @@ FORMATS = {
         "model_int8.onnx",
         "ONNX, int8 (QDQ)",
         "ONNX Runtime",
-        "export.to_onnx",
+        "resnet_keras.export.to_onnx",
         "convert_int8",
         QUANTIZED,
         ONNX,
@@ -134,7 +134,7 @@ FORMATS = {
         "model.mlpackage",
         "Core ML",
         "Core ML (macOS)",
-        "export.to_core_ml",
+        "resnet_keras.export.to_core_ml",
         "convert",
         ROUNDED,  # it computes in float16
         ("coremltools",),

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from export.card import ModelCard
-from export.parity import Parity
-from resnet_keras import structured
+from resnet_keras.export.card import ModelCard
+from resnet_keras.export.parity import Parity
+from resnet_keras.files import structured
 
 T = TypeVar("T")
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from export.findings import Exported, Findings
-from export.formats import FORMATS
-from resnet_keras import pages
-from resnet_keras.files import write_text
+from resnet_keras.export.findings import Exported, Findings
+from resnet_keras.export.formats import FORMATS
+from resnet_keras.files import pages
+from resnet_keras.files.atomic import write_text
 
 README, PAGE = "README.md", "index.html"
 COLUMNS = (
@@ -27,7 +27,7 @@ def write_page(folder: Path, findings: Findings) -> None:
     there = {exported.format for exported in findings.files}
     floats = ("tflite-float16", "tflite-dynamic-int8", "tflite-float32")
     text = (
-        pages.templates("export")
+        pages.templates("resnet_keras.export")
         .get_template("page.md.j2")
         .render(
             findings=findings,

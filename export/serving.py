@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from export.card import LABELS
-from export.findings import CHECK, CHECK_ARRAYS, FINDINGS
-from resnet_keras import structured
 from resnet_keras.bounds import PORTS, check_arguments
 from resnet_keras.errors import InputError
+from resnet_keras.export.card import LABELS
+from resnet_keras.export.findings import CHECK, CHECK_ARRAYS, FINDINGS
+from resnet_keras.files import structured
 
 ADDRESS = "127.0.0.1"
 # What a browser on this machine calls it. A request by another name comes from a foreign page whose

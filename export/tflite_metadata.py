@@ -6,7 +6,7 @@ from contextlib import suppress
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from export.card import ModelCard
+from resnet_keras.export.card import ModelCard
 
 WRITER = "mediapipe.tasks.python.metadata.metadata_writers.metadata_writer"
 COMPILED = "mediapipe.tasks.cc.metadata.python"

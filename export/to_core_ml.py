@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from export.card import ModelCard
 from resnet_keras.errors import InputError
-from resnet_keras.recursion import recursion_for
+from resnet_keras.export.card import ModelCard
+from resnet_keras.networks.recursion import recursion_for
 
 CLASS_NAMES = "class_names"  # under which the package's metadata have them, in order, as JSON
 

@@ -29,9 +29,9 @@ from tf2onnx.optimizer.identity_optimizer import IdentityOptimizer
 from tf2onnx.optimizer.reshape_optimizer import ReshapeOptimizer
 from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
 
-from export.calibration import of_full_range
-from export.card import ModelCard
-from resnet_keras.recursion import recursion_for
+from resnet_keras.export.calibration import of_full_range
+from resnet_keras.export.card import ModelCard
+from resnet_keras.networks.recursion import recursion_for
 
 OPSET = 18
 CONVERTED_OPSET = 17  # at 18 tf2onnx leaves a transpose before the global average

@@ -5,7 +5,7 @@ Two signatures give the same dictionary, "scores", (batch, classes) float32 prob
 
 - serving_default takes "pixels", (batch, height, width, 3) float32 RGB 0..255;
 - serve_bytes takes "images", (batch,) strings, each the bytes of a JPEG, PNG, GIF or BMP file of
-  any size, of which it shows the network what evaluation shows (`resnet_keras.tf_view`). Of an
+  any size, of which it shows the network what evaluation shows (`resnet_keras.view.tf_view`). Of an
   animation it takes the first picture; bytes that cannot be decoded raise InvalidArgumentError.
 
 The class names stand in assets/labels.txt too, one a line. The weights are constants of the graph,
@@ -22,9 +22,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export.card import LABELS, ModelCard
-from resnet_keras import tf_view
-from resnet_keras.recursion import recursion_for
+from resnet_keras.export.card import LABELS, ModelCard
+from resnet_keras.networks.recursion import recursion_for
+from resnet_keras.view import tf_view
 
 IMAGES_AT_ONCE = 32
 

@@ -15,10 +15,10 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from export.calibration import of_full_range
-from export.card import ModelCard
-from export.tflite_metadata import with_metadata
-from resnet_keras.recursion import recursion_for
+from resnet_keras.export.calibration import of_full_range
+from resnet_keras.export.card import ModelCard
+from resnet_keras.export.tflite_metadata import with_metadata
+from resnet_keras.networks.recursion import recursion_for
 
 THREADS = 2
 

@@ -1,4 +1,4 @@
-"""One step of an export, in a process of its own: python -m export.worker FOLDER STEP.
+"""One step of an export, in a process of its own: python -m resnet_keras.export.worker FOLDER STEP.
 
 Converters take gigabytes, and some end the process. It ends by itself once nobody holds the other
 end of its standard input.
@@ -16,13 +16,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from export import parity
-from export.folding import gives_probabilities, inference_model
-from export.formats import FORMATS
-from export.job import PREPARE, REFUSED, Job
 from resnet_keras.errors import InputError
-from resnet_keras.loading import load_model
-from resnet_keras.models import in_float32
+from resnet_keras.export import parity
+from resnet_keras.export.folding import gives_probabilities, inference_model
+from resnet_keras.export.formats import FORMATS
+from resnet_keras.export.job import PREPARE, REFUSED, Job
+from resnet_keras.networks.loading import load_model
+from resnet_keras.networks.models import in_float32
 
 
 def prepare(job: Job) -> dict[str, object]:

@@ -14,13 +14,13 @@ from resnet_keras.version import VERSION
 
 if TYPE_CHECKING:
     from resnet_keras.architectures import NETWORKS, Architecture, list_models
-    from resnet_keras.backbones import backbone
-    from resnet_keras.blocks import convolutional_block, identity_block
     from resnet_keras.data.arrays import Arrays
     from resnet_keras.errors import InputError
-    from resnet_keras.layers import BatchNormalization
-    from resnet_keras.loading import load_model
-    from resnet_keras.models import (
+    from resnet_keras.networks.backbones import backbone
+    from resnet_keras.networks.blocks import convolutional_block, identity_block
+    from resnet_keras.networks.layers import BatchNormalization
+    from resnet_keras.networks.loading import load_model
+    from resnet_keras.networks.models import (
         ResNet18,
         ResNet34,
         ResNet50,
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
         create,
         features,
     )
+    from resnet_keras.networks.recomputation import recompute
     from resnet_keras.recipes import RECIPES, Recipe
-    from resnet_keras.recomputation import recompute
-    from resnet_keras.runs import Run
-    from resnet_keras.training import fine_tune, train
+    from resnet_keras.runs.run import Run
+    from resnet_keras.training.train import fine_tune, train
 
 __version__ = VERSION
 
@@ -43,13 +43,13 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _HOMES = {
     "architectures": ("NETWORKS", "Architecture", "list_models"),
-    "backbones": ("backbone",),
-    "blocks": ("convolutional_block", "identity_block"),
+    "networks.backbones": ("backbone",),
+    "networks.blocks": ("convolutional_block", "identity_block"),
     "data.arrays": ("Arrays",),
     "errors": ("InputError",),
-    "layers": ("BatchNormalization",),
-    "loading": ("load_model",),
-    "models": (
+    "networks.layers": ("BatchNormalization",),
+    "networks.loading": ("load_model",),
+    "networks.models": (
         "ResNet18",
         "ResNet34",
         "ResNet50",
@@ -60,9 +60,9 @@ _HOMES = {
         "features",
     ),
     "recipes": ("RECIPES", "Recipe"),
-    "recomputation": ("recompute",),
-    "runs": ("Run",),
-    "training": ("fine_tune", "train"),
+    "networks.recomputation": ("recompute",),
+    "runs.run": ("Run",),
+    "training.train": ("fine_tune", "train"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -111,7 +111,7 @@ def _register_custom_objects(_keras: ModuleType) -> None:
     Keras loads custom classes only once they are registered; this waits for Keras, before or after
     this package, rather than importing it.
     """
-    import_module(f"{__name__}.layers")
-    import_module(f"{__name__}.losses")
-    import_module(f"{__name__}.optimizers")
-    import_module(f"{__name__}.recomputation")
+    import_module(f"{__name__}.networks.layers")
+    import_module(f"{__name__}.training.losses")
+    import_module(f"{__name__}.training.optimizers")
+    import_module(f"{__name__}.networks.recomputation")

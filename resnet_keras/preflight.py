@@ -11,11 +11,11 @@ from typing import Any
 from resnet_keras.architectures import Architecture, find
 from resnet_keras.data.checks import CheckedSource
 from resnet_keras.errors import InputError, did_you_mean_beside
-from resnet_keras.files import check_writable
-from resnet_keras.protocols import NAMES, Protocol
+from resnet_keras.evaluation.protocols import NAMES, Protocol
+from resnet_keras.evaluation.results import read_evaluation
+from resnet_keras.files.atomic import check_writable
 from resnet_keras.recipes import Recipe
-from resnet_keras.results import read_evaluation
-from resnet_keras.runs import Run, RunDetails
+from resnet_keras.runs.run import Run, RunDetails
 from resnet_keras.weights.published import IMAGENET, PUBLISHED
 
 OF_EPOCHS = {"epochs", "warmup_epochs", "head_epochs"}  # change together, see Recipe.in_epochs

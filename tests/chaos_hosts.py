@@ -6,7 +6,7 @@ import time
 
 from chaos_workshop import Training, difference, ending, newest_step, outcome, train
 
-from resnet_keras import supervision
+from resnet_keras.training import supervision
 
 TRAIN = (
     *("train", "tiny", "--image-size", "8", "--batch-size", "64", "--epochs", "3"),

@@ -44,11 +44,11 @@ from resnet_keras.architectures import (
 from resnet_keras.data.augmentation import Augmentation, PadAndCrop
 from resnet_keras.data.images import resize
 from resnet_keras.errors import InputError, Interrupted
-from resnet_keras.loading import load_model
-from resnet_keras.models import build
+from resnet_keras.networks.loading import load_model
+from resnet_keras.networks.models import build
 from resnet_keras.recipes import Recipe
-from resnet_keras.recorder import Recorder
-from resnet_keras.runs import Run
+from resnet_keras.runs.run import Run
+from resnet_keras.training.recorder import Recorder
 from resnet_keras.weights.layouts import to_torch
 from resnet_keras.weights.naming import TORCHVISION
 from resnet_keras.weights.places import places

@@ -26,11 +26,11 @@ from resnet_keras.architectures import (
 )
 from resnet_keras.data import sources
 from resnet_keras.data.augmentation import Augmentation, PadAndCrop
-from resnet_keras.evaluation import evaluate_run
-from resnet_keras.models import build
+from resnet_keras.evaluation.evaluate import evaluate_run
+from resnet_keras.networks.models import build
 from resnet_keras.recipes import Recipe
-from resnet_keras.runs import Run
-from resnet_keras.training import train
+from resnet_keras.runs.run import Run
+from resnet_keras.training.train import train
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FOLDER = FIXTURES / "golden_model"

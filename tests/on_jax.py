@@ -19,9 +19,9 @@ from resnet_keras.architectures import RESNET20
 from resnet_keras.data import sources
 from resnet_keras.data.images import resize_whole
 from resnet_keras.data.splits import ArraySplit
-from resnet_keras.inspection import grad_cam
-from resnet_keras.models import Classifier
-from resnet_keras.views import five_crops, multi_scale, ten_crop
+from resnet_keras.evaluation.inspection import grad_cam
+from resnet_keras.evaluation.views import five_crops, multi_scale, ten_crop
+from resnet_keras.networks.models import Classifier
 
 RECIPE = replace(kit.RECIPE, epochs=1)
 

@@ -20,9 +20,9 @@ from resnet_keras.architectures import (
     Preprocessing,
     find,
 )
-from resnet_keras.inspection import multiply_adds
-from resnet_keras.loading import load_model
-from resnet_keras.models import Classifier, build, features
+from resnet_keras.evaluation.inspection import multiply_adds
+from resnet_keras.networks.loading import load_model
+from resnet_keras.networks.models import Classifier, build, features
 
 PAGE = Path(__file__).parents[1] / "docs" / "backbones.md"
 # As the Caffe release subtracts it, red first (He et al. 2016's own preprocessing).

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
-from resnet_keras.layers import BatchNormalization
+from resnet_keras.networks.layers import BatchNormalization
 
 Stock = keras.layers.BatchNormalization
 FUSED = "FusedBatchNormV3"

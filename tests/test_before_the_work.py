@@ -10,7 +10,8 @@ import pytest
 from kit import command_refusal
 from PIL import Image
 
-from resnet_keras import evaluation, training
+from resnet_keras.evaluation import evaluate
+from resnet_keras.training import train
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -59,7 +60,7 @@ def fail(*arguments, **options):
     ],
 )
 def test_a_read_only_folder_is_noticed_before_the_work(read_only, command, monkeypatch):
-    for module in (evaluation, training):
+    for module in (evaluate, train):
         monkeypatch.setattr(module, "check", fail)
     before = kit.contents(read_only)
     refused = command_refusal(*command.replace("{}", str(read_only)).split())
@@ -69,7 +70,7 @@ def test_a_read_only_folder_is_noticed_before_the_work(read_only, command, monke
 
 @pytest.mark.parametrize("name", ["history.csv", "speed.csv", "evaluation-ten-crop.json"])
 def test_a_report_that_cannot_be_made_is_noticed_before_the_measuring(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(evaluation, "check", fail)
+    monkeypatch.setattr(evaluate, "check", fail)
     shutil.copytree(kit.finished_run().folder, tmp_path / "run")
     (tmp_path / "run" / name).write_text("epoch,images_per_second\n1,")
     before = kit.contents(tmp_path)
@@ -78,7 +79,7 @@ def test_a_report_that_cannot_be_made_is_noticed_before_the_measuring(tmp_path, 
 
 
 def test_a_history_that_lacks_epochs_is_noticed_before_the_measuring(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "check", fail)
+    monkeypatch.setattr(evaluate, "check", fail)
     shutil.copytree(kit.finished_run().folder, tmp_path / "run")
     history = tmp_path / "run" / "history.csv"
     history.write_text("".join(history.read_text("utf-8").splitlines(True)[:-1]), "utf-8")

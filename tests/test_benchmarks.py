@@ -205,7 +205,7 @@ def test_a_checkout_that_is_not_installed_is_benchmarked(tmp_path):
         if "resnet_keras" not in path.name:
             (tmp_path / path.name).symlink_to(path)
     script = (
-        "import importlib.metadata, gpu, resnet_keras.runs\n"
+        "import importlib.metadata, gpu, resnet_keras.runs.run\n"
         "try: importlib.metadata.version('resnet-keras')\n"
         "except importlib.metadata.PackageNotFoundError: print(resnet_keras.__version__)"
     )

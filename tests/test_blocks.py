@@ -8,7 +8,7 @@ import pytest
 from kit import refusal
 
 from resnet_keras.architectures import BOTTLENECK, COURSE_STYLE, ResidualUnit, Style
-from resnet_keras.blocks import convolutional_block, identity_block, residual_unit
+from resnet_keras.networks.blocks import convolutional_block, identity_block, residual_unit
 
 PAPER_STYLE = Style()
 

@@ -21,10 +21,11 @@ from PIL import Image
 from sample_images import deep_grey
 
 import resnet_keras
-from resnet_keras import architectures, cli, load_model, summaries
+from resnet_keras import architectures, cli, load_model
+from resnet_keras.cli import summaries
 from resnet_keras.data import cache
-from resnet_keras.evaluation import read_evaluation
-from resnet_keras.runs import Run
+from resnet_keras.evaluation.evaluate import read_evaluation
+from resnet_keras.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -124,8 +125,8 @@ import contextlib, io, json, os, pickle, sys
 from pathlib import Path
 from resnet_keras import architectures, recipes
 from resnet_keras.cli import main
-from resnet_keras.files import write_text
-from resnet_keras.precision import Machine, decide
+from resnet_keras.files.atomic import write_text
+from resnet_keras.training.precision import Machine, decide
 
 shown, refused = json.loads(sys.argv[1])
 tiny, tests, train, place = pickle.loads(bytes.fromhex(sys.argv[2]))

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
-from resnet_keras import layers
 from resnet_keras.architectures import Convolution, Style
-from resnet_keras.layers import BatchNormalization, convolution, normalization
+from resnet_keras.networks import layers
+from resnet_keras.networks.layers import BatchNormalization, convolution, normalization
 
 STYLE = Style()
 

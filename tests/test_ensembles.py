@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from kit import RECIPE, contents, refusal
 
-from resnet_keras import ensembles, evaluation, report, training
 from resnet_keras.data import sources
 from resnet_keras.data.arrays import Arrays
 from resnet_keras.data.checks import check
-from resnet_keras.ensembles import default_folder, evaluate_ensemble, read_ensemble
-from resnet_keras.evaluation import evaluate_run, load_run_model, score
-from resnet_keras.protocols import Protocol
-from resnet_keras.runs import Run
+from resnet_keras.evaluation import ensembles, evaluate, report
+from resnet_keras.evaluation.ensembles import default_folder, evaluate_ensemble, read_ensemble
+from resnet_keras.evaluation.evaluate import evaluate_run, load_run_model, score
+from resnet_keras.evaluation.protocols import Protocol
+from resnet_keras.runs.run import Run
+from resnet_keras.training import train as training
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -141,7 +142,7 @@ def test_other_classes_and_other_images_are_refused(
     other.write_details(details)
     source_of = {runs[0].folder: sources.Digits(), other.folder: Other()}
     monkeypatch.setattr(
-        ensembles, "data_of", lambda run, _: evaluation.data_of(run, source_of[run.folder])
+        ensembles, "data_of", lambda run, _: evaluate.data_of(run, source_of[run.folder])
     )
     error = refusal(evaluate_ensemble, [runs[0], other], tmp_path / "new")
     assert received in error.received

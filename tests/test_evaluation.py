@@ -9,8 +9,8 @@ import pytest
 from kit import TINY, refusal
 from sample_images import folder_with
 
-from resnet_keras import subjects
-from resnet_keras.evaluation import (
+from resnet_keras.cli import subjects
+from resnet_keras.evaluation.evaluate import (
     ClassError,
     Mistake,
     read_evaluation,
@@ -19,9 +19,9 @@ from resnet_keras.evaluation import (
     wilson_interval,
     write_evaluation,
 )
-from resnet_keras.models import Classifier, build
-from resnet_keras.protocols import Protocol
-from resnet_keras.runs import Run
+from resnet_keras.evaluation.protocols import Protocol
+from resnet_keras.networks.models import Classifier, build
+from resnet_keras.runs.run import Run
 
 PROBABILITIES = np.array(
     [

@@ -10,8 +10,8 @@ import tensorboard_server
 from PIL import Image
 from tensorboard_server import ask
 
-from resnet_keras.events import EventLog, image_grid, layer_graph
-from resnet_keras.models import build
+from resnet_keras.networks.models import build
+from resnet_keras.runs.events import EventLog, image_grid, layer_graph
 
 
 @pytest.fixture(scope="module")

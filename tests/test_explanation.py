@@ -10,18 +10,19 @@ import pytest
 from kit import TINY_FAMILY, answers, command_refusal, contents, draw_images, refusal, trained
 from PIL import Image
 
-from resnet_keras import cli, explanation, pictures, report
+from resnet_keras import cli
 from resnet_keras.data.splits import ArraySplit
-from resnet_keras.evaluation import (
+from resnet_keras.evaluation import explanation, pictures, report
+from resnet_keras.evaluation.evaluate import (
     Mistake,
     load_run_model,
     read_evaluation,
     write_evaluation,
 )
-from resnet_keras.inspection import grad_cam, responses
-from resnet_keras.models import build, features
-from resnet_keras.protocols import Protocol
-from resnet_keras.runs import Run
+from resnet_keras.evaluation.inspection import grad_cam, responses
+from resnet_keras.evaluation.protocols import Protocol
+from resnet_keras.networks.models import build, features
+from resnet_keras.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

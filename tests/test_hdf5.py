@@ -11,9 +11,9 @@ from kit import TINY, refusal
 
 from resnet_keras.data.arrays import Arrays
 from resnet_keras.data.hdf5 import Hdf5
-from resnet_keras.hdf5 import check_self_contained
-from resnet_keras.loading import load_model, load_weights
-from resnet_keras.models import build
+from resnet_keras.files.hdf5 import check_self_contained
+from resnet_keras.networks.loading import load_model, load_weights
+from resnet_keras.networks.models import build
 from resnet_keras.weights import reading
 
 

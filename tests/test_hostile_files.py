@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from kit import TINY, command_refusal, refusal
 
-from resnet_keras.loading import load_model, load_weights, read_weights
-from resnet_keras.models import build
+from resnet_keras.networks.loading import load_model, load_weights, read_weights
+from resnet_keras.networks.models import build
 from resnet_keras.weights.limits import INFLATION, SMALL
 
 TERABYTES = 1 << 40

@@ -27,10 +27,10 @@ from resnet_keras.architectures import (
     ShortcutDropout,
     find,
 )
-from resnet_keras.inspection import grad_cam
-from resnet_keras.loading import load_model
-from resnet_keras.models import Classifier, build
-from resnet_keras.runs import Run
+from resnet_keras.evaluation.inspection import grad_cam
+from resnet_keras.networks.loading import load_model
+from resnet_keras.networks.models import Classifier, build
+from resnet_keras.runs.run import Run
 
 pytestmark = pytest.mark.slow
 
@@ -155,7 +155,7 @@ import numpy as np
 import resnet_keras
 from resnet_keras.architectures import NETWORKS, RESNET20
 from resnet_keras.data.splits import resized
-from resnet_keras.evaluation import evaluate_run
+from resnet_keras.evaluation.evaluate import evaluate_run
 
 NETWORKS["resnet8"] = dataclasses.replace(RESNET20, blocks=(1, 1, 1))
 for package in ("tensorflow", "torch"):

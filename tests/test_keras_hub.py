@@ -10,7 +10,7 @@ from kit import answers, as_after_training, assert_alike, draw_images, randomize
 
 from resnet_keras import architectures, create
 from resnet_keras.architectures import IMAGENET_PREPROCESSING, IMAGENET_STEM, RESNET18, find
-from resnet_keras.loading import read_weights
+from resnet_keras.networks.loading import read_weights
 
 keras_hub = pytest.importorskip("keras_hub", reason="KerasHub comes with the peers extra")
 

@@ -1,8 +1,14 @@
 import kit
 import pytest
 
-from resnet_keras.layer_names import is_classifier, is_convolution, parse, part_of, path_of
-from resnet_keras.models import build
+from resnet_keras.architectures.layer_names import (
+    is_classifier,
+    is_convolution,
+    parse,
+    part_of,
+    path_of,
+)
+from resnet_keras.networks.models import build
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import tensorflow as tf
 from numpy.testing import assert_array_equal
 
 from resnet_keras.architectures import Convolution, Style
-from resnet_keras.layers import ZeroPaddedShortcut, convolution, normalization
+from resnet_keras.networks.layers import ZeroPaddedShortcut, convolution, normalization
 
 
 def pixels(*shape):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from resnet_keras import losses
+from resnet_keras.training import losses
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], "float32")
 NUMBERS = np.array([0, 1])

@@ -13,14 +13,7 @@ import numpy as np
 import pytest
 from kit import TINY, answers, randomize, refusal, tiny
 
-from resnet_keras import (
-    architectures,
-    backbone,
-    convolutional_block,
-    identity_block,
-    load_model,
-    models,
-)
+from resnet_keras import architectures, backbone, convolutional_block, identity_block, load_model
 from resnet_keras.architectures import (
     BASIC,
     BOTTLENECK,
@@ -34,8 +27,9 @@ from resnet_keras.architectures import (
     SHORTCUT_OPTIONS,
     Style,
 )
-from resnet_keras.layers import BatchNormalization
-from resnet_keras.models import (
+from resnet_keras.networks import models
+from resnet_keras.networks.layers import BatchNormalization
+from resnet_keras.networks.models import (
     Classifier,
     Features,
     ResNet18,

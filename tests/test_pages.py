@@ -16,10 +16,10 @@ from kit import docs_script
 from PIL import Image
 from test_packaging import make
 
-from export import formats
 from resnet_keras import architectures, cli, create, recipes
-from resnet_keras.arguments import dispatch
+from resnet_keras.cli.arguments import dispatch
 from resnet_keras.errors import InputError
+from resnet_keras.export import formats
 from resnet_keras.studies import STUDIES
 
 ROOT = Path(__file__).parents[1]
@@ -220,7 +220,7 @@ def exportable(pixels):
     """A classifier of two classes whose answers are no near ties."""
     from resnet_keras import build
     from resnet_keras.architectures import RESNET20
-    from resnet_keras.models import Classifier
+    from resnet_keras.networks.models import Classifier
 
     model = build(RESNET20, pixels.shape[1:], Classifier(2))
     head = model.layers[-1]

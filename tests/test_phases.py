@@ -11,15 +11,17 @@ import pytest
 from kit import TINY, refusal
 from PIL import Image
 
-from resnet_keras import fine_tune, load_model, optimizers, training
+from resnet_keras import fine_tune, load_model
 from resnet_keras.data import sources
 from resnet_keras.data.arrays import Arrays
-from resnet_keras.evaluation import evaluate_run
-from resnet_keras.loading import read_weights
-from resnet_keras.models import Classifier, build
-from resnet_keras.phases import Phase, begin, parts_of, phases
+from resnet_keras.evaluation.evaluate import evaluate_run
+from resnet_keras.networks.loading import read_weights
+from resnet_keras.networks.models import Classifier, build
 from resnet_keras.recipes import FINETUNE, QUICK, Recipe
-from resnet_keras.runs import Run
+from resnet_keras.runs.run import Run
+from resnet_keras.training import optimizers
+from resnet_keras.training import train as training
+from resnet_keras.training.phases import Phase, begin, parts_of, phases
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

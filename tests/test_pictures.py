@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resnet_keras import pictures
+from resnet_keras.evaluation import pictures
 
 NAMES = (
     "$price$ of $x^2$",

@@ -6,7 +6,7 @@ import keras
 import kit
 import pytest
 
-from resnet_keras.precision import Machine, decide, describe_machine
+from resnet_keras.training.precision import Machine, decide, describe_machine
 
 BF16_CPU = frozenset({"sse2", "avx512f", "avx512_bf16"})
 AMX_CPU = frozenset({"avx512f", "amx_bf16", "amx_tile"})

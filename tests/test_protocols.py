@@ -4,7 +4,7 @@ import kit
 import pytest
 
 from resnet_keras.architectures import NETWORKS
-from resnet_keras.protocols import Protocol
+from resnet_keras.evaluation.protocols import Protocol
 
 
 def test_scales_are_the_papers_in_proportion():

@@ -15,7 +15,7 @@ from kit import TINY, randomize, run_python, tensors_of
 from safetensors.numpy import save_file
 
 from resnet_keras.architectures import NETWORKS
-from resnet_keras.models import build
+from resnet_keras.networks.models import build
 from resnet_keras.weights.published import PUBLISHED, HubFile
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

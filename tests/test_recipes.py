@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from kit import refusal
 
-from resnet_keras import optimizers, recipes
+from resnet_keras import recipes
 from resnet_keras.data.augmentation import Augmentation, PadAndCrop, RandomResizedCrop
 from resnet_keras.recipes import RECIPES, Recipe
-from resnet_keras.runs import Run, RunDetails
+from resnet_keras.runs.run import Run, RunDetails
+from resnet_keras.training import optimizers
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import kit
 import numpy as np
 import pytest
 
-from resnet_keras import recomputation
 from resnet_keras.architectures import (
     FULL_PREACTIVATION,
     NETWORKS,
@@ -17,10 +16,11 @@ from resnet_keras.architectures import (
     Gating,
     ShortcutDropout,
 )
-from resnet_keras.loading import load_model
-from resnet_keras.models import Classifier, build, features
-from resnet_keras.optimizers import SGD
-from resnet_keras.recomputation import RecomputingModel, recompute
+from resnet_keras.networks import recomputation
+from resnet_keras.networks.loading import load_model
+from resnet_keras.networks.models import Classifier, build, features
+from resnet_keras.networks.recomputation import RecomputingModel, recompute
+from resnet_keras.training.optimizers import SGD
 
 IMAGES = kit.draw_images(6, 8)
 LABELS = np.arange(6) % 3
@@ -177,7 +177,7 @@ PEAK = """
 import resource, sys
 import numpy as np
 from resnet_keras import create, recompute
-from resnet_keras.optimizers import SGD
+from resnet_keras.training.optimizers import SGD
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,9 +10,9 @@ import keras
 import pytest
 from kit import refusal
 
-from resnet_keras.files import file_name, write_file, write_text
+from resnet_keras.files.atomic import file_name, write_file, write_text
 from resnet_keras.recipes import QUICK
-from resnet_keras.runs import HISTORY_COLUMNS, Run, RunDetails, versions
+from resnet_keras.runs.run import HISTORY_COLUMNS, Run, RunDetails, versions
 
 DETAILS = RunDetails(
     network="resnet20",
@@ -191,7 +191,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     script = """
 import resource, signal, sys
 from pathlib import Path
-from resnet_keras.files import write_text
+from resnet_keras.files.atomic import write_text
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 write_text(Path(sys.argv[1]), "x" * 5000)

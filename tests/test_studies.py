@@ -20,12 +20,12 @@ from PIL import Image
 
 from resnet_keras import architectures, studies
 from resnet_keras.data import sources
-from resnet_keras.evaluation import evaluate, load_run_model
+from resnet_keras.evaluation.evaluate import evaluate, load_run_model
 from resnet_keras.recipes import PAPER_CIFAR10, PAPER_CIFAR10_WARMUP, PAPER_IMAGENET
-from resnet_keras.runs import Run
+from resnet_keras.runs.run import Run
 from resnet_keras.studies import comparison, gradients, lesions, page, running, schedules
 from resnet_keras.studies.study import Setting, Table, spread
-from resnet_keras.training import train
+from resnet_keras.training.train import train
 
 SETTINGS = {
     "quick": Setting("quick", "digits", 64, 1),

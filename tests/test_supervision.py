@@ -9,7 +9,8 @@ import time
 import pytest
 from kit import PROGRAM, command_refusal, refusal
 
-from resnet_keras import cli, supervision
+from resnet_keras import cli
+from resnet_keras.training import supervision
 
 
 def start(*arguments, **variables):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from kit import TINY, randomize, refusal, tensors_of
 
-from resnet_keras.loading import read_weights
-from resnet_keras.models import build
+from resnet_keras.networks.loading import read_weights
+from resnet_keras.networks.models import build
 
 torch = pytest.importorskip("torch", reason="torch comes with the peers extra")
 

@@ -17,18 +17,21 @@ from sample_images import folder_with
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_training import DROPPING, EVERYTHING
 
-from resnet_keras import architectures, recorder, report, training
-from resnet_keras.checkpoints import Checkpoint, Checkpoints
+from resnet_keras import architectures
 from resnet_keras.data import sources
 from resnet_keras.errors import DivergedError
-from resnet_keras.evaluation import (
+from resnet_keras.evaluation import report
+from resnet_keras.evaluation.evaluate import (
     evaluate_run,
     load_run_model,
     read_evaluation,
     write_evaluation,
 )
-from resnet_keras.loading import load_model
-from resnet_keras.runs import Run, best_row
+from resnet_keras.networks.loading import load_model
+from resnet_keras.runs.checkpoints import Checkpoint, Checkpoints
+from resnet_keras.runs.run import Run, best_row
+from resnet_keras.training import recorder
+from resnet_keras.training import train as training
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

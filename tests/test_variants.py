@@ -8,8 +8,8 @@ from kit import refusal, tensors_of, tiny
 from safetensors.numpy import save_file
 
 from resnet_keras.architectures import find
-from resnet_keras.loading import read_weights
-from resnet_keras.models import build
+from resnet_keras.networks.loading import read_weights
+from resnet_keras.networks.models import build
 
 NETWORK = "resnet50v1.5"
 ARCHITECTURE = tiny(find(NETWORK), (1, 1))

@@ -13,17 +13,17 @@ from kit import TINY, draw_images, refusal
 from PIL import Image
 from sample_images import photographs
 
-from export import page, to_saved_model
-from export.card import ModelCard
-from export.folding import inference_model
-from resnet_keras import subjects, tf_view
-from resnet_keras.conversion import convert
+from resnet_keras.cli import subjects
 from resnet_keras.data.images import decode
 from resnet_keras.data.splits import EncodedSplit
-from resnet_keras.evaluation import classify, evaluation_data, probabilities_of
-from resnet_keras.explanation import explain
-from resnet_keras.models import Classifier, build, view_of
-from resnet_keras.view import View
+from resnet_keras.evaluation.evaluate import classify, evaluation_data, probabilities_of
+from resnet_keras.evaluation.explanation import explain
+from resnet_keras.export import page, to_saved_model
+from resnet_keras.export.card import ModelCard
+from resnet_keras.export.folding import inference_model
+from resnet_keras.networks.conversion import convert
+from resnet_keras.networks.models import Classifier, build, view_of
+from resnet_keras.view import View, tf_view
 
 NAMES = tuple("abcde")
 

@@ -10,12 +10,12 @@ import pytest
 from kit import TINY_FAMILY, draw_images, trained
 from PIL import Image
 
-from resnet_keras import views
 from resnet_keras.architectures import NETWORKS, Architecture
 from resnet_keras.data.splits import ArraySplit, EncodedSplit
-from resnet_keras.models import Features, build, dtype_policy, of_any_size
-from resnet_keras.recomputation import recompute
-from resnet_keras.views import multi_scale, ten_crop
+from resnet_keras.evaluation import views
+from resnet_keras.evaluation.views import multi_scale, ten_crop
+from resnet_keras.networks.models import Features, build, dtype_policy, of_any_size
+from resnet_keras.networks.recomputation import recompute
 
 # Wide, twice, tall and larger than all scales, square and smaller than any crop: (height, width).
 SIZES = ((40, 61), (70, 48), (9, 9), (40, 61))

@@ -36,9 +36,9 @@ from resnet_keras.architectures import (
     RESNEXT50,
     find,
 )
-from resnet_keras.conversion import convert
-from resnet_keras.loading import read_weights
-from resnet_keras.models import Classifier, Features, build
+from resnet_keras.networks.conversion import convert
+from resnet_keras.networks.loading import read_weights
+from resnet_keras.networks.models import Classifier, Features, build
 from resnet_keras.weights.bridges import CAFFE_PREPROCESSING
 from resnet_keras.weights.cards import imagenet_classes
 

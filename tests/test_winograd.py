@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet_keras import layers, winograd
 from resnet_keras.architectures import RESNET20
-from resnet_keras.models import build
-from resnet_keras.optimizers import SGD
-from resnet_keras.recomputation import recompute
+from resnet_keras.networks import layers, winograd
+from resnet_keras.networks.models import build
+from resnet_keras.networks.recomputation import recompute
+from resnet_keras.training.optimizers import SGD
 
 
 @pytest.fixture
@@ -343,7 +343,7 @@ def test_several_replicas_learn_as_one():
     kit.run_python("""
 import keras, numpy as np, tensorflow as tf
 from resnet_keras import layers, winograd
-from resnet_keras.optimizers import SGD
+from resnet_keras.training.optimizers import SGD
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 layers.MANY_CHANNELS = layers.MANY_MULTIPLICATIONS = 1

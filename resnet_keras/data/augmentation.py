@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from resnet_keras.bounds import IMAGE_SIZE, POSITIVE, check_fields, number, whole
 from resnet_keras.errors import InputError
-from resnet_keras.structured import convert
+from resnet_keras.files.structured import convert
 
 
 @dataclass(frozen=True)

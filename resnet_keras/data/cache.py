@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_keras.files import read_arrays
+from resnet_keras.files.atomic import read_arrays
 
 
 def folder() -> Path:

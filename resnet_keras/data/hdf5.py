@@ -9,7 +9,7 @@ import numpy as np
 
 from resnet_keras.data.arrays import Arrays
 from resnet_keras.errors import InputError
-from resnet_keras.hdf5 import check_self_contained
+from resnet_keras.files.hdf5 import check_self_contained
 
 EXTENSIONS = (".h5", ".hdf5")
 

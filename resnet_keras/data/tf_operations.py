@@ -12,7 +12,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from resnet_keras import tf_view
 from resnet_keras.data.augmentation import (
     PCA_EIGENVALUES,
     PCA_EIGENVECTORS,
@@ -21,7 +20,7 @@ from resnet_keras.data.augmentation import (
     RandomResizedCrop,
     ScaleJitterCrop,
 )
-from resnet_keras.view import View
+from resnet_keras.view import View, tf_view
 
 
 def window(shape: Any, seed: Any, crop: Crop | None, image_size: int) -> Any:

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from resnet_keras import architectures
-from resnet_keras.inspection import multiply_adds
-from resnet_keras.models import Classifier, InputShape, build
+from resnet_keras.evaluation.inspection import multiply_adds
+from resnet_keras.networks.models import Classifier, InputShape, build
 from resnet_keras.recipes import QUICK
 from resnet_keras.studies import schedules
 from resnet_keras.studies.study import (

@@ -10,15 +10,15 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from resnet_keras.data.augmentation import Augmentation, ScaleJitterCrop
-from resnet_keras.ensembles import (
+from resnet_keras.evaluation.ensembles import (
     RESULT,
     Ensemble,
     default_folder,
     evaluate_ensemble,
     read_ensemble,
 )
-from resnet_keras.evaluation import ErrorRates
-from resnet_keras.protocols import (
+from resnet_keras.evaluation.evaluate import ErrorRates
+from resnet_keras.evaluation.protocols import (
     MULTI_SCALE,
     NAMES,
     PAPER_SIZE,
@@ -29,7 +29,7 @@ from resnet_keras.protocols import (
     proportional,
 )
 from resnet_keras.recipes import PAPER_IMAGENET, Recipe
-from resnet_keras.runs import Run, RunDetails
+from resnet_keras.runs.run import Run, RunDetails
 from resnet_keras.studies import schedules
 from resnet_keras.studies.study import (
     Findings,

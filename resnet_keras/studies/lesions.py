@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from resnet_keras.evaluation import data_of, load_run_model, score, shown
-from resnet_keras.models import pieces, view_of
-from resnet_keras.runs import Run
+from resnet_keras.evaluation.evaluate import data_of, load_run_model, score, shown
+from resnet_keras.networks.models import pieces, view_of
+from resnet_keras.runs.run import Run
 from resnet_keras.studies.figures import tidy
 from resnet_keras.studies.schedules import training
 from resnet_keras.studies.study import (

@@ -6,9 +6,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from resnet_keras import pages
-from resnet_keras.files import PARTIAL, replace_folder, write_text
-from resnet_keras.runs import versions
+from resnet_keras.files import pages
+from resnet_keras.files.atomic import PARTIAL, replace_folder, write_text
+from resnet_keras.runs.run import versions
 from resnet_keras.studies.study import Findings, Picture, Results, Study, Table
 
 PAPERS_COLUMN = "paper: "  # begins the heads of columns with published figures
@@ -42,7 +42,7 @@ def _write(folder: Path, command: str, study: Study, results: Results, findings:
     details = first.run.read_details()
     setting = results.setting
     text = (
-        pages.templates("resnet_keras")
+        pages.templates("resnet_keras.studies")
         .get_template("study.md.j2")
         .render(
             command=command,

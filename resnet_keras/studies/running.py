@@ -13,13 +13,13 @@ import keras
 from resnet_keras.bounds import check_arguments
 from resnet_keras.data import sources
 from resnet_keras.errors import DivergedError, InputError
-from resnet_keras.evaluation import evaluate_run, read_evaluation
-from resnet_keras.files import make_folder
-from resnet_keras.runs import Run
+from resnet_keras.evaluation.evaluate import evaluate_run, read_evaluation
+from resnet_keras.files.atomic import make_folder
+from resnet_keras.runs.run import Run
 from resnet_keras.studies import SEEDS, find
 from resnet_keras.studies.page import write_page
 from resnet_keras.studies.study import Result, Results, Scale, Setting, Training
-from resnet_keras.training import train
+from resnet_keras.training.train import train
 
 HOME = Path("runs", "studies")
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from resnet_keras.recipes import Recipe
-from resnet_keras.runs import HistoryRow, Run
+from resnet_keras.runs.run import HistoryRow, Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from resnet_keras.models import Builder
-    from resnet_keras.results import Evaluation
+    from resnet_keras.evaluation.results import Evaluation
+    from resnet_keras.networks.models import Builder
 
 Scale = Literal["quick", "full"]
 

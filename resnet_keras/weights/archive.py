@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_keras.errors import InputError, first_line
-from resnet_keras.files import check_is_file
+from resnet_keras.files.atomic import check_is_file
 from resnet_keras.weights.hdf5 import LayerArrays, check_declared, read_keras3
 from resnet_keras.weights.limits import check_file
 

@@ -13,8 +13,8 @@ from resnet_keras.architectures import (
     Architecture,
     Preprocessing,
 )
+from resnet_keras.architectures.layer_names import is_classifier
 from resnet_keras.errors import InputError
-from resnet_keras.layer_names import is_classifier
 from resnet_keras.weights import cards, layouts, reading
 from resnet_keras.weights.cards import UNKNOWN, Card
 from resnet_keras.weights.layouts import Weights

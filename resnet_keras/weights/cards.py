@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from resnet_keras import structured
 from resnet_keras.architectures import Preprocessing
+from resnet_keras.files import structured
 from resnet_keras.weights import variants
 from resnet_keras.weights.variants import (
     check_class,

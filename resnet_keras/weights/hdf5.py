@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from resnet_keras.errors import InputError
-from resnet_keras.hdf5 import check_self_contained
+from resnet_keras.files.hdf5 import check_self_contained
 from resnet_keras.weights.limits import check_size, unreadable
 
 LayerArrays = dict[str, list[np.ndarray]]

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from resnet_keras.errors import InputError
-from resnet_keras.files import check_is_file
+from resnet_keras.files.atomic import check_is_file
 from resnet_keras.weights import cards, hdf5, torch_files
 from resnet_keras.weights.cards import UNKNOWN, Card
 from resnet_keras.weights.hdf5 import LayerArrays

@@ -13,10 +13,12 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from export.serving import make_server
+from resnet_keras.export.serving import make_server
 
 POLL = 0.01  # seconds, after which a server notices that it is to end
-SERVE = "import sys, pathlib, export.serving as s; s.serve(pathlib.Path(sys.argv[1]), 0)"
+SERVE = (
+    "import sys, pathlib, resnet_keras.export.serving as s; s.serve(pathlib.Path(sys.argv[1]), 0)"
+)
 
 
 @contextmanager

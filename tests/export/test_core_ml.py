@@ -6,7 +6,7 @@ import pytest
 from exports import whole_export
 from kit import DIGIT_NAMES, DIGITS_SIDE, digits_classifier, refusal
 
-from export.formats import FORMATS
+from resnet_keras.export.formats import FORMATS
 
 # coremltools leaves a temporary folder to its finalizer. It takes seconds to import.
 pytestmark = [

@@ -23,13 +23,15 @@ from exports import (
 )
 from PIL import Image
 
-import export
-from export import exporting, formats, page
-from export.calibration import of_full_range
-from export.card import ModelCard
-from export.findings import Exported, Findings, read_findings, write_findings
-from export.formats import FORMATS
-from export.parity import (
+from resnet_keras import cli, export
+from resnet_keras.architectures import RESNET20
+from resnet_keras.errors import ExportError
+from resnet_keras.export import exporting, formats, page
+from resnet_keras.export.calibration import of_full_range
+from resnet_keras.export.card import ModelCard
+from resnet_keras.export.findings import Exported, Findings, read_findings, write_findings
+from resnet_keras.export.formats import FORMATS
+from resnet_keras.export.parity import (
     WARM_UP_CALLS,
     Parity,
     Tolerance,
@@ -38,10 +40,8 @@ from export.parity import (
     farthest,
     latency,
 )
-from resnet_keras import cli, files
-from resnet_keras.architectures import RESNET20
-from resnet_keras.errors import ExportError
-from resnet_keras.models import build
+from resnet_keras.files import atomic as files
+from resnet_keras.networks.models import build
 
 CLASS_NAMES = kit.DIGIT_NAMES
 SIDE = kit.DIGITS_SIDE

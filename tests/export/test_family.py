@@ -12,9 +12,9 @@ import onnxruntime
 import pytest
 from kit import TINY_FAMILY, draw_images
 
-from export import to_onnx, to_saved_model, to_tflite
-from export.card import ModelCard
-from export.folding import inference_model
+from resnet_keras.export import to_onnx, to_saved_model, to_tflite
+from resnet_keras.export.card import ModelCard
+from resnet_keras.export.folding import inference_model
 
 CARD = ModelCard("tiny", "Five classes.", tuple("abcde"))
 IMAGES = draw_images(16)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from kit import TINY_FAMILY, draw_images, randomize
 
-from export.folding import inference_model
-from resnet_keras import layers
 from resnet_keras.architectures import NETWORKS, RESNET20, Gating, Scaling
-from resnet_keras.loading import load_model
-from resnet_keras.models import Classifier, Features, build, features
-from resnet_keras.recomputation import RecomputingModel, recompute
-from resnet_keras.recursion import recursion_for
+from resnet_keras.export.folding import inference_model
+from resnet_keras.networks import layers
+from resnet_keras.networks.loading import load_model
+from resnet_keras.networks.models import Classifier, Features, build, features
+from resnet_keras.networks.recomputation import RecomputingModel, recompute
+from resnet_keras.networks.recursion import recursion_for
 
 PIXELS = draw_images(8).astype("float32")
 LOGITS = Classifier(activation=None)

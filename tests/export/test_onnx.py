@@ -10,9 +10,9 @@ import pytest
 from exports import converted, expected, folded_digits
 from kit import DIGIT_NAMES, DIGITS_SIDE, held_out_digits
 
-from export import to_onnx
-from export.card import ModelCard
-from export.folding import inference_model
+from resnet_keras.export import to_onnx
+from resnet_keras.export.card import ModelCard
+from resnet_keras.export.folding import inference_model
 from resnet_keras.view import View
 
 FORMATS = ("onnx-float32", "onnx-int8")
@@ -166,10 +166,10 @@ import resource, sys
 from pathlib import Path
 import kit
 from export import to_onnx
-from export.card import ModelCard
-from export.folding import inference_model
-from export.card import ModelCard
-from export.folding import inference_model
+from resnet_keras.export.card import ModelCard
+from resnet_keras.export.folding import inference_model
+from resnet_keras.export.card import ModelCard
+from resnet_keras.export.folding import inference_model
 from resnet_keras import create
 model = inference_model(create("resnet50"))
 card = ModelCard("resnet50", "", tuple(map(str, range(1000))))

@@ -17,9 +17,9 @@ from PIL import Image
 from playwright.sync_api import expect
 from sample_images import photographs
 
-from export import serving
-from export.exporting import CHECK_IMAGES
 from resnet_keras.data.images import decode, resize
+from resnet_keras.export import serving
+from resnet_keras.export.exporting import CHECK_IMAGES
 from resnet_keras.view import View
 
 pytestmark = pytest.mark.slow

@@ -8,9 +8,9 @@ from kit import DIGIT_NAMES, DIGITS_SIDE, draw_images, held_out_digits
 from PIL import Image
 from tensorflow.python.tools import saved_model_cli
 
-from export import to_saved_model
 from resnet_keras.data.images import decode
-from resnet_keras.models import view_of
+from resnet_keras.export import to_saved_model
+from resnet_keras.networks.models import view_of
 
 SIZES = {  # width, height
     "larger": (90, 60),

@@ -13,8 +13,8 @@ from kit import refusal
 from phone import SERVE, ask, description, running, served
 from PIL import Image
 
-from export import serving
-from export.serving import make_server
+from resnet_keras.export import serving
+from resnet_keras.export.serving import make_server
 
 TYPES = {
     "": "text/html",

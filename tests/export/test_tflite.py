@@ -11,8 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 from exports import CARD, calibration_images, converted, expected
 from kit import DIGIT_NAMES, DIGITS_SIDE, held_out_digits
 
-import export.tflite_metadata
-from export import to_tflite
+from resnet_keras.export import tflite_metadata, to_tflite
 
 # Largest difference of a probability, and the least share of images whose top class is Keras's.
 FORMATS = {
@@ -87,7 +86,7 @@ def test_file_has_built_in_operations_and_no_normalisation_but_the_images(name):
 @each_format
 def test_file_carries_names_and_description(name):
     path = converted(name)
-    displayer = export.tflite_metadata.metadata_writer.metadata.MetadataDisplayer
+    displayer = tflite_metadata.metadata_writer.metadata.MetadataDisplayer
     metadata = displayer.with_model_file(str(path)).get_metadata_json()
 
     assert '"name": "tiny"' in metadata
@@ -122,7 +121,7 @@ def test_calibration_images_without_black_and_white_leave_the_pixels_their_scale
 
 
 def test_stand_in_for_a_module_that_mediapipe_lacks_does_not_stay():
-    module = sys.modules.get(export.tflite_metadata.COMPILED)
+    module = sys.modules.get(tflite_metadata.COMPILED)
 
     assert module is None or module.__file__
 

@@ -8,7 +8,7 @@ import numpy as np
 from damage import CASES, COUNTS
 
 from resnet_keras import cli
-from resnet_keras.arguments import options_of
+from resnet_keras.cli.arguments import options_of
 
 CALLS = 4 * CASES
 

@@ -10,13 +10,14 @@ import pytest
 from damage import CASES, survive
 from PIL import Image
 
-from export import findings, serving
-from export.parity import Parity
-from resnet_keras import Run, ensembles, evaluation, load_model, report
-from resnet_keras.checkpoints import Checkpoint, Checkpoints
+from resnet_keras import Run, load_model
 from resnet_keras.data import cache, checks
 from resnet_keras.data.folder import Folder
-from resnet_keras.files import read_arrays
+from resnet_keras.evaluation import ensembles, evaluate, report
+from resnet_keras.export import findings, serving
+from resnet_keras.export.parity import Parity
+from resnet_keras.files.atomic import read_arrays
+from resnet_keras.runs.checkpoints import Checkpoint, Checkpoints
 from resnet_keras.weights import cards
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -54,7 +55,7 @@ def survives(path, use, seed=0, cases=CASES):
         ("run.json", Run.read_details),
         ("history.csv", Run.read_history),
         ("speed.csv", Run.read_speeds),
-        ("evaluation.json", evaluation.read_evaluations),
+        ("evaluation.json", evaluate.read_evaluations),
     ],
 )
 def test_files_of_a_run(run, name, read):
@@ -69,8 +70,8 @@ def test_a_damaged_run_has_a_report_or_is_refused(run, name):
 
 def test_the_details_of_a_run_that_is_measured(run):
     def measure():
-        evaluation.load_run_model(run)
-        evaluation.data_of(run)
+        evaluate.load_run_model(run)
+        evaluate.data_of(run)
 
     survives(run.folder / "run.json", measure, cases=max(1, CASES // 2))
 
@@ -80,9 +81,9 @@ def test_the_model_of_a_run(run):
 
 
 def test_an_ensemble(tmp_path, run):
-    measured = evaluation.read_evaluation(run)
-    rates = evaluation.ErrorRates(measured.images, measured.top1_error, measured.top5_error)
-    one_view = evaluation.ONE_VIEW
+    measured = evaluate.read_evaluation(run)
+    rates = evaluate.ErrorRates(measured.images, measured.top1_error, measured.top5_error)
+    one_view = evaluate.ONE_VIEW
     members = (ensembles.Member(str(run), "tiny", one_view, rates),) * 2
     names = run.read_details().class_names
     found = ensembles.Ensemble(members, one_view, "digits", "0", names, measured)

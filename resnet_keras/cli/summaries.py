@@ -1,0 +1,147 @@
+"""What the command line prints at the end: tables, and what to type next."""
+
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from resnet_keras.architectures import Architecture
+from resnet_keras.evaluation.protocols import says_top5
+from resnet_keras.runs.run import Run, RunDetails
+
+if TYPE_CHECKING:
+    from resnet_keras.evaluation.results import ErrorRates, Evaluation
+    from resnet_keras.export import Findings
+
+WIDTH = 120  # in columns, of what is no terminal
+WORST_CLASSES = 3
+
+
+def networks(of: Mapping[str, Architecture]) -> Table:
+    """Networks by name, with what they cost."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("network", width=16, no_wrap=True)
+    for heading, width in (
+        ("layers", 6),
+        ("input", 7),
+        ("classes", 7),
+        ("parameters", 10),
+        ("multiply-adds", 13),
+    ):
+        table.add_column(heading, width=width, justify="right", no_wrap=True)
+    for name, network in of.items():
+        table.add_row(
+            name,
+            str(network.depth),
+            f"{network.input_size}x{network.input_size}",
+            str(network.classes),
+            f"{network.parameters().trainable:,}",
+            f"{network.multiply_adds() / 1e6:,.1f} M",
+        )
+    table.add_row()
+    return table
+
+
+def print_comparisons(measured: "Iterable[tuple[Run, RunDetails, Evaluation]]") -> None:
+    """A table of errors of runs on the same images; one for each dataset, if there are several."""
+    tables: dict[tuple[str, tuple[str, ...], str | None], list[tuple[str, Evaluation]]] = {}
+    for run, details, errors in measured:
+        # Runs of earlier versions have no fingerprint.
+        images = (details.data, details.class_names, details.fingerprint)
+        tables.setdefault(images, []).append((str(run), errors))
+    for (data, class_names, fingerprint), rows in tables.items():
+        if len(tables) > 1:
+            of_images = f", fingerprint {fingerprint}" if fingerprint else ""
+            print(f"\n{data}, {len(class_names)} classes{of_images}", end="")
+        print_comparison(rows, max(errors.classes for _, errors in rows))
+    if len(tables) > 1:
+        print("The runs are on different images: errors of one table say nothing on the others.\n")
+
+
+def print_comparison(rows: "Sequence[tuple[str, ErrorRates]]", classes: int) -> None:
+    """A row of errors for each run, or what else was measured.
+
+    Args:
+        rows: names and errors.
+        classes: how many they tell apart.
+    """
+    of_top5 = ("top-5 error", "95% interval") if says_top5(classes) else ()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for heading in ("images", "top-1 error", "95% interval", *of_top5):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, errors in rows:
+        top1 = (f"{errors.top1_error:.2%}", _interval(errors.top1_interval))
+        top5 = (f"{errors.top5_error:.2%}", _interval(errors.top5_interval)) if of_top5 else ()
+        table.add_row(escape(name), str(errors.images), *top1, *top5)
+    Console(width=None if sys.stdout.isatty() else WIDTH).print("", table, "", sep="\n")
+
+
+def _interval(pair: tuple[float, float]) -> str:
+    return f"{pair[0]:.2%} to {pair[1]:.2%}"
+
+
+def print_summary(run: Run, measured: "Evaluation") -> None:
+    """Errors of a run, the classes it is worst at, and what to look at."""
+    says_something = says_top5(measured.classes)
+    top5 = f", {measured.top5_error:.2%} top-5" if says_something else ""
+    of_top5 = f", {_interval(measured.top5_interval)} top-5" if says_something else ""
+    examples = shlex.quote(str(run.folder / "examples"))
+    predict = f"{command('resnet-keras', 'predict', '--model', run)} {examples}/*.png"
+    print(
+        f"\ntest error  {measured.top1_error:.2%} top-1{top5} "
+        f"({len(measured.mistakes)} of {measured.images} images wrong)"
+        f"\n95% interval  {_interval(measured.top1_interval)} top-1{of_top5}"
+        f"{_hardest(measured, run.read_details().class_names)}"
+        f"\nrun folder  {run}"
+        f"\n{to_open(run.report)}"
+        f"\n  {command('tensorboard', '--logdir', run.events, '--host', '127.0.0.1')}"
+        f"\n  {predict}"
+    )
+
+
+def _hardest(measured: "Evaluation", class_names: Sequence[str]) -> str:
+    """A line of the classes with the highest errors; none where no image is wrong."""
+    named = [
+        (one.wrong / one.images, f"{name} ({one.wrong} of {one.images} wrong)")
+        for one, name in zip(measured.class_errors, class_names, strict=True)
+        if one.wrong
+    ]
+    worst = [told for _, told in sorted(named, key=lambda pair: -pair[0])[:WORST_CLASSES]]
+    return f"\nhardest classes  {', '.join(worst)}" if worst else ""
+
+
+def print_parity(findings: "Findings") -> None:
+    """How exported files compare with Keras."""
+    from resnet_keras.export import page
+
+    table = Table(box=None, title="Compared with Keras on held-out images")
+    for column in page.COLUMNS:
+        is_name = column in ("file", "runtime")
+        table.add_column(column, justify="left" if is_name else "right", no_wrap=is_name)
+    for row in page.rows(findings):
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+
+
+def triple(values: tuple[float, float, float]) -> str:
+    """Three numbers, as of colours."""
+    return " ".join(f"{value:g}" for value in values)
+
+
+def to_open(page: Path) -> str:
+    """What to type next, to see a page; more may follow."""
+    return f"next\n  {command('python', '-m', 'webbrowser', page.resolve().as_uri())}"
+
+
+def command(program: str, *arguments: object) -> str:
+    """A command to type, quoted for a shell, of a program that was installed beside this one."""
+    beside = Path(sys.executable).with_name(program)
+    found = program if shutil.which(program) == str(beside) else beside
+    return shlex.join(map(str, (found, *arguments)))

@@ -1,0 +1,1 @@
+"""Evaluation: a run is measured, explained and shown."""

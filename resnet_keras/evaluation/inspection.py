@@ -1,0 +1,219 @@
+"""A look inside a network."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from resnet_keras.architectures.layer_names import is_convolution, part_of
+from resnet_keras.errors import InputError
+from resnet_keras.networks.models import features, in_float32
+from resnet_keras.networks.recursion import recursion_for
+
+COUNTED = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+
+
+def gradient_norms(model: keras.Model, images: Any, labels: Any) -> dict[str, float]:
+    """The gradients' length, layer by layer, on one batch in training mode; nothing changes.
+
+    Args:
+        model: a compiled network of this package.
+        images: (batch, height, width, 3), pixels 0..255.
+        labels: as the model's loss takes them.
+
+    Returns:
+        Euclidean norms by the name of the layer whose weights they are of, from the stem on.
+    """
+    squares: dict[str, float] = defaultdict(float)
+    weights = model.trainable_variables
+    for weight, gradient in zip(weights, _of_weights(model, images, labels), strict=True):
+        squares[weight.path.split("/")[-2]] += float(ops.sum(ops.square(gradient)))
+    return {layer: float(np.sqrt(square)) for layer, square in squares.items()}
+
+
+def by_stage(norms: Mapping[str, float]) -> dict[str, float]:
+    """Norms of layers, together for each part of the network.
+
+    Returns:
+        Euclidean norms of "head", "stage2" and so on, "stem".
+    """
+    squares: dict[str, float] = defaultdict(float)
+    for layer, norm in norms.items():
+        squares[part_of(layer)] += norm**2
+    return {part: float(np.sqrt(square)) for part, square in sorted(squares.items())}
+
+
+def grad_cam(
+    model: keras.Model,
+    images: np.ndarray,
+    classes: Sequence[int] | np.ndarray | None = None,
+    stage: str | None = None,
+    batch_size: int = 32,
+) -> np.ndarray:
+    """Where a network sees a class: Grad-CAM (Selvaraju et al. 2017, equations 1 and 2).
+
+    A stage's maps are weighted by the average of their gradients, summed, and what speaks against
+    the class is left out. The gradients are those of the class's score before the softmax, which
+    has none left where the network is sure.
+
+    Args:
+        model: a built or loaded classifier of this package. It is computed in float32 under any
+            policy, and stays as it is.
+        images: (n, height, width, 3), pixels 0..255.
+        classes: (n,) indices: which class to look for in each image; None for the one that the
+            network finds most probable.
+        stage: whose maps, such as "C4", see `models.features`; None for the last one.
+        batch_size: images at a time.
+
+    Returns:
+        (n, h, w) float32, as large as the stage's maps. The highest of each image is 1; all are 0
+        where nothing speaks for the class.
+
+    Raises:
+        InputError: the model has no stages by this package's names or no such stage, it does not
+            end in a classifier, or a class is missing or none of its.
+    """
+    network = in_float32(model)
+    stages = features(network).output
+    classifier = network.layers[-1]
+    stage = stage or list(stages)[-1]
+    if not isinstance(classifier, keras.layers.Dense):
+        raise InputError(
+            "Grad-CAM needs a classifier",
+            received=repr(model.name),
+            accepted="a model whose last layer is Dense",
+        )
+    if stage not in stages:
+        raise InputError("no such stage", received=repr(stage), accepted=", ".join(stages))
+    if classes is not None:
+        _check_classes(np.asarray(classes), len(images), classifier.units)
+    with recursion_for(len(network.layers)):
+        below = keras.Model(network.input, stages[stage])
+        above = keras.Model(stages[stage], classifier.input)
+
+    def heat(batch: slice) -> np.ndarray:
+        def score(maps: list[Any]) -> Any:
+            vectors = above(maps[0], training=False)
+            scores = ops.matmul(vectors, classifier.kernel) + classifier.bias
+            asked = ops.argmax(scores, axis=1) if classes is None else np.asarray(classes)[batch]
+            # Images do not mix at inference: the gradient of the sum has that of each.
+            return ops.sum(scores * ops.one_hot(asked, classifier.units))
+
+        maps = below(images[batch], training=False)
+        (gradient,) = _gradients(score, [maps])
+        weights = ops.mean(gradient, axis=(1, 2), keepdims=True)
+        return ops.convert_to_numpy(ops.relu(ops.sum(weights * maps, axis=-1)))
+
+    starts = range(0, len(images), batch_size)
+    found = np.concatenate([heat(slice(start, start + batch_size)) for start in starts])
+    highest = found.max(axis=(1, 2), keepdims=True)
+    return np.divide(found, highest, out=np.zeros_like(found), where=highest > 0)
+
+
+def explained_stages(model: keras.Model) -> tuple[str, ...]:
+    """The stages that `grad_cam` can tell of, from the first on; none of other packages' models."""
+    if not isinstance(model.layers[-1], keras.layers.Dense):
+        return ()
+    try:
+        return tuple(features(model).output)
+    except InputError:
+        return ()
+
+
+def responses(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> dict[str, float]:
+    """The strength of every layer's response (He et al. 2016, section 4.2, figure 7).
+
+    It is the standard deviation of what a unit's convolution gives, after batch normalisation where
+    that follows it, before the nonlinearity and the addition. Projections are left out.
+
+    Args:
+        model: a built or loaded network of this package.
+        images: (n, height, width, 3), pixels 0..255.
+        batch_size: images at a time; only sums are kept of them.
+
+    Returns:
+        Standard deviations by convolution, such as "res2a_branch2a", from the stem on.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    names = [name for name in layers if is_convolution(name)]
+    outputs = {}
+    for name in names:
+        normalized = layers.get("bn_conv1" if name == "conv1" else f"bn{name.removeprefix('res')}")
+        follows = normalized is not None and normalized.input is layers[name].output
+        outputs[name] = normalized.output if normalized and follows else layers[name].output
+    with recursion_for(len(model.layers)):
+        inside = keras.Model(model.input, outputs)
+    count = dict.fromkeys(names, 0)
+    sums, squares = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    for start in range(0, len(images), batch_size):
+        for name, found in inside(images[start : start + batch_size], training=False).items():
+            values = ops.convert_to_numpy(found).astype("float64")
+            count[name] += values.size
+            sums[name] += float(values.sum())
+            squares[name] += float(np.square(values).sum())
+    return {
+        name: float(np.sqrt(max(squares[name] / count[name] - (sums[name] / count[name]) ** 2, 0)))
+        for name in names
+    }
+
+
+def multiply_adds(model: keras.Model) -> int:
+    """Counts the multiply-adds (the papers' "FLOPs") of one image's forward pass, layer by layer.
+
+    Convolutions and dense layers are counted, as in He et al. 2016, table 1. Of this package's
+    networks `Architecture.multiply_adds` tells the same without building them.
+
+    Args:
+        model: of any family, made of Keras's layers, with an input of fixed size; channels last.
+    """
+    return sum(
+        int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output.shape[1:-1]))
+        for layer in model.layers
+        if isinstance(layer, COUNTED)
+    )
+
+
+def _check_classes(classes: np.ndarray, images: int, known: int) -> None:
+    is_whole = np.issubdtype(classes.dtype, np.integer)
+    if classes.shape != (images,) or not is_whole or not np.all((classes >= 0) & (classes < known)):
+        raise InputError(
+            "classes does not have a class index for each image",
+            received=classes.tolist(),
+            accepted=f"{images} integers from 0 to {known - 1}",
+        )
+
+
+def _local(variable: Any) -> Any:
+    return ops.convert_to_tensor(ops.convert_to_numpy(variable))
+
+
+def _of_weights(model: keras.Model, images: Any, labels: Any) -> list[Any]:
+    """The gradients of the training loss with respect to the trainable weights."""
+    # Values of this process alone, so that on JAX no other process has to take part.
+    values = [_local(weight) for weight in model.trainable_variables]
+    others = [(variable, _local(variable)) for variable in model.non_trainable_variables]
+
+    def loss(values: list[Any]) -> Any:
+        mapping = zip(model.trainable_variables, values, strict=True)
+        with keras.StatelessScope([*mapping, *others]):  # and so no statistics move
+            outputs = model(images, training=True)
+            return model.compute_loss(x=images, y=labels, y_pred=outputs, training=True)
+
+    return _gradients(loss, values)
+
+
+def _gradients(function: Callable[[list[Any]], Any], values: list[Any]) -> list[Any]:
+    """The gradients of a function of tensors, a single number, with respect to each of them."""
+    if keras.backend.backend() == "jax":
+        import jax  # pyright: ignore[reportMissingImports]
+
+        return jax.grad(function)(values)
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        result = function(values)
+    return tape.gradient(result, values)

@@ -1,0 +1,229 @@
+"""Results of a measurement: error rates with their intervals, and the files that hold them."""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+from resnet_keras.errors import InputError
+from resnet_keras.evaluation.protocols import NAMES, ONE_VIEW, SINGLE, Protocol
+from resnet_keras.files.structured import convert
+from resnet_keras.runs.run import EVALUATION_ACCEPTED, Run
+
+CONFIDENCE = 0.95
+FOR_OTHER_READERS = ("top1_interval", "top5_interval", "class_errors")  # follow from the rest
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One wrongly classified image.
+
+    Attributes:
+        image: its index in the split.
+        label, predicted: indices of its class and of the class with the highest probability.
+        probability: that the network gave to the class it predicted.
+    """
+
+    image: int
+    label: int
+    predicted: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class ClassError:
+    """The top-1 error on the images of one class.
+
+    Attributes:
+        images: how many there are of it.
+        wrong: how many of them were taken for another class.
+    """
+
+    images: int
+    wrong: int
+
+    @property
+    def error(self) -> float | None:
+        """A fraction 0..1; None of a class without images."""
+        return self.wrong / self.images if self.images else None
+
+    @property
+    def interval(self) -> Interval:
+        """The 95% interval of the error; of a class without images it could be anything."""
+        return wilson_interval(self.wrong, self.images)
+
+
+@dataclass(frozen=True)
+class ErrorRates:
+    """Errors as fractions of the images, 0..1, and their 95% intervals, see `wilson_interval`.
+
+    Attributes:
+        images: how many.
+        top1_error, top5_error: as the papers count them; top-5 is 0 with five classes or fewer.
+    """
+
+    images: int
+    top1_error: float
+    top5_error: float
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or not (0 <= self.top1_error <= 1 and 0 <= self.top5_error <= 1):
+            raise ValueError(
+                "errors are fractions of one image or more. Received: "
+                f"{self.top1_error} and {self.top5_error} of {self.images}"
+            )
+
+    @property
+    def top1_interval(self) -> Interval:
+        return wilson_interval(round(self.top1_error * self.images), self.images)
+
+    @property
+    def top5_interval(self) -> Interval:
+        return wilson_interval(round(self.top5_error * self.images), self.images)
+
+
+@dataclass(frozen=True)
+class Evaluation(ErrorRates):
+    """Error rates, and what they consist of.
+
+    Attributes:
+        loss: mean cross-entropy, in nats.
+        confusion_matrix: counts, rows are the true classes, columns the predicted ones.
+        mistakes: all of them, those that the network was surest of first.
+    """
+
+    loss: float
+    confusion_matrix: tuple[tuple[int, ...], ...]
+    mistakes: tuple[Mistake, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if {len(row) for row in self.confusion_matrix} != {self.classes}:
+            raise ValueError("the confusion matrix is not square")
+        counts = [count for row in self.confusion_matrix for count in row]
+        if min(counts) < 0 or sum(counts) != self.images:
+            raise ValueError(f"the confusion matrix is not of {self.images} images")
+        if not all(self._is_possible(mistake) for mistake in self.mistakes):
+            raise ValueError("a mistake is of no image or class")
+
+    def _is_possible(self, mistake: Mistake) -> bool:
+        classes = range(self.classes)
+        return (
+            mistake.image in range(self.images)
+            and mistake.label in classes
+            and mistake.predicted in classes
+            and 0 <= mistake.probability <= 1
+        )
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return len(self.confusion_matrix)
+
+    @property
+    def class_errors(self) -> tuple[ClassError, ...]:
+        """The top-1 errors class by class, in the order of the matrix."""
+        return tuple(
+            ClassError(sum(row), sum(row) - row[label])
+            for label, row in enumerate(self.confusion_matrix)
+        )
+
+
+def wilson_interval(errors: int, images: int) -> Interval:
+    """Where the error on endlessly many images of the kind lies, at 95% confidence.
+
+    The score interval of Wilson 1927 ("Probable inference, the law of succession, and statistical
+    inference"), which holds for few images and for none wrong, too.
+
+    Args:
+        errors: of so many images.
+        images: how many were drawn, independently of each other.
+
+    Returns:
+        Lowest and highest, fractions 0..1.
+    """
+    if images == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    share, spread = errors / images, z**2 / images
+    centre = share + spread / 2
+    half_width = math.sqrt(spread * (share * (1 - share) + spread / 4))
+    low, high = (centre - half_width) / (1 + spread), (centre + half_width) / (1 + spread)
+    # Where none or all are wrong, these are 0 and 1, but for rounding.
+    return low if errors else 0.0, high if errors < images else 1.0
+
+
+def write_evaluation(run: Run, evaluation: Evaluation, protocol: Protocol = ONE_VIEW) -> None:
+    """Keeps an evaluation in the run folder, in place of an earlier one by the same protocol."""
+    run.write_evaluation(protocol.name, to_content(evaluation, protocol))
+
+
+def read_evaluation(run: Run, protocol: str = SINGLE) -> Evaluation | None:
+    """The evaluation in the run folder, or None if the run was not evaluated so yet.
+
+    Args:
+        run: the run folder.
+        protocol: its name.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    found = _read(run, protocol)
+    return found[1] if found else None
+
+
+def read_evaluations(run: Run) -> list[tuple[Protocol, Evaluation]]:
+    """All evaluations in the run folder, with the scales of those that have some.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    return [found for name in NAMES if (found := _read(run, name))]
+
+
+def _read(run: Run, name: str) -> tuple[Protocol, Evaluation] | None:
+    content = run.read_evaluation(name)
+    if content is None:
+        return None
+    place = run.evaluation_file(name)
+    protocol, evaluation = from_content(content, place)
+    if protocol.name != name:
+        raise InputError(
+            f"{place.name} is damaged",
+            received=f"{place} (protocol: {protocol.name})",
+            accepted=f"results of {name} (evaluate writes them again)",
+        )
+    return protocol, evaluation
+
+
+def to_content(evaluation: Evaluation, protocol: Protocol) -> dict[str, Any]:
+    """An evaluation as JSON keeps it; intervals and classes are there for other readers."""
+    return {
+        "protocol": protocol.name,
+        "scales": protocol.scales,
+        **asdict(evaluation),
+        "top1_interval": evaluation.top1_interval,
+        "top5_interval": evaluation.top5_interval,
+        "class_errors": [one.error for one in evaluation.class_errors],
+    }
+
+
+def from_content(content: object, path: Path) -> tuple[Protocol, Evaluation]:
+    """The inverse of `to_content`; of what earlier versions wrote, too.
+
+    Args:
+        content: as it was read.
+        path: the file, for the message.
+
+    Raises:
+        InputError: the content is damaged.
+    """
+    told = convert(content, dict[str, Any], path, EVALUATION_ACCEPTED)
+    for name in FOR_OTHER_READERS:
+        told.pop(name, None)
+    shown = {"name": told.pop("protocol", SINGLE), "scales": told.pop("scales", None)}
+    protocol = convert(shown, Protocol, path, EVALUATION_ACCEPTED)
+    return protocol, convert(told, Evaluation, path, EVALUATION_ACCEPTED)

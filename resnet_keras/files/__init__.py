@@ -1,0 +1,1 @@
+"""Files on disk: atomic writing, JSON as dataclasses, HDF5 and HTML pages."""

@@ -1,0 +1,1 @@
+"""Networks: Keras models built from architectures, with weights from anywhere."""

@@ -1,0 +1,143 @@
+"""Residual units: Keras layers of a `ResidualUnit`, and the blocks of the course walkthrough.
+
+Layers carry the names of the course and of the Caffe release: res2a_branch2a, bn2a_branch2a, …,
+res2a_branch1. A pre-activation carries the name of the convolution that follows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from string import ascii_lowercase
+from typing import Any
+
+import keras
+
+from resnet_keras.architectures import (
+    ADDITION,
+    BOTTLENECK,
+    COURSE_STYLE,
+    Junction,
+    ResidualUnit,
+    Step,
+    Style,
+    Unit,
+)
+from resnet_keras.errors import InputError
+from resnet_keras.networks import shortcuts
+from resnet_keras.networks.layers import convolution, normalization
+
+
+def residual_unit(x: Any, unit: ResidualUnit, style: Style) -> Any:
+    """A residual branch F(x), its shortcut, and their sum (He et al. 2016, equations 1 and 2).
+
+    Args:
+        x: a map (batch, h, w, unit.in_filters), of any float dtype.
+        unit: convolutions, ordering, shortcut and place in the network.
+        style: what all convolutions of the network have in common.
+
+    Returns:
+        A map (batch, ceil(h / unit.stride), ceil(w / unit.stride), unit.filters[-1]).
+    """
+    ordering = unit.ordering
+    follows = f"{unit.name}_branch2a" if ordering.is_preactivated else f"{unit.name}_branch2"
+    activated = activation(x, ordering.first, follows, style)
+    branch = _residual_branch(activated, unit, style)
+    joined = shortcuts.join(x, activated, branch, unit, style)
+    return activation(joined, ordering.joined, unit.name, style)
+
+
+def _residual_branch(x: Any, unit: ResidualUnit, style: Style) -> Any:
+    """F(x), from the first convolution to the addition."""
+    ordering = unit.ordering
+    names = [f"{unit.name}_branch2{letter}" for letter in ascii_lowercase[: len(unit.branch)]]
+    for index, (name, values) in enumerate(zip(names, unit.branch, strict=True)):
+        if index > 0:
+            named_after = name if ordering.is_preactivated else names[index - 1]
+            x = activation(x, ordering.between, named_after, style)
+        x = convolution(x, values, f"res{name}", style)
+    gamma = "zeros" if style.zero_init_last_gamma else "ones"
+    return activation(x, ordering.last, names[-1], style, gamma_initializer=gamma)
+
+
+def activation(x: Any, steps: Sequence[Step], name: str, style: Style, **bn: Any) -> Any:
+    """Batch normalisation "bn<name>" and ReLU "res<name>_relu", as far as `steps` names them.
+
+    Args:
+        **bn: further arguments of the batch normalisation.
+    """
+    for step in steps:
+        if step == "bn":
+            x = normalization(x, f"bn{name}", style, **bn)
+        else:
+            x = keras.layers.Activation("relu", name=f"res{name}_relu")(x)
+    return x
+
+
+def identity_block(
+    x: Any,
+    f: int,
+    filters: Sequence[int],
+    stage: int,
+    block: str,
+    *,
+    unit: Unit = BOTTLENECK,
+    style: Style = COURSE_STYLE,
+    junction: Junction = ADDITION,
+    dilations: Sequence[int] = (),
+) -> Any:
+    """A unit whose input has the shape of its output, and is added to it unchanged.
+
+    Args:
+        x: a map (batch, h, w, filters[-1]), of any float dtype.
+        f: kernel size of the bottleneck's middle convolution (both of the basic unit's).
+        filters: of the two (basic) or three (bottleneck) convolutions, or of a single one.
+        stage: the stage's number, for the layers' names.
+        block: the unit's label within its stage, for the layers' names.
+        unit: where its stride stands, its ordering and its groups; `f` and `filters` are in place
+            of its kernel size and widths.
+        style: what all convolutions of the network have in common; the course's by default.
+        junction: of branch and shortcut.
+        dilations: pixels from one tap of each convolution to the next; 1 if empty.
+
+    Returns:
+        A map of the same shape.
+
+    Raises:
+        InputError: x has another number of channels than the unit's output, `filters` are more than
+            three, or `dilations` not as many.
+    """
+    if x.shape[-1] != filters[-1]:
+        raise InputError(
+            "an identity block cannot change the number of channels",
+            received=f"{x.shape[-1]} channels, filters={list(filters)}",
+            accepted=f"{filters[-1]} channels, or convolutional_block, which takes any number",
+        )
+    convolutions = replace(unit, kernel_size=f).branch(x.shape[-1], filters, 1, dilations)
+    spec = ResidualUnit(stage, block, convolutions, "identity", unit.ordering, junction)
+    return residual_unit(x, spec, style)
+
+
+def convolutional_block(
+    x: Any,
+    f: int,
+    filters: Sequence[int],
+    stage: int,
+    block: str,
+    s: int = 2,
+    *,
+    unit: Unit = BOTTLENECK,
+    style: Style = COURSE_STYLE,
+    junction: Junction = ADDITION,
+    dilations: Sequence[int] = (),
+) -> Any:
+    """A unit with a projection shortcut: a 1x1 convolution and batch normalisation.
+
+    In a fully pre-activated unit the projection, too, takes the activated input, and is not
+    normalised. Args and errors are those of `identity_block`, and:
+        s: stride of the whole unit.
+
+    Returns:
+        A map (batch, ceil(h / s), ceil(w / s), filters[-1]).
+    """
+    convolutions = replace(unit, kernel_size=f).branch(x.shape[-1], filters, s, dilations)
+    spec = ResidualUnit(stage, block, convolutions, "projection", unit.ordering, junction)
+    return residual_unit(x, spec, style)

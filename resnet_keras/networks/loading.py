@@ -1,0 +1,296 @@
+"""Models and weights from files: this package's own, and those that other projects trained."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from resnet_keras.architectures import NETWORKS, Architecture, Preprocessing, model_name
+from resnet_keras.architectures.layer_names import is_classifier
+from resnet_keras.errors import InputError, first_line
+from resnet_keras.networks.layers import check_data_format
+from resnet_keras.networks.recursion import recursion_for
+from resnet_keras.weights.archive import read_config, read_layers
+from resnet_keras.weights.bridges import Bridged, bridge, translate
+from resnet_keras.weights.cards import UNKNOWN, Card, beside, is_of_keras_hub, of_keras_hub
+from resnet_keras.weights.layouts import Weights
+from resnet_keras.weights.published import IMAGENET, fetch
+from resnet_keras.weights.reading import Layers, find_in, read_weights_file
+
+NORMALIZE = "normalize"  # the layer with a network's preprocessing
+OUR_STEM = "conv1"
+MOST_LAYERS = 20_000  # that a file may have Keras walk by recursion: four times resnet1202's
+
+
+def load_model(path: str | PathLike[str]) -> keras.Model:
+    """Loads a .keras file of this package, with Keras's safe mode on.
+
+    Raises:
+        InputError: the file is missing, truncated, no Keras model, or inflates to more than any
+            network has; or Keras is set to channels first.
+    """
+    path = Path(path)
+    return _load(path, read_config(path))
+
+
+def _load(path: Path, config: dict[str, Any]) -> keras.Model:
+    """The model in a .keras file, whose checked description is at hand."""
+    check_data_format()
+    layers = config["config"].get("layers")
+    with recursion_for(min(len(layers), MOST_LAYERS) if isinstance(layers, list) else 0):
+        try:
+            return keras.saving.load_model(path)
+        except Exception as error:  # Keras calls what the file names, which may raise anything
+            raise InputError(
+                "this model cannot be loaded",
+                received=f"{path} ({first_line(error)})",
+                accepted="an undamaged .keras file of this package",
+            ) from error
+
+
+Source = str | PathLike[str] | keras.Model
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a source has for a network.
+
+    Attributes:
+        source: a file's path, or a model's name.
+        architecture: of the network as the weights want it: with the preprocessing and the epsilon
+            that they were trained with.
+        weights: by layer, in the order of get_weights.
+        class_names: of the classifier, in the order of its outputs; None if they are not known.
+        activation: of the classifier: "softmax", "sigmoid" or "linear".
+        input_shape: of a model of this package, (height, width, channels), which may be open; None
+            of other sources.
+        centre: of the view, which a model of this package may know.
+        include_preprocessing: whether the source normalises pixels 0..255 itself.
+    """
+
+    source: str
+    architecture: Architecture
+    weights: Weights
+    class_names: tuple[str, ...] | None = None
+    activation: str = "softmax"
+    input_shape: tuple[int | None, int | None, int] | None = None
+    centre: float | None = None
+    include_preprocessing: bool = True
+
+    @property
+    def classes(self) -> int | None:
+        """How many the classifier tells apart; None if there is none."""
+        for name, values in self.weights.items():
+            if is_classifier(name):
+                return len(values[-1])
+        return None
+
+    def without_classifier(self) -> "Stored":
+        trunk = {name: values for name, values in self.weights.items() if not is_classifier(name)}
+        return replace(self, weights=trunk, class_names=None)
+
+    def for_classes(self, class_names: tuple[str, ...]) -> "Stored":
+        """Without the classifier, if it tells other classes apart; unnamed ones are counted."""
+        if self.class_names is None:
+            same = self.classes == len(class_names)
+        else:
+            same = self.class_names == class_names
+        return self if same else self.without_classifier()
+
+
+def read_weights(source: Source, network: str, architecture: Architecture) -> Stored:
+    """Reads weights for a network that is yet to be built.
+
+    Args:
+        source: a .keras or .weights.h5 file of this package; one of another project, see
+            `weights.reading`; a folder with one of them (a run's, or one of the Hugging Face hub);
+            a live model of this package, keras.applications or KerasHub; or "imagenet", which
+            `weights.published` fetches.
+        network: its name, for "imagenet".
+        architecture: of the network.
+
+    Raises:
+        InputError: there is no such file, it is of no kind that is known, damaged or of another
+            network, or it cannot be fetched.
+    """
+    if not isinstance(source, str | PathLike):
+        if not isinstance(source, keras.Model):
+            raise InputError(
+                "weights have the wrong type",
+                received=f"a {type(source).__name__}",
+                accepted="a path, a Keras model or 'imagenet'",
+            )
+        return _of_model(source, f"the model {source.name!r}", network, architecture)
+    path = fetch(network) if source == IMAGENET else Path(source)
+    if os.path.isdir(path):  # Path.is_dir raises OSError of a name that is too long
+        path = find_in(path)
+    if path.name.endswith(".keras"):
+        config = read_config(path)
+        if is_of_keras_hub(config):
+            card = of_keras_hub(config, str(path))
+            return _of_layers(read_layers(path), str(path), architecture, card)
+        return _of_model(_load(path, config), str(path), network, architecture)
+    if path.name.endswith(".weights.h5"):
+        weights = read_weights_file(path)
+        card = UNKNOWN if OUR_STEM in weights else beside(path)
+        return _of_layers(weights, str(path), architecture, card)
+    return _of_bridged(bridge(path, architecture), str(path))
+
+
+def _check_name(model: keras.Model, source: str, network: str) -> None:
+    """Refuses a network of another name here, whose shapes may fit: v1 and v1.5 have the same."""
+    names = {model_name(name): name for name in NETWORKS}
+    found = names.get(model.name)
+    if OUR_STEM in {layer.name for layer in model.layers} and found not in (None, network):
+        raise InputError(
+            f"these are weights of {found}",
+            received=f"{source} for {network}",
+            accepted=f"weights of {network}",
+        )
+
+
+def _of_model(model: keras.Model, source: str, network: str, architecture: Architecture) -> Stored:
+    if any(kind.__module__.startswith("keras_hub.") for kind in type(model).__mro__):
+        card = of_keras_hub(_description_of(model), source)
+        return _of_layers(_weights_of_keras_hub(model), source, architecture, card)
+    _check_name(model, source, network)
+    names = {layer.name for layer in model.layers}
+    head = model.layers[-1] if model.layers else None
+    activation = getattr(getattr(head, "activation", None), "__name__", "softmax")
+    if OUR_STEM not in names:
+        card = Card(activation="sigmoid" if activation == "sigmoid" else None)
+        return _of_layers(_weights_of(model), source, architecture, card)
+    class_names = getattr(head, "class_names", None)
+    return Stored(
+        source,
+        adapted_to(model, architecture),
+        _weights_of(model),
+        class_names=None if class_names is None else tuple(class_names),
+        activation=activation,
+        input_shape=tuple(model.input_shape[1:]),
+        centre=getattr(head, "centre", None),
+        include_preprocessing=NORMALIZE in names,
+    )
+
+
+def _weights_of(model: keras.Model) -> Weights:
+    return {layer.name: [weight.numpy() for weight in layer.weights] for layer in model.layers}
+
+
+def _weights_of_keras_hub(model: keras.Model) -> Weights:
+    """Those of a backbone of KerasHub, or of a classifier with a backbone as its layer."""
+    backbone = getattr(model, "backbone", model)
+    weights = _weights_of(model) | _weights_of(backbone)
+    return {name: values for name, values in weights.items() if name != backbone.name}
+
+
+def _description_of(model: keras.Model) -> dict[str, Any]:
+    """What a .keras file would have as config.json; functions by their names."""
+    text = json.dumps(model.get_config(), default=lambda value: getattr(value, "__name__", ""))
+    return {"class_name": type(model).__name__, "config": json.loads(text)}
+
+
+def _of_layers(weights: Weights, source: str, architecture: Architecture, card: Card) -> Stored:
+    if OUR_STEM in weights:
+        return Stored(source, architecture, weights)
+    content = Layers({name: values for name, values in weights.items() if values})
+    try:
+        return _of_bridged(translate(content, architecture, card), source)
+    except InputError as error:
+        raise InputError(
+            error.problem, received=f"{error.received}, in {source}", accepted=error.accepted
+        ) from error
+
+
+def _of_bridged(bridged: Bridged, source: str) -> Stored:
+    return Stored(
+        source, bridged.architecture, bridged.weights, bridged.class_names, bridged.activation
+    )
+
+
+def adapted_to(model: keras.Model, architecture: Architecture) -> Architecture:
+    """The architecture with the preprocessing and the epsilon of a model of this package."""
+    layers = {layer.name: layer for layer in model.layers}
+    preprocessing, epsilon = architecture.preprocessing, architecture.style.bn_epsilon
+    if NORMALIZE in layers:
+        scale, offset = layers[NORMALIZE].scale, layers[NORMALIZE].offset
+        red, green, blue = (1 / one for one in scale)
+        mean = tuple(-shift / one for shift, one in zip(offset, scale, strict=True))
+        preprocessing = Preprocessing((mean[0], mean[1], mean[2]), (red, green, blue))
+    if "bn_conv1" in layers:
+        epsilon = layers["bn_conv1"].epsilon
+    return architecture.adapted(preprocessing, epsilon)
+
+
+def load_weights(
+    model: keras.Model, path: str | PathLike[str], skip_classifier: bool = False
+) -> list[str]:
+    """Loads the weights of a .keras or .weights.h5 file into a model of the same network.
+
+    Weights of other projects want their own preprocessing, and so a model that is built for them:
+    `create(network, weights=…)`.
+
+    Args:
+        model: to give them to.
+        path: the file.
+        skip_classifier: leave the model's own classifier as it is where the file's tells apart
+            another number of classes.
+
+    Returns:
+        The names of the layers that were left as they are.
+
+    Raises:
+        InputError: the file is missing or no such file, or the first layer that does not fit, with
+            the shapes that were expected and found. The model's weights are then unchanged.
+    """
+    path = Path(path)
+    if path.name.endswith(".keras"):
+        stored = _weights_of(load_model(path))
+    elif path.name.endswith(".weights.h5"):
+        stored = read_weights_file(path)
+    else:
+        raise InputError(
+            "unknown kind of weights file", received=path, accepted="a .keras or a .weights.h5 file"
+        )
+    return fit_weights(model, stored, str(path), skip_classifier)
+
+
+def fit_weights(
+    model: keras.Model,
+    stored: Mapping[str, list[Any]],
+    source: str,
+    skip_classifier: bool = False,
+) -> list[str]:
+    """Gives a model the weights of a source, as `load_weights` does of a file."""
+    layers = [layer for layer in model.layers if layer.weights]
+    if skip_classifier:
+        layers = [
+            layer for layer in layers if layer.name in stored or not is_classifier(layer.name)
+        ]
+    for layer in layers:
+        expected = [tuple(weight.shape) for weight in layer.weights]
+        found = [value.shape for value in stored.get(layer.name, [])]
+        if expected != found:
+            raise InputError(
+                f"the weights do not fit layer {layer.name!r}",
+                received=f"{f'shapes {found}' if found else 'no such layer'} in {source}",
+                accepted=f"shapes {expected}",
+            )
+    # A deeper network's file has every layer of a shallower one, with the same shapes. A classifier
+    # alone may be left over: it is, where the model ends in features.
+    known = {layer.name for layer in layers}
+    for name, values in stored.items():
+        if values and name not in known and not is_classifier(name):
+            raise InputError(
+                "the weights are of another network",
+                received=f"layer {name!r} in {source}",
+                accepted=f"the layers of {model.name!r}",
+            )
+    for layer in layers:
+        layer.set_weights(stored[layer.name])
+    return [layer.name for layer in model.layers if layer.weights and layer.name not in known]

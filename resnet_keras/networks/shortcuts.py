@@ -1,0 +1,80 @@
+"""What carries a unit's input to its addition, and what happens there.
+
+[1] He et al. 2016, "Deep Residual Learning", section 3.3; [2] "Identity Mappings", section 3.1.
+"""
+
+from typing import Any
+
+import keras
+
+from resnet_keras.architectures import Gating, ResidualUnit, Scaling, ShortcutDropout, Style
+from resnet_keras.networks.layers import Conv2D, ZeroPaddedShortcut, convolution, normalization
+
+
+def join(x: Any, activated: Any, branch: Any, unit: ResidualUnit, style: Style) -> Any:
+    """Adds a unit's shortcut to its branch, the branch now and then dropped (stochastic depth).
+
+    Args:
+        x: the unit's input.
+        activated: the input after the unit's pre-activation; x itself where the unit has none.
+        branch: output of the residual branch.
+
+    Returns:
+        A map of the branch's shape; the branch itself in a plain network.
+    """
+    if unit.shortcut == "none":
+        return branch
+    if unit.shortcut == "projection":
+        shortcut = _projection(x, activated, unit, style)
+    else:
+        shortcut = x if unit.shortcut == "identity" else _zero_padded(x, unit)
+        branch, shortcut = _manipulate(x, branch, shortcut, unit)
+    if unit.junction.drop_rate:
+        # One draw for the whole batch: the unit is there or it is not.
+        branch = keras.layers.Dropout(
+            unit.junction.drop_rate, noise_shape=(1, 1, 1, 1), name=f"drop{unit.name}"
+        )(branch)
+    return keras.layers.Add(name=f"res{unit.name}")([branch, shortcut])
+
+
+def _projection(x: Any, activated: Any, unit: ResidualUnit, style: Style) -> Any:
+    """Options B and C [1]: a 1x1 convolution with the unit's stride, and batch normalisation.
+
+    In a pre-activated unit it takes the activated input, and is not normalised again.
+    """
+    name = f"{unit.name}_branch1"
+    if unit.ordering.is_preactivated:
+        return convolution(activated, unit.on_shortcut, f"res{name}", style)
+    return normalization(convolution(x, unit.on_shortcut, f"res{name}", style), f"bn{name}", style)
+
+
+def _zero_padded(x: Any, unit: ResidualUnit) -> Any:
+    """Option A [1] where dimensions grow: subsampled, zero channels appended, no parameters."""
+    return ZeroPaddedShortcut(unit.filters[-1], unit.stride, name=f"res{unit.name}_branch1")(x)
+
+
+def _manipulate(x: Any, branch: Any, shortcut: Any, unit: ResidualUnit) -> tuple[Any, Any]:
+    """Branch and shortcut, both of one shape, after what [2, table 1] tries."""
+    name, manipulation = unit.name, unit.junction.manipulation
+    if isinstance(manipulation, Scaling):
+        branch = keras.layers.Rescaling(manipulation.branch, name=f"scale{name}_branch2")(branch)
+        shortcut = keras.layers.Rescaling(manipulation.shortcut, name=f"scale{name}_branch1")(
+            shortcut
+        )
+    elif isinstance(manipulation, Gating):
+        gate = Conv2D(
+            unit.on_shortcut.filters,
+            1,
+            unit.on_shortcut.stride,
+            activation="sigmoid",
+            kernel_initializer="he_normal",
+            bias_initializer=keras.initializers.Constant(manipulation.bias),
+            name=f"gate{name}",
+        )(x)
+        opened = keras.layers.Rescaling(-1.0, 1.0, name=f"gate{name}_complement")(gate)
+        shortcut = keras.layers.Multiply(name=f"gate{name}_branch1")([shortcut, opened])
+        if manipulation.gates_branch:
+            branch = keras.layers.Multiply(name=f"gate{name}_branch2")([branch, gate])
+    elif isinstance(manipulation, ShortcutDropout):
+        shortcut = keras.layers.Dropout(manipulation.rate, name=f"drop{name}_branch1")(shortcut)
+    return branch, shortcut

@@ -1,0 +1,1 @@
+"""Training: a recipe trains a network on data into a run."""
