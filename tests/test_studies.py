@@ -21,6 +21,7 @@ from PIL import Image
 from resnet_keras import architectures, studies
 from resnet_keras.data import sources
 from resnet_keras.evaluation.evaluate import evaluate, load_run_model
+from resnet_keras.evaluation.results import read_evaluation
 from resnet_keras.recipes import PAPER_CIFAR10, PAPER_CIFAR10_WARMUP, PAPER_IMAGENET
 from resnet_keras.runs.run import Run
 from resnet_keras.studies import comparison, gradients, lesions, page, running, schedules
@@ -148,7 +149,7 @@ def test_the_test_error_is_the_mean_of_all_seeds(studied, tmp_path):
     shutil.copytree(studied.parent, tmp_path / "studies")
     page = running.reproduce("shortcuts", seeds=2, folder=tmp_path / "studies")
     errors = [
-        100 * Run(page.parent / f"resnet20-A-seed{seed}").read_evaluation("single")["top1_error"]
+        100 * read_evaluation(Run(page.parent / f"resnet20-A-seed{seed}")).top1_error
         for seed in (0, 1)
     ]
     text = (page / "README.md").read_text()
@@ -236,8 +237,8 @@ def test_protocols_are_compared_alone_and_together(studied, capsys):
     rows = re.findall(r"\| (resnet\d\d|ensemble) \| ([\d./ ]+) \| ([\d./ ]+) \|", text)
     assert [label for label, *_ in rows] == [*(f"resnet{n}" for n in (20, 32, 44, 56)), "ensemble"]
     run = Run(studied.parent / "resnet32-jittered-seed0")
-    single = run.read_evaluation("single")
-    assert rows[1][1] == f"{100 * single['top1_error']:.2f} / {100 * single['top5_error']:.2f}"
+    single = read_evaluation(run)
+    assert rows[1][1] == f"{100 * single.top1_error:.2f} / {100 * single.top5_error:.2f}"
     assert "by ten-crop" in text and (page / "protocols.png").exists()
     assert capsys.readouterr().out.count("measuring") == 4 * 3
     running.reproduce("crops-and-ensembles", seeds=1, folder=studied.parent)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import tyro
 from rich.console import Console
 
-from resnet_keras import architectures, preflight, recipes, studies
+from resnet_keras import architectures, recipes, studies
 from resnet_keras.bounds import COUNT, IMAGE_SIZE, PORTS, check_arguments
 from resnet_keras.cli import summaries
 from resnet_keras.cli.arguments import dispatch
@@ -34,11 +34,19 @@ from resnet_keras.errors import (
     nearest,
 )
 from resnet_keras.evaluation import results
+from resnet_keras.evaluation.checks import (
+    MODEL_FILES,
+    check_measurable,
+    check_model,
+    check_readable,
+    check_subject,
+)
 from resnet_keras.evaluation.protocols import ONE_VIEW, Protocol
 from resnet_keras.files.atomic import check_writable
 from resnet_keras.runs.checkpoints import CHECKPOINT_STEPS
 from resnet_keras.runs.run import Run
-from resnet_keras.training import supervision
+from resnet_keras.training import plan, supervision
+from resnet_keras.weights.checks import check_conversion, check_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,7 +177,7 @@ def train(
     _check_hosts(hosts, process, processes)
     architecture = architectures.find(network, shortcut)
     if weights is not None:
-        preflight.check_weights(weights, network)
+        check_weights(weights, network)
     base = recipes.find(recipe)
     if epochs is not None and epochs >= 1:
         base = base.in_epochs(epochs)
@@ -199,9 +207,9 @@ def train(
 
     folder = Run(run or RUNS / f"{network}{option}-{sources.slug(data)}-{recipe}")
     source = sources.find(data)
-    preflight.check_run_folder(folder, start_over)
+    plan.check_run_folder(folder, start_over)
     if not (hosts or start_over) and folder.exists and folder.read_details().finished:
-        aim = preflight.training(
+        aim = plan.planned(
             network,
             architecture,
             check(source, skip_bad_images),
@@ -210,7 +218,7 @@ def train(
             weights=weights,
             skip_bad_images=skip_bad_images,
         )
-        preflight.check_same(folder, aim)
+        plan.check_same(folder, aim)
         with folder.locked():
             folder.remove_checkpoints()  # a kill may have left them
         print(f"{folder} is finished (epochs: {chosen.epochs})")
@@ -351,13 +359,13 @@ def evaluate(
             accepted="--output with --ensemble",
         )
     chosen = Protocol(protocol, scales)
-    details = [preflight.check_measurable(folder, chosen) for folder in folders]
+    details = [check_measurable(folder, chosen) for folder in folders]
     if ensemble:
         _evaluate_ensemble(folders, chosen, output)
         return
     for folder in folders:
         folder.check_writable()
-        preflight.check_readable(folder, besides=chosen)
+        check_readable(folder, besides=chosen)
     measured = [_measure(folder, chosen) for folder in folders]
     if len(folders) == 1:
         summaries.print_summary(folders[0], measured[0])
@@ -439,7 +447,7 @@ def predict(
             )
     unreadable: dict[Path, InputError] = {}
     paths = [path for given in images for path in _image_files(given, unreadable)]
-    preflight.check_model(model)
+    check_model(model)
     if (run := Run(model)).exists:
         _label_of(class_name, run.read_details().class_names)
     readable = _read_images(paths, unreadable)
@@ -608,8 +616,8 @@ def export(
 
     known.find(formats)
     path = model or _latest_run()
-    preflight.check_subject(path, data)
-    folder = output or preflight.export_folder(path)
+    check_subject(path, data)
+    folder = output or _export_folder(path)
     check_writable(folder, exporting.FOLDER)
     with _quiet_tensorflow():
         from resnet_keras.cli import subjects
@@ -660,6 +668,11 @@ def serve(
     serving.serve(folder / "export" if (folder / "run.json").exists() else folder, port)
 
 
+def _export_folder(path: Path) -> Path:
+    """Where the export of a run folder or of a .keras file goes by default."""
+    return path.with_name(f"{path.stem}-export") if path.suffix in MODEL_FILES else path / "export"
+
+
 def _latest_run() -> Path:
     """The run whose best model is the newest."""
     models = sorted(RUNS.glob("*/best.keras"), key=lambda path: path.stat().st_mtime)
@@ -700,7 +713,7 @@ def convert(
         image_size: side of the images that the model takes, in pixels.
         class_names: a text file with a class in each line, in the order of the outputs.
     """
-    preflight.check_conversion(source, network, output, image_size)
+    check_conversion(source, network, output, image_size)
     names = None if class_names is None else _read_class_names(class_names)
     with _quiet_tensorflow():
         from resnet_keras.networks import conversion

@@ -8,10 +8,10 @@ import keras
 from resnet_keras.data import sources
 from resnet_keras.data.checks import CheckedSource, check
 from resnet_keras.errors import InputError
+from resnet_keras.evaluation.checks import check_model, check_subject
 from resnet_keras.evaluation.evaluate import data_of, load_run_model
 from resnet_keras.networks.loading import load_model
 from resnet_keras.networks.models import view_of
-from resnet_keras.preflight import check_model, check_subject
 from resnet_keras.runs.run import Run
 
 

@@ -15,12 +15,12 @@ import numpy as np
 from resnet_keras.data.checks import CheckedSource
 from resnet_keras.data.splits import Source
 from resnet_keras.errors import InputError
+from resnet_keras.evaluation.checks import check_measurable
 from resnet_keras.evaluation.evaluate import data_of, probabilities, score
 from resnet_keras.evaluation.protocols import ONE_VIEW, Protocol
 from resnet_keras.evaluation.results import ErrorRates, Evaluation, from_content, to_content
 from resnet_keras.files import structured
 from resnet_keras.files.atomic import PARTIAL, check_writable, make_folder, write_text
-from resnet_keras.preflight import check_measurable
 from resnet_keras.runs.run import Run, RunDetails
 
 FOLDER = "the ensemble's folder"  # as messages call it

@@ -12,9 +12,11 @@ from resnet_keras.architectures import find, model_name
 from resnet_keras.data import pipelines, sources
 from resnet_keras.data.arrays import Arrays
 from resnet_keras.data.checks import CheckedSource, check, naming_lost_images
+from resnet_keras.data.epochs import WHOLE, Share
 from resnet_keras.data.images import resize
 from resnet_keras.data.splits import ArraySplit, Source, Split
 from resnet_keras.errors import InputError
+from resnet_keras.evaluation.checks import check_measurable
 from resnet_keras.evaluation.protocols import MULTI_SCALE, ONE_VIEW, TEN_CROP, Protocol
 from resnet_keras.evaluation.results import ClassError as ClassError
 from resnet_keras.evaluation.results import ErrorRates as ErrorRates
@@ -27,9 +29,7 @@ from resnet_keras.evaluation.results import write_evaluation as write_evaluation
 from resnet_keras.evaluation.views import multi_scale, ten_crop
 from resnet_keras.networks.loading import load_model
 from resnet_keras.networks.models import is_of_logits, view_of
-from resnet_keras.preflight import check_measurable
 from resnet_keras.runs.run import Run
-from resnet_keras.training.distribution import ALONE, Placement
 from resnet_keras.view import View
 
 # TensorFlow counts the first predictions of all models as one function's, and warns of the fifth
@@ -59,21 +59,24 @@ def single_view(model: keras.Model, split: Split, verbose: int | str = "auto") -
     return _as_probabilities(model, model.predict(images, verbose=verbose))
 
 
-def evaluation_data(split: Split, view: View, placement: Placement = ALONE) -> Any:
+def evaluation_data(
+    split: Split, view: View, multiple: int | None = None, share: Share = WHOLE
+) -> Any:
     """What Keras takes to measure on: arrays (images, labels) of what is in memory, else batches.
 
     Args:
         split: images of any size.
         view: what is shown of them.
-        placement: where Keras is to measure.
+        multiple: if given, every batch holds a multiple of so many images.
+        share: which part of every such batch is yielded.
     """
     arrays = _in_memory(split, view) if isinstance(split, ArraySplit) else None
-    if placement.needs_equal_parts:
+    if multiple:
         return pipelines.of_backend().shared_evaluation_batches(
             split if arrays is None else arrays,
             view=view if arrays is None else replace(view, centre=1.0),
-            batch_size=math.ceil(BATCH_SIZE / placement.devices) * placement.devices,
-            share=placement.share,
+            batch_size=math.ceil(BATCH_SIZE / multiple) * multiple,
+            share=share,
         )
     if arrays is not None:
         return arrays.images, arrays.labels

@@ -1,17 +1,18 @@
 """Results of a measurement: error rates with their intervals, and the files that hold them."""
 
-import math
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation.protocols import NAMES, ONE_VIEW, SINGLE, Protocol
-from resnet_keras.files.structured import convert
-from resnet_keras.runs.run import EVALUATION_ACCEPTED, Run
+from resnet_keras.files.atomic import write_text
+from resnet_keras.files.structured import convert, read
+from resnet_keras.runs.run import Run
 
 CONFIDENCE = 0.95
+EVALUATION_ACCEPTED = "the file that evaluate wrote (evaluate writes it again)"
 FOR_OTHER_READERS = ("top1_interval", "top5_interval", "class_errors")  # follow from the rest
 
 Interval = tuple[float, float]
@@ -133,32 +134,30 @@ class Evaluation(ErrorRates):
 
 
 def wilson_interval(errors: int, images: int) -> Interval:
-    """Where the error on endlessly many images of the kind lies, at 95% confidence.
+    """95% confidence interval of the true error rate (Wilson score).
 
-    The score interval of Wilson 1927 ("Probable inference, the law of succession, and statistical
-    inference"), which holds for few images and for none wrong, too.
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference". The
+    interval holds for few images and for no errors, too.
 
     Args:
-        errors: of so many images.
-        images: how many were drawn, independently of each other.
+        errors: number of wrong images.
+        images: number of images, drawn independently of each other.
 
     Returns:
-        Lowest and highest, fractions 0..1.
+        Lower and upper end, fractions 0..1.
     """
     if images == 0:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    share, spread = errors / images, z**2 / images
-    centre = share + spread / 2
-    half_width = math.sqrt(spread * (share * (1 - share) + spread / 4))
-    low, high = (centre - half_width) / (1 + spread), (centre + half_width) / (1 + spread)
-    # Where none or all are wrong, these are 0 and 1, but for rounding.
-    return low if errors else 0.0, high if errors < images else 1.0
+    from scipy.stats import binomtest  # half a second, which --help need not wait for
+
+    low, high = binomtest(errors, images).proportion_ci(CONFIDENCE, method="wilson")
+    return float(low), float(high)
 
 
 def write_evaluation(run: Run, evaluation: Evaluation, protocol: Protocol = ONE_VIEW) -> None:
     """Keeps an evaluation in the run folder, in place of an earlier one by the same protocol."""
-    run.write_evaluation(protocol.name, to_content(evaluation, protocol))
+    content = json.dumps(to_content(evaluation, protocol), indent=2)
+    write_text(evaluation_file(run, protocol.name), content + "\n")
 
 
 def read_evaluation(run: Run, protocol: str = SINGLE) -> Evaluation | None:
@@ -184,11 +183,17 @@ def read_evaluations(run: Run) -> list[tuple[Protocol, Evaluation]]:
     return [found for name in NAMES if (found := _read(run, name))]
 
 
+def evaluation_file(run: Run, protocol: str) -> Path:
+    """The file of a run's evaluation by a protocol, named."""
+    name = "evaluation" if protocol == SINGLE else f"evaluation-{protocol}"
+    return run.folder / f"{name}.json"
+
+
 def _read(run: Run, name: str) -> tuple[Protocol, Evaluation] | None:
-    content = run.read_evaluation(name)
-    if content is None:
+    place = evaluation_file(run, name)
+    if not place.exists():
         return None
-    place = run.evaluation_file(name)
+    content = read(place, dict[str, Any], EVALUATION_ACCEPTED)
     protocol, evaluation = from_content(content, place)
     if protocol.name != name:
         raise InputError(

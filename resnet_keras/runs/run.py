@@ -38,7 +38,6 @@ from resnet_keras.architectures import Preprocessing
 from resnet_keras.data.splits import BadImage
 from resnet_keras.errors import InputError, did_you_mean_beside
 from resnet_keras.files.atomic import PARTIAL, check_writable, file_name, locked, make_folder, remove_partial, unwritable, write_file, write_text
-from resnet_keras.evaluation.protocols import SINGLE
 from resnet_keras.recipes import Recipe
 from resnet_keras.version import VERSION
 
@@ -46,7 +45,6 @@ FOLDER = "the run folder"  # as messages call it
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)  # of 1, training cannot go on, everything else is the same
 DETAILS_ACCEPTED = "the file that train wrote, or train --start-over (moves the run aside)"
-EVALUATION_ACCEPTED = "the file that evaluate wrote (evaluate writes it again)"
 VERSIONED_PACKAGES = ("keras", "numpy")
 
 HISTORY_COLUMNS: tuple[str, ...] = (
@@ -159,10 +157,6 @@ class Run:
     @property
     def _speeds(self) -> Path:
         return self.folder / "speed.csv"
-
-    def evaluation_file(self, protocol: str) -> Path:
-        name = "evaluation" if protocol == SINGLE else f"evaluation-{protocol}"
-        return self.folder / f"{name}.json"
 
     def make_folder(self) -> None:
         """Makes the folder, if there is none.
@@ -288,16 +282,6 @@ class Run:
         path = self.folder / "skipped.csv"
         _write_table(path, ("path", "reason"), [asdict(image) for image in images])
         return path
-
-    def write_evaluation(self, protocol: str, content: dict[str, Any]) -> None:
-        write_text(self.evaluation_file(protocol), json.dumps(content, indent=2) + "\n")
-
-    def read_evaluation(self, protocol: str) -> dict[str, Any] | None:
-        """What a protocol's file tells, or None if the run was not evaluated so yet."""
-        path = self.evaluation_file(protocol)
-        if not path.exists():
-            return None
-        return structured.read(path, dict[str, Any], EVALUATION_ACCEPTED)
 
     def write_example(self, class_name: str, image: np.ndarray) -> None:
         """Keeps an image (height, width, 3) uint8 as examples/<class_name>.png.

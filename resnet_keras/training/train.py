@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import keras
 import numpy as np
 
-from resnet_keras import preflight, recipes
+from resnet_keras import recipes
 from resnet_keras.architectures import Architecture, find, model_name
 from resnet_keras.bounds import COUNT, check_arguments
 from resnet_keras.data import pipelines, sources
@@ -34,6 +34,7 @@ from resnet_keras.training import diagnostics, interruptions, losses, optimizers
 from resnet_keras.training.diagnostics import Diagnostics
 from resnet_keras.training.distribution import Placement, place
 from resnet_keras.training.phases import Phase
+from resnet_keras.training.plan import check_run_folder, check_same, pairs, planned
 from resnet_keras.training.recorder import Logs, Recorder
 from resnet_keras.view import View
 
@@ -109,12 +110,12 @@ def train(
         )
     placement = place(devices)
     if placement.is_first:
-        preflight.check_run_folder(run, start_over)
+        check_run_folder(run, start_over)
     architecture = None if builder else find(network, shortcut)
     data = check(source, skip_bad_images)
     for note in data.notes:
         print(f"data: {note}")
-    aim = preflight.training(
+    aim = planned(
         network,
         architecture,
         data,
@@ -132,7 +133,7 @@ def train(
         if run.exists and placement.is_first:
             locks.enter_context(run.locked())
         if begun:
-            details = preflight.check_same(run, details)
+            details = check_same(run, details)
             if details.finished:
                 if placement.is_first:
                     run.remove_checkpoints()  # a kill may have left them
@@ -319,7 +320,7 @@ def _start(
     """
     placement.agree(0)  # Nobody looks before the first process has prepared the folder.
     start = kept.read_latest()
-    aims = repr([value for _, value, _ in preflight.pairs(asked, asked)])
+    aims = repr([value for _, value, _ in pairs(asked, asked)])
     states = placement.gather([start.step if start else 0, zlib.crc32(aims.encode()) >> 1])
     steps, asked_for = zip(*states, strict=True)
     if len(set(asked_for)) > 1:
@@ -380,7 +381,12 @@ def _fit(
             # Before the recorder, which may end the epoch with an interruption.
             callbacks.insert(0, Diagnostics(logs.training, images, labels, begins=not start))
         view = View(details.image_size, details.image_size, recipe.centre)
-        measured_on = evaluation_data(validation, view, placement)
+        measured_on = evaluation_data(
+            validation,
+            view,
+            multiple=placement.devices if placement.needs_equal_parts else None,
+            share=placement.share,
+        )
         for phase in plan:
             if recorder.step > steps * phase.last:
                 continue

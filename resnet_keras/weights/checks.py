@@ -1,0 +1,53 @@
+"""Checks of the weights that are asked for, before any framework starts."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from resnet_keras.architectures import find
+from resnet_keras.errors import InputError, did_you_mean_beside
+from resnet_keras.weights.published import IMAGENET, PUBLISHED
+
+WEIGHTS_FILES = (".keras", ".safetensors")  # that are written
+
+
+def check_weights(source: str | PathLike[str], network: str) -> None:
+    """Checks that there are weights of a network at a path or, by the name "imagenet", published.
+
+    Raises:
+        InputError: there are none.
+    """
+    if source == IMAGENET:
+        if network not in PUBLISHED:
+            raise InputError(
+                "no weights on ImageNet are published of this network",
+                received=repr(network),
+                accepted=", ".join(PUBLISHED),
+            )
+        return
+    if not Path(source).exists():
+        raise InputError(
+            "no such weights",
+            received=source,
+            accepted=f"a file, a run folder or {IMAGENET}{did_you_mean_beside(Path(source))}",
+        )
+
+
+def check_conversion(source: Any, network: str, path: Path, image_size: int | None) -> None:
+    """Checks what `conversion.convert` is asked for; arguments are its.
+
+    Raises:
+        InputError: there is no such network or source, the file is of no kind that is written, or
+            the network cannot take images of this size.
+    """
+    if path.suffix not in WEIGHTS_FILES:
+        raise InputError(
+            "weights cannot be converted to this kind of file",
+            received=path,
+            accepted=f"a {' or '.join(WEIGHTS_FILES)} file",
+        )
+    architecture = find(network)
+    if isinstance(source, str | PathLike):
+        check_weights(source, network)
+    if image_size is not None:
+        architecture.check_sides(image_size, image_size)
