@@ -76,8 +76,8 @@ def photo_batches(folder: Path, peer: str, batch_size: int) -> Any:
     import numpy as np
 
     from resnet_keras.data.augmentation import Augmentation, RandomResizedCrop, ScaleJitterCrop
+    from resnet_keras.data.pipelines.tf_pipeline import training_batches
     from resnet_keras.data.splits import EncodedSplit
-    from resnet_keras.data.tf_pipeline import training_batches
 
     paths = sorted(folder.glob("*/*.jpg"))
     labels = np.array([int(path.parent.name) for path in paths])
@@ -121,7 +121,7 @@ def torch_loader(folder: Path, batch_size: int) -> Iterator[Any]:
     from PIL import Image
 
     from resnet_keras.data.augmentation import Augmentation, RandomResizedCrop
-    from resnet_keras.data.numpy_pipeline import draw_window
+    from resnet_keras.data.pipelines.numpy_pipeline import draw_window
 
     augmentation = Augmentation(RandomResizedCrop())
 

@@ -10,7 +10,7 @@ import peers
 from growth import BATCHES, CIFAR_DEPTHS, IMAGENET_DEPTHS, RECOMPUTED, RESNEXT, VERY_DEEP, Case, fit
 from inference import BATCHES as AT_ONCE
 
-from resnet_keras.files import pages
+from resnet_keras.files import html
 
 HERE = Path(__file__).parent
 AIMS = {  # of ours over a peer, as ResNet-50 is trained: at least, and hoped for
@@ -33,7 +33,7 @@ def written() -> str:
     }
     usual = where(found["fit"]) if found["fit"] else ""
     return (
-        pages.templates(HERE)
+        html.templates(HERE)
         .get_template("page.md.j2")
         .render(
             steps={heading: found[name] for heading, name in STEPS.items() if found[name]},
@@ -86,7 +86,7 @@ def training_tables(results: dict[str, Any]) -> Iterable[tuple[dict[str, Any], s
             for peer, speeds in found.items()
         ]
         columns = ("peer", "images/s", "ours over it, round by round")
-        yield comparison["task"], pages.table(columns, rows)
+        yield comparison["task"], html.table(columns, rows)
 
 
 def _emphasized(spread: str) -> str:
@@ -129,7 +129,7 @@ def fit_table(results: dict[str, Any]) -> str:
         (name, measuring.spread(speeds, 1), "" if name == bare else ratio(speeds, found[bare]))
         for name, speeds in found.items()
     ]
-    return pages.table(("", "images/s", "share of the bare step"), rows)
+    return html.table(("", "images/s", "share of the bare step"), rows)
 
 
 def inference_table(results: dict[str, Any]) -> str:
@@ -138,7 +138,7 @@ def inference_table(results: dict[str, Any]) -> str:
         (name, *(measuring.spread(speeds[str(batch)], 1) for batch in AT_ONCE))
         for name, speeds in results["images_per_second"].items()
     ]
-    return pages.table(("", *(f"{batch} a call, images/s" for batch in AT_ONCE)), rows)
+    return html.table(("", *(f"{batch} a call, images/s" for batch in AT_ONCE)), rows)
 
 
 def speedup(results: dict[str, Any], runtime: str) -> str:
@@ -160,7 +160,7 @@ def fastest_table(results: dict[str, Any]) -> str:
             over = measuring.ratios(found[first], found[second])
             verdict = "faster" if statistics.median(over) >= 1 else "**slower**"
             rows.append((f"{batch} a call", first, second, f"{measuring.spread(over)}, {verdict}"))
-    return pages.table(("", "ours", "of the others", "ours over it"), rows, words=3)
+    return html.table(("", "ours", "of the others", "ours over it"), rows, words=3)
 
 
 def _fastest(speeds: dict[str, list[float]]) -> str:
@@ -190,7 +190,7 @@ def growth_table(results: dict[str, Any], cases: Sequence[Case]) -> str:
         for case in cases
     ]
     columns = ("network", "images", "build, s", "first step, s", "step, s", "memory, GB")
-    return pages.table(columns, rows, words=2)
+    return html.table(columns, rows, words=2)
 
 
 def lines(results: dict[str, Any], cases: Sequence[Case], by: str) -> str:
@@ -202,7 +202,7 @@ def lines(results: dict[str, Any], cases: Sequence[Case], by: str) -> str:
         slope, intercept, explained = _line(results, cases, by, name)
         rows.append((f"{name}, {unit}", f"{slope:.4f}", f"{intercept:.2f}", f"{explained:.3f}"))
     each = "an image" if by == "batch" else "a layer"
-    return pages.table(("", each, "fixed", "of the variance explained"), rows)
+    return html.table(("", each, "fixed", "of the variance explained"), rows)
 
 
 def by_depth(results: dict[str, Any], cases: Sequence[Case], name: str, depth: int) -> str:
@@ -223,7 +223,7 @@ def _line(
 def cold_table(results: dict[str, Any]) -> str:
     """Seconds from the start of a process to its end."""
     rows = [(name, measuring.spread(of, 2)) for name, of in results["cold_start"].items()]
-    return pages.table(("from a cold start", "seconds"), rows)
+    return html.table(("from a cold start", "seconds"), rows)
 
 
 def gpu_table(results: dict[str, Any]) -> str:
@@ -241,4 +241,4 @@ def gpu_table(results: dict[str, Any]) -> str:
         ]
         told = measuring.spread(speeds, 0) if speeds else "failed"
         rows.append((*map(str, case), told))
-    return pages.table(("precision", "batch", "peer", "images/s"), rows, words=3)
+    return html.table(("precision", "batch", "peer", "images/s"), rows, words=3)

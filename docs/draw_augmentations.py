@@ -24,8 +24,8 @@ from resnet_keras.data.augmentation import (
     RandomResizedCrop,
     ScaleJitterCrop,
 )
+from resnet_keras.data.pipelines.tf_pipeline import training_batches
 from resnet_keras.data.splits import ArraySplit
-from resnet_keras.data.tf_pipeline import training_batches
 
 PICTURE = Path(__file__).parent / "images" / "augmentations.png"
 SIDE = 224  # pixels of an image

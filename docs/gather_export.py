@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from resnet_keras.export.findings import FINDINGS, read_findings
+from resnet_keras.export.manifest import FINDINGS, read_findings
 from resnet_keras.export.page import README, write_page
 
 FOLDER = Path(__file__).parent / "export-page"

@@ -1,7 +1,7 @@
 """Networks as files that apps load, each compared with Keras before it gets its name."""
 
 from resnet_keras.export.exporting import export
-from resnet_keras.export.findings import Exported, Findings
 from resnet_keras.export.formats import FORMATS
+from resnet_keras.export.manifest import Exported, Findings
 
 __all__ = ["FORMATS", "Exported", "Findings", "export"]

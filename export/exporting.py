@@ -20,7 +20,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,7 +29,8 @@ from rich.console import Console
 from resnet_keras.errors import ExportError, InputError
 from resnet_keras.export import page
 from resnet_keras.export.card import LABELS, ModelCard
-from resnet_keras.export.findings import (
+from resnet_keras.export.formats import FORMATS, find
+from resnet_keras.export.manifest import (
     CHECK,
     CHECK_ARRAYS,
     Exported,
@@ -40,9 +40,8 @@ from resnet_keras.export.findings import (
     read_findings,
     write_findings,
 )
-from resnet_keras.export.formats import FORMATS, find
-from resnet_keras.export.job import PREPARE, REFUSED, Job, Made, Prepared
 from resnet_keras.export.parity import complaints
+from resnet_keras.export.workspace import PREPARE, REFUSED, Job, Made, Prepared
 from resnet_keras.files.atomic import (
     PARTIAL,
     locked,
@@ -51,7 +50,7 @@ from resnet_keras.files.atomic import (
     write_file,
     write_text,
 )
-from resnet_keras.version import VERSION
+from resnet_keras.version import versions
 
 if TYPE_CHECKING:
     import keras
@@ -195,7 +194,7 @@ def _export(
             keras_latency=prepared.latency,
             files=_in_order(made, _still_there(before, folder)),
             machine=f"{platform.machine()}, {os.cpu_count()} CPU cores",
-            versions=_versions(),
+            versions=versions(*PACKAGES),
             centre=card.centre,
         )
         _put_into_place(job, folder, findings, made, card)
@@ -345,11 +344,3 @@ def fingerprint(model: "keras.Model", card: ModelCard) -> str:
     for weight in model.weights:
         digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    found = {"resnet-keras": VERSION}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from resnet_keras.export.findings import Exported, Findings
 from resnet_keras.export.formats import FORMATS
-from resnet_keras.files import pages
+from resnet_keras.export.manifest import Exported, Findings
+from resnet_keras.files import html
 from resnet_keras.files.atomic import write_text
 
 README, PAGE = "README.md", "index.html"
@@ -27,7 +27,7 @@ def write_page(folder: Path, findings: Findings) -> None:
     there = {exported.format for exported in findings.files}
     floats = ("tflite-float16", "tflite-dynamic-int8", "tflite-float32")
     text = (
-        pages.templates("resnet_keras.export")
+        html.templates("resnet_keras.export")
         .get_template("page.md.j2")
         .render(
             findings=findings,
@@ -35,7 +35,7 @@ def write_page(folder: Path, findings: Findings) -> None:
             width=width,
             centre=findings.centre,
             piece=_piece(findings),
-            table=pages.table(COLUMNS, rows(findings), words=2),
+            table=html.table(COLUMNS, rows(findings), words=2),
             there=there,
             not_run=any(exported.parity is None for exported in findings.files),
             # The files that the samples name, out of those that are there.
@@ -48,7 +48,7 @@ def write_page(folder: Path, findings: Findings) -> None:
         )
     )
     write_text(folder / README, text)
-    write_text(folder / PAGE, pages.to_html(text, f"{findings.name}: exported files"))
+    write_text(folder / PAGE, html.to_html(text, f"{findings.name}: exported files"))
 
 
 def _piece(findings: Findings) -> str:

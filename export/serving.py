@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from resnet_keras.bounds import PORTS, check_arguments
 from resnet_keras.errors import InputError
 from resnet_keras.export.card import LABELS
-from resnet_keras.export.findings import CHECK, CHECK_ARRAYS, FINDINGS
+from resnet_keras.export.manifest import CHECK, CHECK_ARRAYS, FINDINGS
 from resnet_keras.files import structured
 
 ADDRESS = "127.0.0.1"

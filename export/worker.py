@@ -20,7 +20,7 @@ from resnet_keras.errors import InputError
 from resnet_keras.export import parity
 from resnet_keras.export.folding import gives_probabilities, inference_model
 from resnet_keras.export.formats import FORMATS
-from resnet_keras.export.job import PREPARE, REFUSED, Job
+from resnet_keras.export.workspace import PREPARE, REFUSED, Job
 from resnet_keras.networks.loading import load_model
 from resnet_keras.networks.models import in_float32
 

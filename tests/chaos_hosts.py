@@ -6,7 +6,7 @@ import time
 
 from chaos_workshop import Training, difference, ending, newest_step, outcome, train
 
-from resnet_keras.training import supervision
+from resnet_keras.training import launch
 
 TRAIN = (
     *("train", "tiny", "--image-size", "8", "--batch-size", "64", "--epochs", "3"),
@@ -43,7 +43,7 @@ def two_hosts(workshop):
 
 def hosts(run):
     """Two processes as two hosts would start them."""
-    address = supervision.free_address()
+    address = launch.free_address()
     return [
         Training(
             *(run, "--hosts", address, "--process", str(process), "--processes", "2"),

@@ -48,7 +48,7 @@ from resnet_keras.networks.loading import load_model
 from resnet_keras.networks.models import build
 from resnet_keras.recipes import Recipe
 from resnet_keras.runs.run import Run
-from resnet_keras.training.recorder import Recorder
+from resnet_keras.training.callbacks import Recorder
 from resnet_keras.weights.layouts import to_torch
 from resnet_keras.weights.naming import TORCHVISION
 from resnet_keras.weights.places import places

@@ -19,7 +19,7 @@ from resnet_keras.architectures import RESNET20
 from resnet_keras.data import sources
 from resnet_keras.data.images import resize_whole
 from resnet_keras.data.splits import ArraySplit
-from resnet_keras.evaluation.inspection import grad_cam
+from resnet_keras.evaluation.grad_cam import grad_cam
 from resnet_keras.evaluation.views import five_crops, multi_scale, ten_crop
 from resnet_keras.networks.models import Classifier
 

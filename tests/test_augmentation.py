@@ -13,7 +13,6 @@ from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_image
 
 from resnet_keras.data import augmentation as values
-from resnet_keras.data import tf_operations as operations
 from resnet_keras.data.augmentation import (
     Augmentation,
     CutMix,
@@ -25,7 +24,8 @@ from resnet_keras.data.augmentation import (
     RandomResizedCrop,
     ScaleJitterCrop,
 )
-from resnet_keras.data.tf_randaugment import OPERATIONS, rand_augment
+from resnet_keras.data.pipelines import tf_operations as operations
+from resnet_keras.data.pipelines.tf_randaugment import OPERATIONS, rand_augment
 
 SEED = tf.constant([3, 4])
 

@@ -20,7 +20,7 @@ from resnet_keras.architectures import (
     Preprocessing,
     find,
 )
-from resnet_keras.evaluation.inspection import multiply_adds
+from resnet_keras.evaluation.introspection import multiply_adds
 from resnet_keras.networks.loading import load_model
 from resnet_keras.networks.models import Classifier, build, features
 

@@ -22,7 +22,7 @@ from sample_images import deep_grey
 
 import resnet_keras
 from resnet_keras import architectures, cli, load_model
-from resnet_keras.cli import summaries
+from resnet_keras.cli import console
 from resnet_keras.data import cache
 from resnet_keras.evaluation.evaluate import read_evaluation
 from resnet_keras.runs.run import Run
@@ -229,9 +229,9 @@ def test_train_ends_with_error_folder_and_next_commands(trained):
 
 def test_commands_to_type_are_quoted_for_a_shell():
     place = Path("my runs", "it's $HOME; ls *")
-    told = summaries.command("resnet-keras", "predict", "--model", place)
+    told = console.command("resnet-keras", "predict", "--model", place)
     assert shlex.split(told)[1:] == ["predict", "--model", str(place)]
-    page = shlex.split(summaries.to_open(place / "report.html"))[-1]
+    page = shlex.split(console.to_open(place / "report.html"))[-1]
     assert unquote(urlsplit(page).path) == str((place / "report.html").absolute())
 
 
@@ -345,13 +345,13 @@ def test_runs_on_different_images_are_in_tables_of_their_own(trained, capsys):
     details, errors = run.read_details(), read_evaluation(run)
     photos = replace(details, data="photos", fingerprint="0123")
     rows = [(Run("a"), details, errors), (Run("b"), photos, errors), (Run("c"), details, errors)]
-    summaries.print_comparisons(rows)
+    console.print_comparisons(rows)
     lines = capsys.readouterr().out.splitlines()
     headings = [lines[at - 1].split(",")[0] for at, line in enumerate(lines) if line[:4] == "run "]
     assert headings == ["digits", "photos"]
     assert [line[0] for line in lines if " 360 " in line] == ["a", "c", "b"]
     assert sum("different images" in line for line in lines) == 1
-    summaries.print_comparisons(rows[::2])
+    console.print_comparisons(rows[::2])
     assert "different images" not in capsys.readouterr().out
 
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from kit import TESTS, refusal
 
-from resnet_keras.data import numpy_pipeline
 from resnet_keras.data.augmentation import Augmentation, PadAndCrop, ScaleJitterCrop
 from resnet_keras.data.epochs import Share
+from resnet_keras.data.pipelines import numpy_pipeline
 from resnet_keras.data.splits import ArraySplit
 from resnet_keras.recipes import Recipe
-from resnet_keras.training import distribution
-from resnet_keras.training.distribution import Placement, place
-from resnet_keras.training.supervision import free_address
+from resnet_keras.training import devices
+from resnet_keras.training.devices import Placement, place
+from resnet_keras.training.launch import free_address
 from resnet_keras.view import View
 
 # Trains the tiny network on what devices there are, as the program would, and writes its weights.
@@ -27,7 +27,7 @@ import keras
 import kit
 import numpy as np
 from resnet_keras import Run, load_model, train
-from resnet_keras.training.distribution import joined
+from resnet_keras.training.devices import joined
 
 folder, logical, settings = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 if logical > 1 and keras.backend.backend() == "tensorflow":
@@ -217,7 +217,7 @@ def test_devices_that_are_not_there(devices):
 
 def test_only_jax_joins_hosts():
     def join():
-        with distribution.joined("127.0.0.1:9", 0, 1):
+        with devices.joined("127.0.0.1:9", 0, 1):
             pass
 
     assert "tensorflow" in refusal(join).received

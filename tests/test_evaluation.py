@@ -9,7 +9,7 @@ import pytest
 from kit import TINY, refusal
 from sample_images import folder_with
 
-from resnet_keras.cli import subjects
+from resnet_keras.cli import resolve
 from resnet_keras.evaluation.evaluate import (
     ClassError,
     Mistake,
@@ -171,11 +171,11 @@ def test_damage_in_the_result_of_another_protocol_is_told(tmp_path, changes):
 def test_the_description_of_a_model_does_not_say_where_its_images_are(tmp_path):
     folder = folder_with(tmp_path / "holiday photos", {})
     build(TINY, (8, 8, 3), Classifier(2), "mine").save(tmp_path / "mine.keras")
-    description = subjects.find(tmp_path / "mine.keras", str(folder)).description
+    description = resolve.find(tmp_path / "mine.keras", str(folder)).description
     assert "holiday photos" in description and str(tmp_path) not in description
 
 
 def test_the_description_of_a_model_names_data_that_everybody_has(tmp_path):
     build(TINY, (8, 8, 3), name="mine").save(tmp_path / "mine.keras")
-    description = subjects.find(tmp_path / "mine.keras", "digits").description
+    description = resolve.find(tmp_path / "mine.keras", "digits").description
     assert "digits" in description

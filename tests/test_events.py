@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboard_server import ask
 
 from resnet_keras.networks.models import build
-from resnet_keras.runs.events import EventLog, image_grid, layer_graph
+from resnet_keras.runs.tensorboard import EventLog, image_grid, layer_graph
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,14 @@ from PIL import Image
 
 from resnet_keras import cli
 from resnet_keras.data.splits import ArraySplit
-from resnet_keras.evaluation import explanation, pictures, report
+from resnet_keras.evaluation import explanation, plots, report
 from resnet_keras.evaluation.evaluate import (
     Mistake,
     load_run_model,
     read_evaluation,
     write_evaluation,
 )
-from resnet_keras.evaluation.inspection import grad_cam, responses
+from resnet_keras.evaluation.introspection import responses
 from resnet_keras.evaluation.protocols import Protocol
 from resnet_keras.networks.models import build, features
 from resnet_keras.runs.run import Run
@@ -70,7 +70,7 @@ def test_an_explanation_is_of_the_most_probable_class():
     assert list(found.heat) == list(found.maps) == ["C2", "C3"]
     for stage, maps in features(model)(image).items():
         np.testing.assert_allclose(found.maps[stage], maps[0], atol=1e-5)
-        np.testing.assert_allclose(found.heat[stage], grad_cam(model, image, None, stage)[0])
+        np.testing.assert_allclose(found.heat[stage], explanation(model, image, None, stage)[0])
     assert found.responses == pytest.approx(responses(model, image))
 
 
@@ -79,7 +79,7 @@ def test_an_explanation_of_another_class_and_another_size():
     least = answers(model, draw_images(1))[0].argmin()
     found = explanation.explain(model, image, NAMES, least)
     assert found.class_name == NAMES[least] and found.image.shape == (32, 32, 3)
-    expected = grad_cam(model, found.image[None], [least])[0]
+    expected = explanation(model, found.image[None], [least])[0]
     np.testing.assert_allclose(found.heat["C3"], expected)
 
 
@@ -95,7 +95,7 @@ def test_heat_shines_where_it_is():
     heat = np.zeros((4, 4), "float32")
     heat[0, 3] = 1
     image = np.full((8, 8, 3), 128, np.uint8)
-    picture = pictures.pixels(pictures.heat_maps(image, {"C2": heat}, "title")).astype(int)
+    picture = plots.pixels(plots.heat_maps(image, {"C2": heat}, "title")).astype(int)
     rows, columns = np.nonzero(picture.max(-1) - picture.min(-1) > 60)
     height, width, _ = picture.shape
     assert rows.max() < 0.6 * height and columns.min() > 0.75 * width
@@ -106,9 +106,9 @@ def test_pictures_of_networks_of_any_depth(network):
     model, image = build(TINY_FAMILY[network]), draw_images(1)[0]
     drawn = explanation.draw(explanation.explain(model, image, NAMES))
     assert tuple(drawn) == explanation.EXPLANATIONS
-    assert all(pictures.pixels(png).std() > 10 for png in drawn.values())
+    assert all(plots.pixels(png).std() > 10 for png in drawn.values())
     many = {f"res2b{number}_branch2a": 1.0 for number in range(200)}
-    assert pictures.pixels(pictures.layer_responses(many, ["stage2"] * 200)).std() > 10
+    assert plots.pixels(plots.layer_responses(many, ["stage2"] * 200)).std() > 10
 
 
 def test_mistakes_are_drawn_with_both_classes():
@@ -117,7 +117,7 @@ def test_mistakes_are_drawn_with_both_classes():
     mistakes = [Mistake(image, 0, 1 + image % 4, 0.5) for image in range(12)]
     long = [rf"$\{name}$ is a class with a very long name" for name in NAMES]  # no formulas
     sizes = [
-        pictures.pixels(explanation.explain_mistakes(model, split, mistakes[:count], long)).shape
+        plots.pixels(explanation.explain_mistakes(model, split, mistakes[:count], long)).shape
         for count in (1, 2, 3, 8, 12)
     ]
     assert sizes[0] == sizes[1] != sizes[2] != sizes[3] == sizes[4]

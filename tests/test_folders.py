@@ -11,11 +11,12 @@ from kit import refusal
 from PIL import Image
 from sample_images import PLAIN, photo, saved
 
-from resnet_keras.data import images, numpy_pipeline, tf_pipeline
+from resnet_keras.data import images
 from resnet_keras.data.checks import check, naming_lost_images
 from resnet_keras.data.folder import Folder
 from resnet_keras.data.images import UnreadableImageError, read_image
 from resnet_keras.data.listing import Listing, describe_ignored
+from resnet_keras.data.pipelines import numpy_pipeline, tf_pipeline
 from resnet_keras.data.splits import SPLIT_NAMES, split_called
 from resnet_keras.view import View
 

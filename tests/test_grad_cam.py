@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from kit import TINY, TINY_FAMILY, draw_images, trained
 
-from resnet_keras.evaluation.inspection import explained_stages, grad_cam
+from resnet_keras.evaluation.grad_cam import explained_stages, grad_cam
 from resnet_keras.networks.models import Classifier, Features, build, dtype_policy, features
 
 SIZE, PATCH = 32, 8
@@ -198,7 +198,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from resnet_keras import load_model
-from resnet_keras.evaluation.inspection import grad_cam
+from resnet_keras.evaluation.grad_cam import grad_cam
 
 assert keras.backend.backend() == "jax"
 folder = Path(sys.argv[1])

@@ -199,6 +199,6 @@ def test_faults_of_our_own_are_not_called_damage(tmp_path, monkeypatch):
     """Only the call of another package's reader is guarded."""
     path = tmp_path / "x.safetensors"
     path.write_bytes(struct.pack("<Q", 2) + b"{}")
-    monkeypatch.setattr("resnet_keras.weights.cards.inside", lambda *_: {}["ours"])
+    monkeypatch.setattr("resnet_keras.weights.metadata.inside", lambda *_: {}["ours"])
     with pytest.raises(KeyError, match="ours"):
         read(path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from resnet_keras import architectures, build
-from resnet_keras.evaluation.inspection import multiply_adds, responses
+from resnet_keras.evaluation.introspection import multiply_adds, responses
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3)).astype("uint8")
 

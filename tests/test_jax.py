@@ -27,7 +27,7 @@ from resnet_keras.architectures import (
     ShortcutDropout,
     find,
 )
-from resnet_keras.evaluation.inspection import grad_cam
+from resnet_keras.evaluation.grad_cam import grad_cam
 from resnet_keras.networks.loading import load_model
 from resnet_keras.networks.models import Classifier, build
 from resnet_keras.runs.run import Run

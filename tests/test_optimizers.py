@@ -8,7 +8,7 @@ import pytest
 
 from resnet_keras.recipes import QUICK, Recipe
 from resnet_keras.training import optimizers
-from resnet_keras.training.recorder import swap_averages
+from resnet_keras.training.callbacks import swap_averages
 
 
 def test_l2_is_added_to_the_gradient_before_momentum():

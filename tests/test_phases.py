@@ -21,7 +21,7 @@ from resnet_keras.recipes import FINETUNE, QUICK, Recipe
 from resnet_keras.runs.run import Run
 from resnet_keras.training import optimizers
 from resnet_keras.training import train as training
-from resnet_keras.training.phases import Phase, begin, parts_of, phases
+from resnet_keras.training.fine_tuning import Phase, begin, parts_of, phases
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 

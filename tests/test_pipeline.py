@@ -13,7 +13,6 @@ from kit import refusal, run_python
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from resnet_keras.data import numpy_pipeline, tf_pipeline
 from resnet_keras.data.augmentation import (
     Augmentation,
     CutMix,
@@ -26,6 +25,7 @@ from resnet_keras.data.augmentation import (
     ScaleJitterCrop,
 )
 from resnet_keras.data.images import resize
+from resnet_keras.data.pipelines import numpy_pipeline, tf_pipeline
 from resnet_keras.data.splits import ArraySplit, EncodedSplit
 from resnet_keras.view import View
 

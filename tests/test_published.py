@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from resnet_keras.architectures import NETWORKS
 from resnet_keras.networks.models import build
-from resnet_keras.weights.published import PUBLISHED, HubFile
+from resnet_keras.weights.download import PUBLISHED, HubFile
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

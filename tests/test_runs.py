@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -10,9 +11,11 @@ import keras
 import pytest
 from kit import refusal
 
+import resnet_keras
 from resnet_keras.files.atomic import file_name, write_file, write_text
 from resnet_keras.recipes import QUICK
-from resnet_keras.runs.run import HISTORY_COLUMNS, Run, RunDetails, versions
+from resnet_keras.runs.run import HISTORY_COLUMNS, Run, RunDetails
+from resnet_keras.version import versions
 
 DETAILS = RunDetails(
     network="resnet20",
@@ -47,8 +50,13 @@ def test_details_and_history_are_read_as_they_were_written(run):
     assert sorted(path.name for path in run.folder.iterdir()) == ["history.csv", "run.json"]
 
 
-def test_versions_name_the_backend():
-    assert {"python", "resnet-keras", "keras", "numpy", keras.backend.backend()} == set(versions())
+def test_versions_name_what_is_installed():
+    found = versions("keras", "no-such-package")
+    assert found == {
+        "python": platform.python_version(),
+        "resnet-keras": resnet_keras.__version__,
+        "keras": keras.__version__,
+    }
 
 
 def test_missing_folder_and_folder_without_a_run(tmp_path):

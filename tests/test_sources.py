@@ -17,10 +17,11 @@ import tensorflow_datasets as tfds
 from kit import refusal
 from PIL import Image
 
-from resnet_keras.data import sources, tf_pipeline
+from resnet_keras.data import sources
 from resnet_keras.data.checks import check, naming_lost_images
 from resnet_keras.data.folder import Folder
 from resnet_keras.data.hdf5 import Hdf5
+from resnet_keras.data.pipelines import tf_pipeline
 from resnet_keras.data.splits import SPLIT_NAMES, MissingSplitError, resized
 from resnet_keras.data.tfds_source import Tfds
 from resnet_keras.view import View

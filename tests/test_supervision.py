@@ -10,7 +10,7 @@ import pytest
 from kit import PROGRAM, command_refusal, refusal
 
 from resnet_keras import cli
-from resnet_keras.training import supervision
+from resnet_keras.training import launch
 
 
 def start(*arguments, **variables):
@@ -32,7 +32,7 @@ EXECUTE = "import sys; exec(sys.argv[2])"  # a program whose commands are pieces
 
 def supervised(*scripts):
     """The status of processes that run these pieces of Python."""
-    return supervision.supervise([[script] for script in scripts], program=EXECUTE)
+    return launch.supervise([[script] for script in scripts], program=EXECUTE)
 
 
 SLEEP = "import time; time.sleep(60)"
@@ -50,7 +50,7 @@ def test_the_others_of_a_killed_process_are_stopped(capfd):
 
 
 def test_a_process_that_fails_tells_why(monkeypatch, capfd):
-    monkeypatch.setattr(supervision, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.5)
     fail = "import sys; print('no such data', file=sys.stderr); sys.exit(2)"
     assert supervised(SLEEP, fail) == 2
     assert capfd.readouterr().err == "[1] no such data\n"

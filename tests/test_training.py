@@ -30,7 +30,7 @@ from resnet_keras.evaluation.evaluate import (
 from resnet_keras.networks.loading import load_model
 from resnet_keras.runs.checkpoints import Checkpoint, Checkpoints
 from resnet_keras.runs.run import Run, best_row
-from resnet_keras.training import recorder
+from resnet_keras.training import callbacks
 from resnet_keras.training import train as training
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -394,7 +394,7 @@ def test_a_run_without_a_model(run):
     ],
 )
 def test_the_best_epoch_by_the_one_standard_error_rule(error, earlier, is_best):
-    assert recorder.validates_best(error, earlier, images=400) == is_best
+    assert callbacks.validates_best(error, earlier, images=400) == is_best
 
 
 def test_the_golden_run_is_read_as_when_it_was_written(tmp_path):
@@ -418,14 +418,14 @@ def test_an_image_lost_during_training_is_named_and_the_run_goes_on(tmp_path, mo
     data, run = str(tmp_path / "data"), Run(tmp_path / "run")
     recipe = dataclasses.replace(RECIPE, batch_size=4)
     lost = Path(sources.find(data).load("train").paths[0])
-    content, record = lost.read_bytes(), recorder.Recorder.on_train_batch_end
+    content, record = lost.read_bytes(), callbacks.Recorder.on_train_batch_end
 
     def lose(self, batch, logs=None):
         record(self, batch, logs)
         lost.unlink(missing_ok=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recorder.Recorder, "on_train_batch_end", lose)
+        patch.setattr(callbacks.Recorder, "on_train_batch_end", lose)
         received = refusal(train, "tiny", data, recipe, run).received
     assert str(lost) in received and "No such file" in received
     lost.write_bytes(content)

@@ -13,7 +13,7 @@ from kit import TINY, draw_images, refusal
 from PIL import Image
 from sample_images import photographs
 
-from resnet_keras.cli import subjects
+from resnet_keras.cli import resolve
 from resnet_keras.data.images import decode
 from resnet_keras.data.splits import EncodedSplit
 from resnet_keras.evaluation.evaluate import classify, evaluation_data, probabilities_of
@@ -221,7 +221,7 @@ def folder_of(root, *names):
 
 
 def test_labels_are_numbered_as_the_model_orders_its_classes(dog_and_cat, tmp_path):
-    data = subjects.find(dog_and_cat, folder_of(tmp_path / "data", "cat", "dog")).data
+    data = resolve.find(dog_and_cat, folder_of(tmp_path / "data", "cat", "dog")).data
     assert data.class_names == ("dog", "cat")
     for split in ("train", "validation", "test"):
         loaded = data.load(split)
@@ -230,6 +230,6 @@ def test_labels_are_numbered_as_the_model_orders_its_classes(dog_and_cat, tmp_pa
 
 
 def test_data_of_other_classes_are_refused_by_name(dog_and_cat, tmp_path):
-    error = refusal(subjects.find, dog_and_cat, folder_of(tmp_path / "data", "cat", "horse"))
+    error = refusal(resolve.find, dog_and_cat, folder_of(tmp_path / "data", "cat", "horse"))
     assert "dog" in error.received and "horse" in error.received
     assert "dog, cat" in error.accepted

@@ -39,8 +39,8 @@ from resnet_keras.architectures import (
 from resnet_keras.networks.conversion import convert
 from resnet_keras.networks.loading import read_weights
 from resnet_keras.networks.models import Classifier, Features, build
-from resnet_keras.weights.bridges import CAFFE_PREPROCESSING
-from resnet_keras.weights.cards import imagenet_classes
+from resnet_keras.weights.metadata import imagenet_classes
+from resnet_keras.weights.translate import CAFFE_PREPROCESSING
 
 SIZES = (64, 97)  # of images; one of them leaves halves at every stride
 

@@ -24,7 +24,7 @@ from rich.console import Console
 
 from resnet_keras import architectures, recipes, studies
 from resnet_keras.bounds import COUNT, IMAGE_SIZE, PORTS, check_arguments
-from resnet_keras.cli import summaries
+from resnet_keras.cli import console as summaries
 from resnet_keras.cli.arguments import dispatch
 from resnet_keras.errors import (
     ExportError,
@@ -45,7 +45,8 @@ from resnet_keras.evaluation.protocols import ONE_VIEW, Protocol
 from resnet_keras.files.atomic import check_writable
 from resnet_keras.runs.checkpoints import CHECKPOINT_STEPS
 from resnet_keras.runs.run import Run
-from resnet_keras.training import plan, supervision
+from resnet_keras.training import launch as supervision
+from resnet_keras.training import plan
 from resnet_keras.weights.checks import check_conversion, check_weights
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def train(
         _tell_results(folder)
         return
     with _quiet_tensorflow():
-        from resnet_keras.training import distribution
+        from resnet_keras.training import devices as distribution
         from resnet_keras.training import train as training
 
     is_first = True
@@ -455,11 +456,11 @@ def predict(
     if first is None:
         raise _unreadable(unreadable, paths)
     with _quiet_tensorflow():
-        from resnet_keras.cli import subjects
+        from resnet_keras.cli import resolve
         from resnet_keras.evaluation import evaluate as evaluation
         from resnet_keras.evaluation import explanation
 
-    network, class_names = subjects.classifier(model)
+    network, class_names = resolve.classifier(model)
     label = _label_of(class_name, class_names)
     places = dict(zip(paths, explanation.places(paths, output), strict=True)) if explain else {}
     for path, image in chain([first], readable):
@@ -620,11 +621,11 @@ def export(
     folder = output or _export_folder(path)
     check_writable(folder, exporting.FOLDER)
     with _quiet_tensorflow():
-        from resnet_keras.cli import subjects
+        from resnet_keras.cli import resolve
         from resnet_keras.evaluation import evaluate as evaluation
         from resnet_keras.networks.models import view_of
 
-    subject = subjects.find(path, data)
+    subject = resolve.find(path, data)
     for note in subject.data.notes:
         print(f"data: {note}")
     view = view_of(subject.model)

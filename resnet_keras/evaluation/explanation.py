@@ -12,9 +12,10 @@ from resnet_keras.architectures.layer_names import part_of
 from resnet_keras.data.images import EXPLANATIONS
 from resnet_keras.data.splits import Split
 from resnet_keras.errors import InputError
-from resnet_keras.evaluation import pictures
+from resnet_keras.evaluation import plots
 from resnet_keras.evaluation.evaluate import Mistake, as_measured, probabilities_of
-from resnet_keras.evaluation.inspection import explained_stages, grad_cam, responses
+from resnet_keras.evaluation.grad_cam import explained_stages, grad_cam
+from resnet_keras.evaluation.introspection import responses
 from resnet_keras.files.atomic import make_folder, unwritable, write_file
 from resnet_keras.networks.models import features, in_float32, view_of
 
@@ -32,9 +33,9 @@ class Explanation:
         image: (size, size, 3) uint8, as the network takes it.
         class_name: which class is explained.
         probability: that the network gives to it.
-        heat: by stage where the network sees that class, (h, w) 0..1, see `inspection.grad_cam`.
+        heat: by stage where the network sees that class, (h, w) 0..1, see `grad_cam`.
         maps: by stage what the network makes of the image, (h, w, channels) float32.
-        responses: by layer the strength of its response to the image, see `inspection.responses`.
+        responses: by layer the strength of its response to the image, see `responses`.
     """
 
     image: np.ndarray
@@ -87,18 +88,18 @@ def draw(explanation: Explanation) -> dict[str, bytes]:
     heat = {f"{stage}, {_size(values)}": values for stage, values in explanation.heat.items()}
     strengths = explanation.responses
     drawn = (
-        pictures.heat_maps(
+        plots.heat_maps(
             explanation.image,
             heat,
             f"{explanation.class_name}, {explanation.probability:.2%}",
         ),
-        pictures.maps(
+        plots.maps(
             {
                 f"{stage}, {_size(maps)}": _strongest(maps)
                 for stage, maps in explanation.maps.items()
             }
         ),
-        pictures.layer_responses(strengths, [part_of(layer) for layer in strengths]),
+        plots.layer_responses(strengths, [part_of(layer) for layer in strengths]),
     )
     return dict(zip(EXPLANATIONS, drawn, strict=True))
 
@@ -204,7 +205,7 @@ def explain_mistakes(
         label, predicted = (_short(class_names[it]) for it in (mistake.label, mistake.predicted))
         sure = f"{mistake.probability:.0%} sure"
         captions.append((label, f"for {predicted}\n{sure}", f"for {label}"))
-    return pictures.explained_mistakes(
+    return plots.explained_mistakes(
         images, list(zip(of_predicted, of_label, strict=True)), captions
     )
 

@@ -12,7 +12,7 @@ from resnet_keras.architectures import find
 from resnet_keras.data.images import resize
 from resnet_keras.data.splits import Source, Split
 from resnet_keras.errors import InputError
-from resnet_keras.evaluation import pictures
+from resnet_keras.evaluation import plots
 from resnet_keras.evaluation.ensembles import read_ensemble
 from resnet_keras.evaluation.evaluate import (
     ErrorRates,
@@ -23,7 +23,7 @@ from resnet_keras.evaluation.evaluate import (
 )
 from resnet_keras.evaluation.explanation import explain_mistakes
 from resnet_keras.evaluation.protocols import SINGLE, says_top5
-from resnet_keras.files import pages
+from resnet_keras.files import html
 from resnet_keras.files.atomic import write_text
 from resnet_keras.runs.run import Run, RunDetails, best_row
 
@@ -87,7 +87,7 @@ def write_report(run: Run) -> None:
         history=history,
         speeds={row["epoch"]: row["images_per_second"] for row in run.read_speeds()},
         best=best_row(history) if history else None,
-        curves=_data_url(pictures.curves(history)) if history else None,
+        curves=_data_url(plots.curves(history)) if history else None,
         measured=measured,
         top5=says_top5(len(details.class_names)),
     )
@@ -132,7 +132,7 @@ def write_ensemble_report(folder: Path, source: Source | None = None) -> Path:
 
 def _write_page(path: Path, template: str, **values: Any) -> None:
     write_text(
-        path, pages.html_templates("resnet_keras.evaluation").get_template(template).render(values)
+        path, html.html_templates("resnet_keras.evaluation").get_template(template).render(values)
     )
 
 
@@ -167,20 +167,20 @@ def _measured(
             for mistake in shown
         ]
         images = np.stack([resize(test.image(mistake.image), image_size) for mistake in shown])
-        mistakes = _data_url(pictures.gallery(images, captions))
+        mistakes = _data_url(plots.gallery(images, captions))
     return _Measured(
         title,
         evaluation,
         len(bars),
         len(present) - len(bars),
         _data_url(
-            pictures.class_errors(
+            plots.class_errors(
                 [one.wrong / one.images for one, _ in bars],
                 [one.interval for one, _ in bars],
                 [name for _, name in bars],
             )
         ),
-        _data_url(pictures.confusion_matrix(np.array(evaluation.confusion_matrix), class_names)),
+        _data_url(plots.confusion_matrix(np.array(evaluation.confusion_matrix), class_names)),
         mistakes,
     )
 

@@ -14,9 +14,9 @@ from resnet_keras.errors import InputError, first_line
 from resnet_keras.files.atomic import check_writable, make_folder, write_file
 from resnet_keras.networks.loading import Source, Stored, fit_weights, read_weights
 from resnet_keras.networks.models import Classifier, Features, build, dtype_policy
-from resnet_keras.weights.bridges import unbridge
-from resnet_keras.weights.cards import to_metadata
 from resnet_keras.weights.checks import check_conversion
+from resnet_keras.weights.metadata import to_metadata
+from resnet_keras.weights.translate import unbridge
 
 
 @check_arguments

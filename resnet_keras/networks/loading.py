@@ -16,11 +16,11 @@ from resnet_keras.errors import InputError, first_line
 from resnet_keras.networks.layers import check_data_format
 from resnet_keras.networks.recursion import recursion_for
 from resnet_keras.weights.archive import read_config, read_layers
-from resnet_keras.weights.bridges import Bridged, bridge, translate
-from resnet_keras.weights.cards import UNKNOWN, Card, beside, is_of_keras_hub, of_keras_hub
+from resnet_keras.weights.download import IMAGENET, fetch
 from resnet_keras.weights.layouts import Weights
-from resnet_keras.weights.published import IMAGENET, fetch
+from resnet_keras.weights.metadata import UNKNOWN, Card, beside, is_of_keras_hub, of_keras_hub
 from resnet_keras.weights.reading import Layers, find_in, read_weights_file
+from resnet_keras.weights.translate import Bridged, bridge, translate
 
 NORMALIZE = "normalize"  # the layer with a network's preprocessing
 OUR_STEM = "conv1"

@@ -21,12 +21,10 @@ import csv
 import io
 import json
 import os
-import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +37,11 @@ from resnet_keras.data.splits import BadImage
 from resnet_keras.errors import InputError, did_you_mean_beside
 from resnet_keras.files.atomic import PARTIAL, check_writable, file_name, locked, make_folder, remove_partial, unwritable, write_file, write_text
 from resnet_keras.recipes import Recipe
-from resnet_keras.version import VERSION
 
 FOLDER = "the run folder"  # as messages call it
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)  # of 1, training cannot go on, everything else is the same
 DETAILS_ACCEPTED = "the file that train wrote, or train --start-over (moves the run aside)"
-VERSIONED_PACKAGES = ("keras", "numpy")
 
 HISTORY_COLUMNS: tuple[str, ...] = (
     "epoch",
@@ -328,13 +324,3 @@ def _damaged(path: Path, reason: object) -> InputError:
 def best_row(history: Sequence[HistoryRow]) -> HistoryRow:
     """The row of the epoch whose model is best.keras: the last that was the best when it ended."""
     return [row for row in history if row["best"]][-1]
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a run depends on, the backend's included."""
-    import keras
-
-    backend = keras.backend.backend()
-    packages = (*VERSIONED_PACKAGES, backend)
-    ours = {"python": platform.python_version(), "resnet-keras": VERSION}
-    return ours | {name: version(name) for name in packages}

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from resnet_keras import architectures
-from resnet_keras.evaluation.inspection import multiply_adds
+from resnet_keras.evaluation.introspection import multiply_adds
 from resnet_keras.networks.models import Classifier, InputShape, build
 from resnet_keras.recipes import QUICK
 from resnet_keras.studies import schedules

@@ -12,7 +12,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from resnet_keras import architectures
 from resnet_keras.architectures.layer_names import is_convolution
 from resnet_keras.evaluation.evaluate import data_of, load_run_model, shown
-from resnet_keras.evaluation.inspection import gradient_norms
+from resnet_keras.evaluation.introspection import gradient_norms
 from resnet_keras.networks.models import Classifier, build, view_of
 from resnet_keras.studies.figures import tidy
 from resnet_keras.studies.schedules import training

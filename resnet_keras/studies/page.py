@@ -6,10 +6,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from resnet_keras.files import pages
+import keras
+
+from resnet_keras.files import html
 from resnet_keras.files.atomic import PARTIAL, replace_folder, write_text
-from resnet_keras.runs.run import versions
 from resnet_keras.studies.study import Findings, Picture, Results, Study, Table
+from resnet_keras.version import versions
 
 PAPERS_COLUMN = "paper: "  # begins the heads of columns with published figures
 
@@ -42,7 +44,7 @@ def _write(folder: Path, command: str, study: Study, results: Results, findings:
     details = first.run.read_details()
     setting = results.setting
     text = (
-        pages.templates("resnet_keras.studies")
+        html.templates("resnet_keras.studies")
         .get_template("study.md.j2")
         .render(
             command=command,
@@ -61,11 +63,11 @@ def _write(folder: Path, command: str, study: Study, results: Results, findings:
                 default=None,
             ),
             machine=f"{platform.machine()}, {os.cpu_count()} CPU cores",
-            versions=versions(),
+            versions=versions("keras", "numpy", keras.backend.backend()),
         )
     )
     write_text(folder / "README.md", text)
-    write_text(folder / "index.html", pages.to_html(text, study.title))
+    write_text(folder / "index.html", html.to_html(text, study.title))
 
 
 def _markdown(part: Table | Picture | str) -> str:
@@ -80,7 +82,7 @@ def _markdown(part: Table | Picture | str) -> str:
         if any(cells) or not theirs  # of other data the papers may print nothing
     ]
     heads, cells = zip(*columns, strict=True)
-    return f"{part.caption}:\n\n{pages.table(heads, zip(*cells, strict=True))}"
+    return f"{part.caption}:\n\n{html.table(heads, zip(*cells, strict=True))}"
 
 
 def _minutes(seconds: float) -> str:

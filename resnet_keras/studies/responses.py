@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from resnet_keras.evaluation.evaluate import data_of, load_run_model, shown
-from resnet_keras.evaluation.inspection import responses
+from resnet_keras.evaluation.introspection import responses
 from resnet_keras.networks.models import view_of
 from resnet_keras.studies.figures import tidy
 from resnet_keras.studies.schedules import training

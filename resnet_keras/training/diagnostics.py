@@ -6,13 +6,13 @@ import keras
 import numpy as np
 
 from resnet_keras.data.splits import Split
-from resnet_keras.evaluation import pictures
+from resnet_keras.evaluation import plots
 from resnet_keras.evaluation.evaluate import evaluate
 from resnet_keras.evaluation.explanation import explain_mistakes
-from resnet_keras.evaluation.inspection import by_stage, gradient_norms
-from resnet_keras.runs.events import EventLog, image_grid
+from resnet_keras.evaluation.introspection import by_stage, gradient_norms
 from resnet_keras.runs.run import RunDetails
-from resnet_keras.training import distribution
+from resnet_keras.runs.tensorboard import EventLog, image_grid
+from resnet_keras.training import devices
 
 GRID_IMAGES = 32
 CONFUSION_MATRIX, WORST_MISTAKES = AT_THE_END = ("confusion_matrix", "worst_mistakes")  # tags
@@ -44,7 +44,7 @@ class Diagnostics(keras.callbacks.Callback):
         self.begins = False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        with distribution.apart():
+        with devices.apart():
             norms = by_stage(gradient_norms(self.model, self.images, self.labels))
         self.log.scalars(epoch + 1, {f"gradient_norm/{part}": norm for part, norm in norms.items()})
 
@@ -61,9 +61,9 @@ def log_mistakes(log: EventLog, model: Any, validation: Split, details: RunDetai
     names = details.class_names
     found = evaluate(model, validation, verbose=0)
     drawn = {
-        CONFUSION_MATRIX: pictures.confusion_matrix(np.array(found.confusion_matrix), names),
+        CONFUSION_MATRIX: plots.confusion_matrix(np.array(found.confusion_matrix), names),
         WORST_MISTAKES: explain_mistakes(model, validation, found.mistakes, names),
     }
     for tag, picture in drawn.items():
         if picture:
-            log.image(details.recipe.epochs, tag, pictures.pixels(picture))
+            log.image(details.recipe.epochs, tag, plots.pixels(picture))

@@ -28,14 +28,15 @@ from resnet_keras.networks.loading import Stored, fit_weights, load_model, read_
 from resnet_keras.networks.models import Builder, Classifier, build, dtype_policy
 from resnet_keras.recipes import Recipe
 from resnet_keras.runs.checkpoints import CHECKPOINT_STEPS, Checkpoint, Checkpoints, restore
-from resnet_keras.runs.events import EventLog
-from resnet_keras.runs.run import Run, RunDetails, best_row, versions
-from resnet_keras.training import diagnostics, interruptions, losses, optimizers, phases, precision
+from resnet_keras.runs.run import Run, RunDetails, best_row
+from resnet_keras.runs.tensorboard import EventLog
+from resnet_keras.training import diagnostics, fine_tuning, losses, optimizers, precision, signals
+from resnet_keras.training.callbacks import Logs, Recorder
+from resnet_keras.training.devices import Placement, place
 from resnet_keras.training.diagnostics import Diagnostics
-from resnet_keras.training.distribution import Placement, place
-from resnet_keras.training.phases import Phase
+from resnet_keras.training.fine_tuning import Phase
 from resnet_keras.training.plan import check_run_folder, check_same, pairs, planned
-from resnet_keras.training.recorder import Logs, Recorder
+from resnet_keras.version import versions
 from resnet_keras.view import View
 
 NAMED_CLASSES = 5
@@ -127,7 +128,9 @@ def train(
     image_size = aim.image_size
     pipelines.check(recipe.augmentation)
     chosen = precision.decide(precision.describe_machine(), recipe.precision)
-    details = asked = dataclasses.replace(aim, precision=str(chosen), versions=versions())
+    details = asked = dataclasses.replace(
+        aim, precision=str(chosen), versions=versions("keras", "numpy", keras.backend.backend())
+    )
     with ExitStack() as locks:
         begun = run.exists and not start_over
         if run.exists and placement.is_first:
@@ -173,7 +176,7 @@ def train(
             )
             if stored:
                 _take_over(model, stored)
-        plan = phases.phases(model, recipe)
+        plan = fine_tuning.phases(model, recipe)
         # Only now, when all that was asked for has proved possible, is anything on disk touched.
         if placement.is_first:
             if run.exists and start_over:
@@ -366,7 +369,7 @@ def _fit(
             run,
             logs,
             # What follows the last step is soon done again, and waits for no signal.
-            stack.enter_context(interruptions.awaited()),
+            stack.enter_context(signals.awaited()),
             kept,
             start,
             steps_per_epoch=steps,
@@ -414,8 +417,8 @@ def _begin(
     model: keras.Model, phase: Phase, recipe: Recipe, steps: int, chosen: precision.Precision
 ) -> None:
     """Compiles the model for a phase, whose first step finds it as the last one left it."""
-    factors = phases.begin(model, phase, recipe)
-    for line in phases.describe(model, phase, recipe):
+    factors = fine_tuning.begin(model, phase, recipe)
+    for line in fine_tuning.describe(model, phase, recipe):
         print(line)
     model.compile(
         optimizer=optimizers.optimizer(

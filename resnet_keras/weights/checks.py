@@ -6,7 +6,7 @@ from typing import Any
 
 from resnet_keras.architectures import find
 from resnet_keras.errors import InputError, did_you_mean_beside
-from resnet_keras.weights.published import IMAGENET, PUBLISHED
+from resnet_keras.weights.download import IMAGENET, PUBLISHED
 
 WEIGHTS_FILES = (".keras", ".safetensors")  # that are written
 

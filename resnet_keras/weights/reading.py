@@ -11,10 +11,10 @@ from safetensors import SafetensorError, safe_open
 
 from resnet_keras.errors import InputError
 from resnet_keras.files.atomic import check_is_file
-from resnet_keras.weights import cards, hdf5, torch_files
-from resnet_keras.weights.cards import UNKNOWN, Card
+from resnet_keras.weights import hdf5, metadata, torch_files
 from resnet_keras.weights.hdf5 import LayerArrays
 from resnet_keras.weights.limits import check_file, check_size, unreadable
+from resnet_keras.weights.metadata import UNKNOWN, Card
 
 ACCEPTED = (
     ".safetensors; .pth, .pt, .bin, .ckpt or .pth.tar of torch; .h5, .weights.h5 or .keras of "
@@ -104,11 +104,11 @@ def _safetensors(path: Path) -> Tensors:
                 if (kind := file.get_slice(name).get_dtype()) not in _SAFETENSORS_NUMBERS:
                     raise unreadable(path, TypeError(f"{name} has numbers of kind {kind}"))
             values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
+            written = file.metadata() or {}
     except (SafetensorError, OSError, MemoryError) as error:
         raise unreadable(path, error) from error
     values = {name: value.astype("float32", copy=False) for name, value in values.items()}
-    return Tensors(values, cards.inside(path, metadata))
+    return Tensors(values, metadata.inside(path, written))
 
 
 def _torch(path: Path) -> Tensors:

@@ -20,7 +20,7 @@ from resnet_keras.export import exporting, worker
 from resnet_keras.export.card import ModelCard
 from resnet_keras.export.folding import inference_model
 from resnet_keras.export.formats import FORMATS
-from resnet_keras.export.job import PREPARE, Job
+from resnet_keras.export.workspace import PREPARE, Job
 
 CARD = ModelCard("tiny", "Handwritten digits, 0 to 9.", kit.DIGIT_NAMES)
 CALIBRATION_IMAGES = 100

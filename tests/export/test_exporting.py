@@ -29,8 +29,8 @@ from resnet_keras.errors import ExportError
 from resnet_keras.export import exporting, formats, page
 from resnet_keras.export.calibration import of_full_range
 from resnet_keras.export.card import ModelCard
-from resnet_keras.export.findings import Exported, Findings, read_findings, write_findings
 from resnet_keras.export.formats import FORMATS
+from resnet_keras.export.manifest import Exported, Findings, read_findings, write_findings
 from resnet_keras.export.parity import (
     WARM_UP_CALLS,
     Parity,

@@ -14,11 +14,11 @@ from resnet_keras import Run, load_model
 from resnet_keras.data import cache, checks
 from resnet_keras.data.folder import Folder
 from resnet_keras.evaluation import ensembles, evaluate, report
-from resnet_keras.export import findings, serving
+from resnet_keras.export import manifest, serving
 from resnet_keras.export.parity import Parity
 from resnet_keras.files.atomic import read_arrays
 from resnet_keras.runs.checkpoints import Checkpoint, Checkpoints
-from resnet_keras.weights import cards
+from resnet_keras.weights import metadata
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -95,17 +95,17 @@ def test_an_ensemble(tmp_path, run):
 def test_an_export(tmp_path):
     parity = Parity(4, 0.001, 1.0, 0.75, 0.75)
     files = tuple(
-        findings.Exported(name, "a", "0", 1.0, measured, 0.5, 3.0, 0.7)
+        manifest.Exported(name, "a", "0", 1.0, measured, 0.5, 3.0, 0.7)
         for name, measured in (("tflite-float32", parity), ("core-ml", None))
     )
     values = ("tiny", "", "a", "float32", (32, 48), parity, 2.0, files, "x86_64", {"keras": "3"})
-    findings.write_findings(tmp_path, findings.Findings(*values))
+    manifest.write_findings(tmp_path, manifest.Findings(*values))
     (tmp_path / "labels.txt").write_text("zero\nneuf à ½\n")
     for name in ("parity.json", "labels.txt"):
 
         def read():
             serving.describe(tmp_path)
-            findings.read_findings(tmp_path)
+            manifest.read_findings(tmp_path)
 
         survives(tmp_path / name, read, cases=5 * CASES)
 
@@ -122,7 +122,7 @@ def test_descriptions_beside_weights(tmp_path, kind):
     ):
         (tmp_path / name).write_text(json.dumps(content))
         path = tmp_path / "model.safetensors"
-        survives(tmp_path / name, lambda: cards.beside(path), cases=5 * CASES)  # noqa: B023
+        survives(tmp_path / name, lambda: metadata.beside(path), cases=5 * CASES)  # noqa: B023
 
 
 def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch):

@@ -10,10 +10,10 @@ from resnet_keras.data.augmentation import Augmentation
 def of_backend() -> ModuleType:
     """tf_pipeline under TensorFlow, numpy_pipeline under any other backend."""
     if keras.backend.backend() == "tensorflow":
-        from resnet_keras.data import tf_pipeline
+        from resnet_keras.data.pipelines import tf_pipeline
 
         return tf_pipeline
-    from resnet_keras.data import numpy_pipeline
+    from resnet_keras.data.pipelines import numpy_pipeline
 
     return numpy_pipeline
 
@@ -21,6 +21,6 @@ def of_backend() -> ModuleType:
 def check(augmentation: Augmentation) -> None:
     """Raises InputError if the backend's pipeline cannot do this."""
     if keras.backend.backend() != "tensorflow":
-        from resnet_keras.data import numpy_pipeline
+        from resnet_keras.data.pipelines import numpy_pipeline
 
         numpy_pipeline.check(augmentation)

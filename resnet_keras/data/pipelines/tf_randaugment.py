@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from resnet_keras.data.augmentation import RandAugment
-from resnet_keras.data.tf_operations import to_uint8
+from resnet_keras.data.pipelines.tf_operations import to_uint8
 
 Operation = Callable[[Any, Any], Any]
 

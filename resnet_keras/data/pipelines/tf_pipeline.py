@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.data import tf_operations as operations
 from resnet_keras.data.augmentation import Augmentation, PadAndCrop
 from resnet_keras.data.epochs import steps_per_epoch
+from resnet_keras.data.pipelines import tf_operations as operations
+from resnet_keras.data.pipelines.tf_randaugment import rand_augment
 from resnet_keras.data.splits import ArraySplit, EncodedSplit, Split
-from resnet_keras.data.tf_randaugment import rand_augment
 from resnet_keras.view import View, tf_view
 
 # What random numbers are for; no two uses share them.

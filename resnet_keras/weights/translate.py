@@ -15,9 +15,9 @@ from resnet_keras.architectures import (
 )
 from resnet_keras.architectures.layer_names import is_classifier
 from resnet_keras.errors import InputError
-from resnet_keras.weights import cards, layouts, reading
-from resnet_keras.weights.cards import UNKNOWN, Card
+from resnet_keras.weights import layouts, metadata, reading
 from resnet_keras.weights.layouts import Weights
+from resnet_keras.weights.metadata import UNKNOWN, Card
 from resnet_keras.weights.naming import (
     APPLICATIONS,
     CAFFE,
@@ -95,7 +95,7 @@ def bridge(path: Path, architecture: Architecture) -> Bridged:
         InputError: the file cannot be read, its names are of no known source, or it is of another
             network: by what is stated beside it, or the first layer that is missing or left over.
     """
-    content, card = reading.read(path), cards.beside(path)
+    content, card = reading.read(path), metadata.beside(path)
     try:
         return translate(content, architecture, card)
     except InputError as error:
@@ -160,11 +160,11 @@ def unbridge(
     """
     _check_takes_others(architecture)
     classes = _classes(Layers(weights), CAFFE)
-    if classes is not None and activation not in cards.ACTIVATIONS:
+    if classes is not None and activation not in metadata.ACTIVATIONS:
         raise InputError(
             "the activation of the outputs is none of a classifier",
             received=activation,
-            accepted=", ".join(cards.ACTIVATIONS),
+            accepted=", ".join(metadata.ACTIVATIONS),
         )
     known = list(places(architecture, classes))
     tensors = layouts.to_torch(weights, TORCHVISION, known)
@@ -301,4 +301,4 @@ def _adapted(architecture: Architecture, origin: Origin, card: Card) -> Architec
 def _class_names(told: tuple[str, ...] | None, classes: int | None) -> tuple[str, ...] | None:
     if told is not None and len(told) == classes:
         return told
-    return cards.imagenet_classes() if classes == cards.IMAGENET_CLASSES else None
+    return metadata.imagenet_classes() if classes == metadata.IMAGENET_CLASSES else None

@@ -12,10 +12,10 @@ from resnet_keras.errors import DivergedError, Interrupted
 from resnet_keras.files.atomic import write_file
 from resnet_keras.runs import checkpoints
 from resnet_keras.runs.checkpoints import Checkpoint, Checkpoints
-from resnet_keras.runs.events import EventLog
 from resnet_keras.runs.run import HistoryRow, Run
-from resnet_keras.training import distribution
-from resnet_keras.training.interruptions import Interruption
+from resnet_keras.runs.tensorboard import EventLog
+from resnet_keras.training import devices
+from resnet_keras.training.signals import Interruption
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Recorder(keras.callbacks.Callback):
         self.history.append(row)
         self._speeds.append(self._speed(epoch + 1))
         if self.logs:
-            with distribution.apart():
+            with devices.apart():
                 self._write_epoch(row, self.logs)
         self._keep()
         if self._is_to_stop():
