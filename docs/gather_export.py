@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from resnet_keras.export.manifest import FINDINGS, read_findings
+from resnet_keras.export.manifest import MANIFEST, read_manifest
 from resnet_keras.export.page import README, write_page
 
 FOLDER = Path(__file__).parent / "export-page"
@@ -17,11 +17,11 @@ FOLDER = Path(__file__).parent / "export-page"
 
 def page(folder: Path) -> str:
     """The page of what was found of an export."""
-    findings = read_findings(folder)
-    if findings is None:
-        raise SystemExit(f"no {FINDINGS} there. Received: {folder}")
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise SystemExit(f"no {MANIFEST} there. Received: {folder}")
     with tempfile.TemporaryDirectory() as place:
-        write_page(Path(place), findings)
+        write_page(Path(place), manifest)
         return (Path(place) / README).read_text("utf-8")
 
 
@@ -29,7 +29,7 @@ def main(export: Path | None) -> None:
     """Writes the page."""
     FOLDER.mkdir(exist_ok=True)
     if export:
-        shutil.copy(export / FINDINGS, FOLDER)
+        shutil.copy(export / MANIFEST, FOLDER)
     (FOLDER / README).write_text(page(FOLDER), "utf-8")
 
 

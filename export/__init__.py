@@ -2,6 +2,6 @@
 
 from resnet_keras.export.exporting import export
 from resnet_keras.export.formats import FORMATS
-from resnet_keras.export.manifest import Exported, Findings
+from resnet_keras.export.manifest import Exported, Manifest
 
-__all__ = ["FORMATS", "Exported", "Findings", "export"]
+__all__ = ["FORMATS", "Exported", "Manifest", "export"]

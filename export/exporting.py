@@ -34,14 +34,14 @@ from resnet_keras.export.manifest import (
     CHECK,
     CHECK_ARRAYS,
     Exported,
-    Findings,
+    Manifest,
     checksum,
     megabytes,
-    read_findings,
-    write_findings,
+    read_manifest,
+    write_manifest,
 )
 from resnet_keras.export.parity import complaints
-from resnet_keras.export.workspace import PREPARE, REFUSED, Job, Made, Prepared
+from resnet_keras.export.workspace import PREPARE, REFUSED, Made, Prepared, Workspace
 from resnet_keras.files.atomic import (
     PARTIAL,
     locked,
@@ -73,7 +73,7 @@ def export(
     description: str = "",
     centre: float | None = None,
     formats: Sequence[str] = (),
-) -> Findings:
+) -> Manifest:
     """Exports a trained classifier, each file compared with Keras on held-out images.
 
         export.export(model, test_images, test_labels, train_images[:200], "mine", class_names=…)
@@ -170,21 +170,21 @@ def _export(
     card: ModelCard,
     folder: Path,
     names: list[str],
-) -> Findings:
-    before = read_findings(folder)
+) -> Manifest:
+    before = read_manifest(folder)
     for left in folder.glob(f"{PARTIAL}*"):
         shutil.rmtree(left)  # by an export that was killed
-    with _job(folder) as job:
-        model.save(job.model)
-        job.write_card(card)
+    with _workspace(folder) as workspace:
+        model.save(workspace.model)
+        workspace.write_card(card)
         for name, array in arrays.items():
-            job.write_array(name, array)
-        prepared = _do(job, PREPARE, "folding, and asking Keras", Prepared)
+            workspace.write_array(name, array)
+        prepared = _do(workspace, PREPARE, "folding, and asking Keras", Prepared)
         if isinstance(prepared, str):
             raise ExportError(f"the model cannot be exported: {prepared}")
         of_model = fingerprint(model, card)
-        made, failed = _make(job, names, of_model)
-        findings = Findings(
+        made, failed = _make(workspace, names, of_model)
+        manifest = Manifest(
             name=card.name,
             description=card.description,
             model=of_model,
@@ -197,7 +197,7 @@ def _export(
             versions=versions(*PACKAGES),
             centre=card.centre,
         )
-        _put_into_place(job, folder, findings, made, card)
+        _put_into_place(workspace, folder, manifest, made, card)
     if failed:
         raise ExportError(
             f"{len(failed)} of {len(names)} files are not exported, earlier ones of the same name "
@@ -206,7 +206,7 @@ def _export(
             + f". Exported: {', '.join(one.file for one in made) or 'none'}"
             + _way_on(failed)
         )
-    return findings
+    return manifest
 
 
 def _way_on(failed: Iterable[str]) -> str:
@@ -220,29 +220,31 @@ def _way_on(failed: Iterable[str]) -> str:
 
 
 @contextmanager
-def _job(folder: Path) -> Iterator[Job]:
+def _workspace(folder: Path) -> Iterator[Workspace]:
     work = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
     try:
-        job = Job(work)
-        job.made("").mkdir()
-        yield job
+        workspace = Workspace(work)
+        workspace.made("").mkdir()
+        yield workspace
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _make(job: Job, names: list[str], of_model: str) -> tuple[list[Exported], dict[str, str]]:
+def _make(
+    workspace: Workspace, names: list[str], of_model: str
+) -> tuple[list[Exported], dict[str, str]]:
     """The files that are as they should be, and why others are not."""
     made: list[Exported] = []
     failed: dict[str, str] = {}
     for name in names:
-        found = _do(job, name, f"making {FORMATS[name].file}, comparing it with Keras", Made)
+        found = _do(workspace, name, f"making {FORMATS[name].file}, comparing it with Keras", Made)
         if isinstance(found, str):
             failed[name] = found
             continue
         if found.parity and (wrong := complaints(found.parity, FORMATS[name].tolerance)):
             failed[name] = ", ".join(wrong)
             continue
-        path = job.made(FORMATS[name].file)
+        path = workspace.made(FORMATS[name].file)
         made.append(
             Exported(
                 name,
@@ -258,17 +260,25 @@ def _make(job: Job, names: list[str], of_model: str) -> tuple[list[Exported], di
     return made, failed
 
 
-def _do(job: Job, step: str, doing: str, kind: type[T]) -> T | str:
+def _do(workspace: Workspace, step: str, doing: str, kind: type[T]) -> T | str:
     """What a step has found, or in a line why it failed."""
     # In a notebook, which says of itself that it is a terminal, lines do.
     console = Console(stderr=True, force_terminal=sys.stderr.isatty(), force_jupyter=False)
     if not console.is_terminal:
         print(doing, file=sys.stderr, flush=True)
-    with console.status(doing), job.log(step).open("w") as log, _worker(job, step, log) as worker:
+    with (
+        console.status(doing),
+        workspace.log(step).open("w") as log,
+        _worker(workspace, step, log) as worker,
+    ):
         status = worker.wait()
     if status == 0:
-        return job.read_finding(step, kind)
-    said = [line for line in job.log(step).read_text(errors="replace").splitlines() if line.strip()]
+        return workspace.read_finding(step, kind)
+    said = [
+        line
+        for line in workspace.log(step).read_text(errors="replace").splitlines()
+        if line.strip()
+    ]
     last = said[-1] if said else "it said nothing"
     if status == REFUSED:
         return last
@@ -281,7 +291,7 @@ def _do(job: Job, step: str, doing: str, kind: type[T]) -> T | str:
 
 
 @contextmanager
-def _worker(job: Job, step: str, log: Any) -> Iterator[subprocess.Popen[bytes]]:
+def _worker(workspace: Workspace, step: str, log: Any) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         **os.environ,
         "KERAS_BACKEND": "tensorflow",
@@ -289,7 +299,7 @@ def _worker(job: Job, step: str, log: Any) -> Iterator[subprocess.Popen[bytes]]:
         "CUDA_VISIBLE_DEVICES": "-1",  # a GPU's TF32 would stand between the answers
     }
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "resnet_keras.export.worker", str(job.folder), step],
+        [sys.executable, "-P", "-m", "resnet_keras.export.worker", str(workspace.folder), step],
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=log,
@@ -302,26 +312,26 @@ def _worker(job: Job, step: str, log: Any) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _put_into_place(
-    job: Job, folder: Path, findings: Findings, made: list[Exported], card: ModelCard
+    workspace: Workspace, folder: Path, manifest: Manifest, made: list[Exported], card: ModelCard
 ) -> None:
     """Everything is there and on the disk; what is left are renames."""
     for exported in made:
-        new, place = job.made(exported.file), folder / exported.file
+        new, place = workspace.made(exported.file), folder / exported.file
         if new.is_dir():
             replace_folder(new, place)
         else:
             write_file(place, new.replace)
-    check = job.made(CHECK)
+    check = workspace.made(CHECK)
     check.mkdir()
     for name in CHECK_ARRAYS:
-        np.save(check / f"{name}.npy", job.read_array(name)[:CHECK_IMAGES])
+        np.save(check / f"{name}.npy", workspace.read_array(name)[:CHECK_IMAGES])
     replace_folder(check, folder / CHECK)
     write_text(folder / LABELS, card.labels)
-    write_findings(folder, findings)
-    page.write_page(folder, findings)
+    write_manifest(folder, manifest)
+    page.write_page(folder, manifest)
 
 
-def _still_there(before: Findings | None, folder: Path) -> list[Exported]:
+def _still_there(before: Manifest | None, folder: Path) -> list[Exported]:
     """What an earlier export left, as it left it."""
     files = before.files if before else ()
     there = []

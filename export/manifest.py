@@ -10,7 +10,7 @@ from resnet_keras.export.parity import Parity
 from resnet_keras.files import structured
 from resnet_keras.files.atomic import write_text
 
-FINDINGS = "parity.json"
+MANIFEST = "parity.json"
 ACCEPTED = "the file that export wrote, or another folder to export to"
 # Held-out images and Keras's answers, for a check on another device.
 CHECK = "check"
@@ -52,7 +52,7 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Manifest:
     """What an export folder holds.
 
     Attributes:
@@ -81,24 +81,24 @@ class Findings:
     centre: float = 1.0
 
 
-def write_findings(folder: Path, findings: Findings) -> None:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Keeps them in an export folder."""
-    content = {"format_version": FORMAT_VERSION, **asdict(findings)}
-    write_text(folder / FINDINGS, json.dumps(content, indent=2) + "\n")
+    content = {"format_version": FORMAT_VERSION, **asdict(manifest)}
+    write_text(folder / MANIFEST, json.dumps(content, indent=2) + "\n")
 
 
-def read_findings(folder: Path) -> Findings | None:
+def read_manifest(folder: Path) -> Manifest | None:
     """What an export folder tells of itself, or None if nothing was exported to it yet.
 
     Raises:
         InputError: it is damaged, or written by a later version.
     """
-    path = folder / FINDINGS
+    path = folder / MANIFEST
     if not path.exists():
         return None
     content = structured.read_format(path, [FORMAT_VERSION], ACCEPTED, "format_version")
     del content["format_version"]
-    return structured.convert(content, Findings, path, ACCEPTED)
+    return structured.convert(content, Manifest, path, ACCEPTED)
 
 
 def checksum(path: Path) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from resnet_keras.export.formats import FORMATS
-from resnet_keras.export.manifest import Exported, Findings
+from resnet_keras.export.manifest import Exported, Manifest
 from resnet_keras.files import html
 from resnet_keras.files.atomic import write_text
 
@@ -21,42 +21,42 @@ COLUMNS = (
 )
 
 
-def write_page(folder: Path, findings: Findings) -> None:
+def write_page(folder: Path, manifest: Manifest) -> None:
     """Writes README.md and index.html."""
-    height, width = findings.image_size
-    there = {exported.format for exported in findings.files}
+    height, width = manifest.image_size
+    there = {exported.format for exported in manifest.files}
     floats = ("tflite-float16", "tflite-dynamic-int8", "tflite-float32")
     text = (
         html.templates("resnet_keras.export")
         .get_template("page.md.j2")
         .render(
-            findings=findings,
+            manifest=manifest,
             height=height,
             width=width,
-            centre=findings.centre,
-            piece=_piece(findings),
-            table=html.table(COLUMNS, rows(findings), words=2),
+            centre=manifest.centre,
+            piece=_piece(manifest),
+            table=html.table(COLUMNS, rows(manifest), words=2),
             there=there,
-            not_run=any(exported.parity is None for exported in findings.files),
+            not_run=any(exported.parity is None for exported in manifest.files),
             # The files that the samples name, out of those that are there.
             tflite=_first(there, "tflite-float32", *floats, "tflite-int8"),
             tflite_in_apps=_first(there, "tflite-int8", *floats),
             tflite_of_floats=_first(there, "tflite-dynamic-int8", *floats),
             onnx=_first(there, "onnx-float32", "onnx-int8"),
             onnx_in_apps=_first(there, "onnx-int8", "onnx-float32"),
-            of_earlier_models=[one.file for one in findings.files if one.model != findings.model],
+            of_earlier_models=[one.file for one in manifest.files if one.model != manifest.model],
         )
     )
     write_text(folder / README, text)
-    write_text(folder / PAGE, html.to_html(text, f"{findings.name}: exported files"))
+    write_text(folder / PAGE, html.to_html(text, f"{manifest.name}: exported files"))
 
 
-def _piece(findings: Findings) -> str:
-    height, width = findings.image_size
+def _piece(manifest: Manifest) -> str:
+    height, width = manifest.image_size
     kind = "square" if height == width else f"piece of the proportions {width}:{height}"
-    if findings.centre == 1:
+    if manifest.centre == 1:
         return f"the largest {kind} in its middle"
-    return f"the {kind} in its middle whose sides are {findings.centre:.4g} of the largest one's"
+    return f"the {kind} in its middle whose sides are {manifest.centre:.4g} of the largest one's"
 
 
 def _first(there: set[str], *formats: str) -> str:
@@ -64,21 +64,21 @@ def _first(there: set[str], *formats: str) -> str:
     return next((FORMATS[name].file for name in formats if name in there), "")
 
 
-def rows(findings: Findings) -> list[tuple[str, ...]]:
+def rows(manifest: Manifest) -> list[tuple[str, ...]]:
     """The parity table under `COLUMNS`, Keras first."""
-    folded = findings.folded
+    folded = manifest.folded
     keras = (
         "Keras, folded for inference",
         "TensorFlow",
         "",
-        f"{findings.keras_latency:.1f}",
+        f"{manifest.keras_latency:.1f}",
         str(folded.images),
         f"{folded.probability_difference:.1e}",
         f"{folded.agreement:.2%}",
         f"{folded.accuracy:.2%}",
         f"{folded.keras_accuracy:.2%}",
     )
-    return [keras, *map(_row, findings.files)]
+    return [keras, *map(_row, manifest.files)]
 
 
 def _row(exported: Exported) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from resnet_keras.bounds import PORTS, check_arguments
 from resnet_keras.errors import InputError
 from resnet_keras.export.card import LABELS
-from resnet_keras.export.manifest import CHECK, CHECK_ARRAYS, FINDINGS
+from resnet_keras.export.manifest import CHECK, CHECK_ARRAYS, MANIFEST
 from resnet_keras.files import structured
 
 ADDRESS = "127.0.0.1"
@@ -255,14 +255,14 @@ class _View:
 
 def _centre(folder: Path) -> float:
     """Which part of a picture is shown; all that fits where an earlier export does not tell."""
-    path = folder / FINDINGS
-    if not _is_there(folder, FINDINGS):
+    path = folder / MANIFEST
+    if not _is_there(folder, MANIFEST):
         return 1.0
     return structured.read(path, _View, "a folder that is exported anew", extra="ignore").centre
 
 
 def _version(folder: Path) -> str:
-    names = (LABELS, FINDINGS, *CHECK_FILES)
+    names = (LABELS, MANIFEST, *CHECK_FILES)
     files = [*_models(folder), *(folder / name for name in names if _is_there(folder, name))]
     stamps = [f"{path.relative_to(folder)} {_stamp(path)}" for path in files]
     return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]

@@ -20,20 +20,20 @@ from resnet_keras.errors import InputError
 from resnet_keras.export import parity
 from resnet_keras.export.folding import gives_probabilities, inference_model
 from resnet_keras.export.formats import FORMATS
-from resnet_keras.export.workspace import PREPARE, REFUSED, Job
+from resnet_keras.export.workspace import PREPARE, REFUSED, Workspace
 from resnet_keras.networks.loading import load_model
 from resnet_keras.networks.models import in_float32
 
 
-def prepare(job: Job) -> dict[str, object]:
+def prepare(workspace: Workspace) -> dict[str, object]:
     """Folds the model, and asks Keras what the files have to answer."""
-    trained = load_model(job.model)
-    images = job.read_array("images")
-    labels = job.read_array("labels")
+    trained = load_model(workspace.model)
+    images = workspace.read_array("images")
+    labels = workspace.read_array("labels")
     expected = _probabilities(trained, images)
-    job.write_array("probabilities", expected)
+    workspace.write_array("probabilities", expected)
     model = inference_model(trained)
-    model.save(job.inference_model)
+    model.save(workspace.inference_model)
     found = parity.compare(model.predict(images, verbose=0), expected, labels)
     return {
         "parity": asdict(found),
@@ -50,16 +50,16 @@ def _probabilities(trained: keras.Model, images: np.ndarray) -> np.ndarray:
     return np.concatenate([1 - scores, scores], axis=1) if scores.shape[1] == 1 else scores
 
 
-def make(job: Job, name: str) -> dict[str, object]:
+def make(workspace: Workspace, name: str) -> dict[str, object]:
     """Writes a format's file, loads it in its runtime and compares it with Keras."""
     chosen = FORMATS[name]
-    path = job.made(chosen.file)
-    model = load_model(job.inference_model)
-    chosen.convert(model, job.read_card(), job.read_array("calibration"), path)
+    path = workspace.made(chosen.file)
+    model = load_model(workspace.inference_model)
+    chosen.convert(model, workspace.read_card(), workspace.read_array("calibration"), path)
     if not chosen.runs_here and sys.platform != "darwin":
         return {"parity": None, "latency": None}
     predict = chosen.predictor(path)
-    images, expected, labels = map(job.read_array, ("images", "probabilities", "labels"))
+    images, expected, labels = map(workspace.read_array, ("images", "probabilities", "labels"))
     found = parity.farthest(predict, images, expected, labels, chosen.batch_sizes)
     return {"parity": asdict(found), "latency": parity.latency(predict, images)}
 
@@ -75,17 +75,17 @@ def _follow_parent() -> None:
 def main(folder: str, step: str) -> None:
     """Does one step, and leaves what it found."""
     _follow_parent()
-    job = Job(Path(folder))
+    workspace = Workspace(Path(folder))
     keras.config.disable_interactive_logging()
     start = time.perf_counter()
     try:
-        found = prepare(job) if step == PREPARE else make(job, step)
+        found = prepare(workspace) if step == PREPARE else make(workspace, step)
     except InputError as error:
         print(error, file=sys.stderr)
         raise SystemExit(REFUSED) from None
     found["seconds"] = time.perf_counter() - start
     found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    job.finding(step).write_text(json.dumps(found), "utf-8")
+    workspace.finding(step).write_text(json.dumps(found), "utf-8")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ REFUSED = 2  # exit status of a step: the last line of its log tells why
 
 @dataclass(frozen=True)
 class Made:
-    """What the step of a format has measured, see `findings.Exported`."""
+    """What the step of a format has measured, see `manifest.Exported`."""
 
     parity: Parity | None
     latency: float | None
@@ -30,7 +30,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the first step has found, see `findings.Findings`."""
+    """What the first step has found, see `manifest.Manifest`."""
 
     parity: Parity
     latency: float
@@ -40,7 +40,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Job:
+class Workspace:
     """The folder's files.
 
     Attributes:

@@ -31,8 +31,8 @@ from resnet_keras.architectures import (
     RESNET152,
     SHORTCUT_OPTIONS,
     Convolution,
+    LayerDefaults,
     Shortcut,
-    Style,
     Unit,
     find,
     list_models,
@@ -396,7 +396,7 @@ def test_equal_architectures_hash_alike():
 
 
 def test_zero_init_last_gamma_needs_shortcuts():
-    style = Style(zero_init_last_gamma=True)
+    style = LayerDefaults(zero_init_last_gamma=True)
     assert replace(RESNET20, style=style).style.zero_init_last_gamma
     assert "zero_init_last_gamma" in refusal(replace, NETWORKS["plain20"], style=style).problem
     # An equal shortcut, not only the same object, makes a network plain.

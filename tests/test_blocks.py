@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from kit import refusal
 
-from resnet_keras.architectures import BOTTLENECK, COURSE_STYLE, ResidualUnit, Style
+from resnet_keras.architectures import BOTTLENECK, COURSE_STYLE, LayerDefaults, ResidualUnit
 from resnet_keras.networks.blocks import convolutional_block, identity_block, residual_unit
 
-PAPER_STYLE = Style()
+PAPER_STYLE = LayerDefaults()
 
 
 def block_with(shortcut):
@@ -179,7 +179,7 @@ def test_blocks_refuse_dilations_that_are_not_one_each(dilations):
 @pytest.mark.parametrize("filters", [[4, 3], [2, 4, 3]])
 def test_zero_gamma_makes_a_unit_the_identity(filters):
     x = keras.Input((4, 4, 3))
-    style = Style(zero_init_last_gamma=True)
+    style = LayerDefaults(zero_init_last_gamma=True)
     model = keras.Model(x, identity_block(x, 3, filters, 2, "b", style=style))
     pixels = images(2, 4, 4, 3)
     np.testing.assert_array_equal(model(pixels), relu(pixels))
@@ -189,7 +189,7 @@ def test_zero_gamma_makes_a_unit_the_identity(filters):
 
 def test_zero_gamma_keeps_the_projection():
     x = keras.Input((4, 4, 3))
-    style = Style(zero_init_last_gamma=True)
+    style = LayerDefaults(zero_init_last_gamma=True)
     model = keras.Model(x, convolutional_block(x, 3, [4, 6], 3, "a", style=style))
     gammas = {
         layer.name: float(np.max(layer.get_weights()[0]))

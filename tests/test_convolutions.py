@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
-from resnet_keras.architectures import Convolution, Style
+from resnet_keras.architectures import Convolution, LayerDefaults
 from resnet_keras.networks import layers
 from resnet_keras.networks.layers import BatchNormalization, convolution, normalization
 
-STYLE = Style()
+STYLE = LayerDefaults()
 
 
 def pixels(*shape, seed=0):
@@ -86,7 +86,7 @@ def test_a_dilated_convolution_does_on_every_grid_what_a_plain_one_does(
 
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_conv_bn_follows_style(use_bias):
-    style = Style(use_bias=use_bias, bn_epsilon=2e-4, bn_momentum=0.77)
+    style = LayerDefaults(use_bias=use_bias, bn_epsilon=2e-4, bn_momentum=0.77)
     model = conv_bn_model(3, 1, "2a", style)
     assert model.get_layer("res2a").use_bias == use_bias
     assert len(model.get_layer("res2a").weights) == 1 + use_bias
@@ -103,7 +103,7 @@ def test_conv_bn_passes_arguments_to_the_normalization():
 def test_conv_bn_starts_he_normal(kernel_size):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((4, 4, 64))
-    outputs = conv_bn(inputs, 256, kernel_size, 1, "2a", Style(use_bias=True))
+    outputs = conv_bn(inputs, 256, kernel_size, 1, "2a", LayerDefaults(use_bias=True))
     kernel, bias = keras.Model(inputs, outputs).get_layer("res2a").get_weights()
     # Of 16,384 or more draws the deviation is known to about 1%.
     assert_allclose(kernel.std(), np.sqrt(2 / (kernel_size**2 * 64)), rtol=0.03)

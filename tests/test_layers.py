@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_array_equal
 
-from resnet_keras.architectures import Convolution, Style
+from resnet_keras.architectures import Convolution, LayerDefaults
 from resnet_keras.networks.layers import ZeroPaddedShortcut, convolution, normalization
 
 
@@ -18,8 +18,8 @@ def pixels(*shape):
 def test_a_saved_model_of_all_layers_loads(tmp_path, policy):
     keras.config.set_dtype_policy(policy)
     inputs = keras.Input((6, 6, 3))
-    x = convolution(inputs, Convolution(3, 3, 4, stride=2), "res2a_branch2a", Style())
-    x = normalization(x, "bn2a_branch2a", Style())
+    x = convolution(inputs, Convolution(3, 3, 4, stride=2), "res2a_branch2a", LayerDefaults())
+    x = normalization(x, "bn2a_branch2a", LayerDefaults())
     model = keras.Model(inputs, ZeroPaddedShortcut(6, 2)(x))
     x = pixels(3, 6, 6, 3)
     model(x, training=True)

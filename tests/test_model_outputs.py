@@ -12,7 +12,7 @@ from resnet_keras.architectures import (
     NETWORKS,
     RESNET20,
     RESNET50,
-    Style,
+    LayerDefaults,
 )
 from resnet_keras.networks.layers import BatchNormalization
 from resnet_keras.networks.models import Classifier, Features, build, features
@@ -241,7 +241,7 @@ def test_convolutions_start_as_he_et_al_propose(architecture):
 
 
 def test_zero_init_last_gamma_makes_units_the_identity():
-    style = Style(zero_init_last_gamma=True)
+    style = LayerDefaults(zero_init_last_gamma=True)
     model = build(tiny(RESNET50, blocks=(2, 2), style=style))
     ends = [f"res{unit}_relu" for unit in ("2a", "2b", "3a", "3b")]
     found = values(model, ends, pixels(1, 32, 32, 3))

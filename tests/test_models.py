@@ -25,7 +25,7 @@ from resnet_keras.architectures import (
     OPTION_B,
     RESNET50,
     SHORTCUT_OPTIONS,
-    Style,
+    LayerDefaults,
 )
 from resnet_keras.networks import models
 from resnet_keras.networks.layers import BatchNormalization
@@ -178,7 +178,7 @@ def test_the_other_shortcut_options_build_and_run(network, option):
         {"unit": BASIC, "blocks": (2, 1), "filters": (4, 8)},
         {"stem": IMAGENET_STEM, "shortcut": OPTION_B},
         {"stem": replace(CIFAR_STEM, filters=3)},
-        {"style": Style(use_bias=True, zero_init_last_gamma=True)},
+        {"style": LayerDefaults(use_bias=True, zero_init_last_gamma=True)},
     ],
     ids=lambda changes: ",".join(changes),
 )

@@ -14,7 +14,7 @@ from resnet_keras.architectures import NETWORKS, Architecture
 from resnet_keras.data.splits import ArraySplit, EncodedSplit
 from resnet_keras.evaluation import views
 from resnet_keras.evaluation.views import multi_scale, ten_crop
-from resnet_keras.networks.models import Features, build, dtype_policy, of_any_size
+from resnet_keras.networks.models import Features, build, dtype_policy, fully_convolutional
 from resnet_keras.networks.recomputation import recompute
 
 # Wide, twice, tall and larger than all scales, square and smaller than any crop: (height, width).
@@ -144,9 +144,9 @@ def test_little_goes_through_the_network_at_once(monkeypatch):
 
     monkeypatch.setattr(views, "PIXELS_AT_ONCE", 1)
     monkeypatch.setattr(views, "IMAGES_AT_ONCE", 1)
-    twin = of_any_size(model, architecture)
+    twin = fully_convolutional(model, architecture)
     monkeypatch.setattr(type(twin), "predict_on_batch", predict, raising=False)
-    monkeypatch.setattr(views, "of_any_size", lambda *_: twin)
+    monkeypatch.setattr(views, "fully_convolutional", lambda *_: twin)
     found = multi_scale(model, architecture, photographs(ALIKE), SCALES)
     np.testing.assert_allclose(found, whole, atol=1e-6)
     assert set(seen) == {2}  # an image and its mirror image
@@ -156,8 +156,8 @@ def test_many_sizes_take_few_traces(monkeypatch):
     """TensorFlow opens one dimension after another: batch, height and width."""
     architecture = TINY_FAMILY["resnet20"]
     model = trained(architecture)
-    twin = of_any_size(model, architecture)
-    monkeypatch.setattr(views, "of_any_size", lambda *_: twin)
+    twin = fully_convolutional(model, architecture)
+    monkeypatch.setattr(views, "fully_convolutional", lambda *_: twin)
     sizes = [(32 + number, 40 + 2 * number) for number in range(10)]
     multi_scale(model, architecture, photographs(sizes), (32, 35))
     assert twin.predict_function.experimental_get_tracing_count() <= 4
@@ -170,7 +170,7 @@ def test_many_sizes_take_few_traces(monkeypatch):
 def test_the_twin_of_any_size_is_the_same_network(name):
     architecture = TINY_FAMILY[name]
     model = trained(architecture)
-    twin = of_any_size(model, architecture)
+    twin = fully_convolutional(model, architecture)
     images = draw_images(4)
     assert twin.input_shape == (None, None, None, 3)
     expected = kit.answers(model, images)
@@ -199,7 +199,7 @@ def test_the_twin_has_the_networks_precision_and_activation():
     with dtype_policy("mixed_bfloat16"):
         model = build(architecture)
     model.layers[-1].activation = keras.activations.sigmoid
-    twin = of_any_size(recompute(model), architecture)
+    twin = fully_convolutional(recompute(model), architecture)
     assert keras.config.dtype_policy().name == "float32"
     policies = {layer.name: layer.dtype_policy.name for layer in model.layers if layer.weights}
     assert {name: twin.get_layer(name).dtype_policy.name for name in policies} == policies

@@ -632,7 +632,7 @@ def export(
     test = evaluation.shown(subject.data.load("test"), view, images)
     calibration = evaluation.shown(subject.data.load("train"), view, calibration_images)
     print(f"exporting {subject.description}", flush=True)
-    findings = exporting.export(
+    manifest = exporting.export(
         subject.model,
         test.images,
         test.labels,
@@ -642,9 +642,9 @@ def export(
         description=subject.description,
         formats=formats,
     )
-    summaries.print_parity(findings)
+    summaries.print_parity(manifest)
     print(f"\nexport folder  {folder}\n{summaries.to_open(folder / 'index.html')}")
-    if any(exported.file.endswith(".tflite") for exported in findings.files):
+    if any(exported.file.endswith(".tflite") for exported in manifest.files):
         print(f"  {summaries.command('resnet-keras', 'serve', folder)}")
 
 

@@ -17,7 +17,7 @@ from resnet_keras.runs.run import Run, RunDetails
 
 if TYPE_CHECKING:
     from resnet_keras.evaluation.results import ErrorRates, Evaluation
-    from resnet_keras.export import Findings
+    from resnet_keras.export import Manifest
 
 WIDTH = 120  # in columns, of what is no terminal
 WORST_CLASSES = 3
@@ -117,7 +117,7 @@ def _hardest(measured: "Evaluation", class_names: Sequence[str]) -> str:
     return f"\nhardest classes  {', '.join(worst)}" if worst else ""
 
 
-def print_parity(findings: "Findings") -> None:
+def print_parity(manifest: "Manifest") -> None:
     """How exported files compare with Keras."""
     from resnet_keras.export import page
 
@@ -125,7 +125,7 @@ def print_parity(findings: "Findings") -> None:
     for column in page.COLUMNS:
         is_name = column in ("file", "runtime")
         table.add_column(column, justify="left" if is_name else "right", no_wrap=is_name)
-    for row in page.rows(findings):
+    for row in page.rows(manifest):
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
 

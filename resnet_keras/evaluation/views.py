@@ -17,7 +17,7 @@ from resnet_keras.evaluation.protocols import (
     Protocol,
     proportional,
 )
-from resnet_keras.networks.models import of_any_size
+from resnet_keras.networks.models import fully_convolutional
 
 # Images whose views wait for the network; as many more are loaded meanwhile.
 IMAGES_AT_ONCE = 32
@@ -69,7 +69,7 @@ def multi_scale(
     """Probabilities averaged over whole images at several scales, and their mirror images.
 
     The network is applied to all of an image at once, whatever its aspect ratio, see
-    `models.of_any_size`.
+    `models.fully_convolutional`.
 
     Args:
         model: from images to probabilities (batch, classes).
@@ -84,7 +84,7 @@ def multi_scale(
         InputError: the network cannot take any size, or a scale is too small for it.
     """
     Protocol(MULTI_SCALE, tuple(scales)).check(architecture)
-    model = of_any_size(model, architecture)
+    model = fully_convolutional(model, architecture)
 
     def views(image: np.ndarray) -> list[np.ndarray]:
         return [resize_whole(image, side) for side in scales]

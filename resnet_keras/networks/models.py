@@ -333,7 +333,7 @@ def _unit_outputs(model: keras.Model) -> dict[tuple[int, str], Any]:
     return outputs
 
 
-def of_any_size(model: keras.Model, architecture: Architecture) -> keras.Model:
+def fully_convolutional(model: keras.Model, architecture: Architecture) -> keras.Model:
     """The same classifier with the same weights, for images of any size: fully convolutional.
 
     Its class scores are the average of those of every place in the last map, since averaging and

@@ -20,7 +20,7 @@ from resnet_keras.export import exporting, worker
 from resnet_keras.export.card import ModelCard
 from resnet_keras.export.folding import inference_model
 from resnet_keras.export.formats import FORMATS
-from resnet_keras.export.workspace import PREPARE, Job
+from resnet_keras.export.workspace import PREPARE, Workspace
 
 CARD = ModelCard("tiny", "Handwritten digits, 0 to 9.", kit.DIGIT_NAMES)
 CALIBRATION_IMAGES = 100
@@ -58,9 +58,9 @@ class InThisProcess:
 
     def __init__(self, command: list[str], **options: Any) -> None:
         *_, folder, step = command
-        job = Job(Path(folder))
-        found = worker.prepare(job) if step == PREPARE else worker.make(job, step)
-        job.finding(step).write_text(json.dumps({**found, "seconds": 1.0, "memory": 1.0}))
+        workspace = Workspace(Path(folder))
+        found = worker.prepare(workspace) if step == PREPARE else worker.make(workspace, step)
+        workspace.finding(step).write_text(json.dumps({**found, "seconds": 1.0, "memory": 1.0}))
 
     def __enter__(self) -> "InThisProcess":
         return self
@@ -94,7 +94,7 @@ def installed_formats() -> list[str]:
     return [name for name, chosen in FORMATS.items() if all(map(find_spec, chosen.packages))]
 
 
-def export_digits(folder: Path, *formats: str, model: keras.Model | None = None) -> export.Findings:
+def export_digits(folder: Path, *formats: str, model: keras.Model | None = None) -> export.Manifest:
     """Exports the digits' network, or another one, and compares it on the held-out digits."""
     labels = kit.digits()[1][-kit.HELD_OUT_DIGITS :]
     return export.export(

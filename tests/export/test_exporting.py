@@ -30,7 +30,7 @@ from resnet_keras.export import exporting, formats, page
 from resnet_keras.export.calibration import of_full_range
 from resnet_keras.export.card import ModelCard
 from resnet_keras.export.formats import FORMATS
-from resnet_keras.export.manifest import Exported, Findings, read_findings, write_findings
+from resnet_keras.export.manifest import Exported, Manifest, read_manifest, write_manifest
 from resnet_keras.export.parity import (
     WARM_UP_CALLS,
     Parity,
@@ -94,18 +94,18 @@ def exported(tmp_path):
 @pytest.mark.slow
 def test_every_file_is_there_and_answers_as_keras_does():
     folder = whole_export()
-    findings = read_findings(folder)
-    assert [one.format for one in findings.files] == installed_formats()
-    for exported in findings.files:
+    manifest = read_manifest(folder)
+    assert [one.format for one in manifest.files] == installed_formats()
+    for exported in manifest.files:
         assert (folder / exported.file).exists() and exported.megabytes > 0.001
         if exported.format == "core-ml" and sys.platform != "darwin":
             assert exported.parity is exported.latency is None
             continue
         assert exported.parity.images == kit.HELD_OUT_DIGITS
-        assert exported.parity.keras_accuracy == findings.folded.keras_accuracy > 0.8
+        assert exported.parity.keras_accuracy == manifest.folded.keras_accuracy > 0.8
         assert not complaints(exported.parity, FORMATS[exported.format].tolerance)
         assert exported.latency > 0
-    assert findings.folded.probability_difference < 1e-5
+    assert manifest.folded.probability_difference < 1e-5
     assert tuple((folder / "labels.txt").read_text("utf-8").splitlines()) == CLASS_NAMES
     assert not half_written(folder)
 
@@ -127,9 +127,9 @@ def test_the_python_samples_of_the_page_run(tmp_path, monkeypatch, capsys):
     whole, of_int8 = tmp_path / "whole", tmp_path / "int8"
     shutil.copytree(whole_export(), whole)
     of_int8.mkdir()
-    findings = read_findings(whole)
-    int8 = tuple(one for one in findings.files if one.format == "tflite-int8")
-    page.write_page(of_int8, replace(findings, files=int8))
+    manifest = read_manifest(whole)
+    int8 = tuple(one for one in manifest.files if one.format == "tflite-int8")
+    page.write_page(of_int8, replace(manifest, files=int8))
     for name in ("model_int8.tflite", "labels.txt"):
         shutil.copy(whole / name, of_int8)
     # LiteRT, MediaPipe Tasks, ONNX Runtime and TensorFlow; the int8 file takes integers.
@@ -160,7 +160,7 @@ def test_a_file_that_is_too_far_from_keras_takes_no_place(exported, monkeypatch)
     assert Path(FORMATS["tflite-dynamic-int8"].file) in after
     for name in ("model_float16.tflite", "model_float32.tflite"):
         assert after[Path(name)] == before[Path(name)]
-    assert [one.format for one in read_findings(exported).files] == installed_formats()
+    assert [one.format for one in read_manifest(exported).files] == installed_formats()
     assert not half_written(exported)
 
 
@@ -172,11 +172,11 @@ def test_a_folder_is_replaced_whole_and_an_earlier_models_file_is_told(exported)
     changed = type(other).from_config(other.get_config())
     changed.set_weights(other.get_weights())
     changed.layers[-1].bias.assign_add(0.01 * np.ones(10))
-    findings = export_digits(exported, "saved-model", model=changed)
+    manifest = export_digits(exported, "saved-model", model=changed)
     assert not (exported / "saved_model" / "stale.txt").exists()
-    saved_model, *others = findings.files
-    assert saved_model.model == findings.model
-    assert {other.model for other in others}.isdisjoint({findings.model})
+    saved_model, *others = manifest.files
+    assert saved_model.model == manifest.model
+    assert {other.model for other in others}.isdisjoint({manifest.model})
     lines = (exported / page.README).read_text("utf-8").splitlines()
     (told,) = (line for line in lines if line.startswith("**Of an earlier model**"))
     assert told.endswith(f": {', '.join(other.file for other in others)}.")
@@ -215,7 +215,7 @@ def test_a_killed_export_leaves_what_was_there_and_no_process(model_file, export
     cli.main(arguments(model_file, exported, "tflite-float32"))
     printed = capsys.readouterr().out
     assert "model_float32.tflite" in printed and "100.00%" in printed
-    (anew,) = (one for one in read_findings(exported).files if one.format == "tflite-float32")
+    (anew,) = (one for one in read_manifest(exported).files if one.format == "tflite-float32")
     assert 0.1 < anew.memory < 9 and anew.seconds > 0
     assert (exported / "labels.txt").read_text().splitlines() == list("0123456789")
     assert not half_written(exported)
@@ -370,7 +370,7 @@ def test_calibration_gets_black_and_white_in_a_copy():
 # --- Pages and files ---
 
 
-def some_findings(**changes):
+def some_manifest(**changes):
     parity = Parity(4, 0.001, 1.0, 0.75, 0.75)
     values = {
         "name": "tiny",
@@ -387,11 +387,11 @@ def some_findings(**changes):
         "machine": "x86_64, 2 CPU cores",
         "versions": {"keras": "3"},
     }
-    return Findings(**{**values, **changes})
+    return Manifest(**{**values, **changes})
 
 
 def test_the_page_tells_what_was_run(tmp_path):
-    page.write_page(tmp_path, some_findings())
+    page.write_page(tmp_path, some_manifest())
     text, html = ((tmp_path / name).read_text() for name in (page.README, page.PAGE))
     assert "| model_float32.tflite | LiteRT | 1.00 | 0.5 | 4 | 1.0e-03 | 100.00% | 75.00% |" in text
     assert "| model.mlpackage | Core ML (macOS) | 1.00 | not run here |" in text
@@ -404,9 +404,9 @@ def test_the_page_tells_what_was_run(tmp_path):
 
 @pytest.mark.parametrize("there", [*([name] for name in FORMATS), [], list(FORMATS)])
 def test_the_page_names_only_files_that_are_there(tmp_path, there):
-    parity = some_findings().folded
+    parity = some_manifest().folded
     files = tuple(Exported(name, "abc", "0", 1.0, parity, 0.5, 3.0, 0.7) for name in there)
-    page.write_page(tmp_path, some_findings(files=files))
+    page.write_page(tmp_path, some_manifest(files=files))
     text = (tmp_path / page.README).read_text()
     samples = "".join(re.findall(r"```\w+\n.*?```", text, re.DOTALL))
     for name, kind in FORMATS.items():
@@ -423,16 +423,16 @@ def test_an_export_with_other_class_names_is_of_another_model():
     assert same != exporting.fingerprint(SMALL, replace(card, class_names=tuple("abcdefghij")))
 
 
-def test_findings_are_read_as_they_were_written(tmp_path):
-    assert read_findings(tmp_path) is None
-    write_findings(tmp_path, some_findings())
-    assert read_findings(tmp_path) == some_findings()
+def test_a_manifest_is_read_as_it_was_written(tmp_path):
+    assert read_manifest(tmp_path) is None
+    write_manifest(tmp_path, some_manifest())
+    assert read_manifest(tmp_path) == some_manifest()
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"format_version": 9}', '{"format_version": 1}'])
-def test_damaged_findings(tmp_path, damage):
+def test_a_damaged_manifest(tmp_path, damage):
     (tmp_path / "parity.json").write_text(damage)
-    assert str(tmp_path / "parity.json") in kit.refusal(read_findings, tmp_path).received
+    assert str(tmp_path / "parity.json") in kit.refusal(read_manifest, tmp_path).received
 
 
 @pytest.mark.parametrize("exchanges", [True, False])

@@ -13,7 +13,7 @@ from resnet_keras.cli.arguments import options_of
 CALLS = 4 * CASES
 
 # No name of a dataset or of published weights among them, and no "train" for launch: with such a
-# call a command would begin to work. "--hosts" starts a process, which test_supervision.py does.
+# call a command would begin to work. "--hosts" starts a process, which test_launch.py does.
 NUMBERS = (
     *("0", "-1", "1", "3", "9" * 23, "9" * 5000, "1e308", "inf", "-inf", "nan", "1.5", "0x10"),
     *("1_0", "+2", "-0", "\u0663", "1e-400", "2,5", "7 "),

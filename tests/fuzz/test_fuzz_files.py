@@ -99,13 +99,13 @@ def test_an_export(tmp_path):
         for name, measured in (("tflite-float32", parity), ("core-ml", None))
     )
     values = ("tiny", "", "a", "float32", (32, 48), parity, 2.0, files, "x86_64", {"keras": "3"})
-    manifest.write_findings(tmp_path, manifest.Findings(*values))
+    manifest.write_manifest(tmp_path, manifest.Manifest(*values))
     (tmp_path / "labels.txt").write_text("zero\nneuf à ½\n")
     for name in ("parity.json", "labels.txt"):
 
         def read():
             serving.describe(tmp_path)
-            manifest.read_findings(tmp_path)
+            manifest.read_manifest(tmp_path)
 
         survives(tmp_path / name, read, cases=5 * CASES)
 

@@ -67,8 +67,8 @@ def test_a_signal_before_training_ends_them_all(tmp_path):
     told = tmp_path / "child"
     child = f"import pathlib, time; pathlib.Path({str(told)!r}).touch(); time.sleep(60)"
     script = f"""
-from resnet_keras import supervision
-raise SystemExit(supervision.supervise([[{child!r}], [{child!r}]], program={EXECUTE!r}))
+from resnet_keras.training import launch
+raise SystemExit(launch.supervise([[{child!r}], [{child!r}]], program={EXECUTE!r}))
 """
     command = [sys.executable, "-c", script]
     parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -85,14 +85,14 @@ def test_children_end_with_a_parent_that_was_killed(tmp_path):
     told = tmp_path / "child"
     child = f"""
 import os, pathlib, time
-from resnet_keras import supervision
-supervision.follow_parent()
+from resnet_keras.training import launch
+launch.follow_parent()
 pathlib.Path({str(told)!r}).write_text(str(os.getpid()))
 time.sleep(60)
 """
     script = f"""
-from resnet_keras import supervision
-supervision.supervise([[{child!r}]], program={EXECUTE!r})
+from resnet_keras.training import launch
+launch.supervise([[{child!r}]], program={EXECUTE!r})
 """
     parent = subprocess.Popen([sys.executable, "-c", script])
     while not (told.exists() and told.read_text()):
