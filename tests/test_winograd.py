@@ -342,7 +342,7 @@ def test_several_replicas_learn_as_one():
     """By our layers and SGD, with MirroredStrategy: it needs devices that this process has not."""
     kit.run_python("""
 import keras, numpy as np, tensorflow as tf
-from resnet_keras import layers, winograd
+from resnet_keras.networks import layers, winograd
 from resnet_keras.training.optimizers import SGD
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from resnet_keras.architectures import Convolution, Style
+from resnet_keras.architectures import Convolution, LayerDefaults
 from resnet_keras.errors import InputError
 from resnet_keras.networks import winograd
 
@@ -431,7 +431,7 @@ def check_data_format() -> None:
         )
 
 
-def convolution(x: Any, values: Convolution, name: str, style: Style) -> Any:
+def convolution(x: Any, values: Convolution, name: str, defaults: LayerDefaults) -> Any:
     """A convolution layer that pads kernel_size // 2 on every side, times its dilation.
 
     An even kernel's padding before the map is one less. With a stride, Keras's "same" would depend
@@ -442,7 +442,7 @@ def convolution(x: Any, values: Convolution, name: str, style: Style) -> Any:
         x: a map (batch, h, w, channels); the channels count, and not `values.in_filters`.
         values: sizes of the convolution.
         name: of the layer.
-        style: what the network's convolutions have in common.
+        defaults: what the network's convolutions have in common.
 
     Raises:
         InputError: see `check_data_format`.
@@ -464,24 +464,24 @@ def convolution(x: Any, values: Convolution, name: str, style: Style) -> Any:
         padding=padding,
         groups=values.groups,
         dilation_rate=dilation,
-        use_bias=style.use_bias,
+        use_bias=defaults.use_bias,
         kernel_initializer="he_normal",
         name=name,
     )(x)
 
 
-def normalization(x: Any, name: str, style: Style, **options: Any) -> Any:
+def normalization(x: Any, name: str, defaults: LayerDefaults, **options: Any) -> Any:
     """The network's batch normalisation, if it has any.
 
     Args:
         **options: further ones of BatchNormalization.
     """
-    if not style.normalized:
+    if not defaults.normalized:
         return x
     return BatchNormalization(
-        epsilon=style.bn_epsilon,
-        momentum=style.bn_momentum,
-        synchronized=style.bn_synchronized,
+        epsilon=defaults.bn_epsilon,
+        momentum=defaults.bn_momentum,
+        synchronized=defaults.bn_synchronized,
         name=name,
         **options,
     )(x)

@@ -7,11 +7,11 @@ from typing import Any
 
 import keras
 
-from resnet_keras.architectures import Gating, ResidualUnit, Scaling, ShortcutDropout, Style
+from resnet_keras.architectures import Gating, LayerDefaults, ResidualUnit, Scaling, ShortcutDropout
 from resnet_keras.networks.layers import Conv2D, ZeroPaddedShortcut, convolution, normalization
 
 
-def join(x: Any, activated: Any, branch: Any, unit: ResidualUnit, style: Style) -> Any:
+def join(x: Any, activated: Any, branch: Any, unit: ResidualUnit, defaults: LayerDefaults) -> Any:
     """Adds a unit's shortcut to its branch, the branch now and then dropped (stochastic depth).
 
     Args:
@@ -25,27 +25,29 @@ def join(x: Any, activated: Any, branch: Any, unit: ResidualUnit, style: Style) 
     if unit.shortcut == "none":
         return branch
     if unit.shortcut == "projection":
-        shortcut = _projection(x, activated, unit, style)
+        shortcut = _projection(x, activated, unit, defaults)
     else:
         shortcut = x if unit.shortcut == "identity" else _zero_padded(x, unit)
         branch, shortcut = _manipulate(x, branch, shortcut, unit)
-    if unit.junction.drop_rate:
+    if unit.merge.drop_rate:
         # One draw for the whole batch: the unit is there or it is not.
         branch = keras.layers.Dropout(
-            unit.junction.drop_rate, noise_shape=(1, 1, 1, 1), name=f"drop{unit.name}"
+            unit.merge.drop_rate, noise_shape=(1, 1, 1, 1), name=f"drop{unit.name}"
         )(branch)
     return keras.layers.Add(name=f"res{unit.name}")([branch, shortcut])
 
 
-def _projection(x: Any, activated: Any, unit: ResidualUnit, style: Style) -> Any:
+def _projection(x: Any, activated: Any, unit: ResidualUnit, defaults: LayerDefaults) -> Any:
     """Options B and C [1]: a 1x1 convolution with the unit's stride, and batch normalisation.
 
     In a pre-activated unit it takes the activated input, and is not normalised again.
     """
     name = f"{unit.name}_branch1"
     if unit.ordering.is_preactivated:
-        return convolution(activated, unit.on_shortcut, f"res{name}", style)
-    return normalization(convolution(x, unit.on_shortcut, f"res{name}", style), f"bn{name}", style)
+        return convolution(activated, unit.on_shortcut, f"res{name}", defaults)
+    return normalization(
+        convolution(x, unit.on_shortcut, f"res{name}", defaults), f"bn{name}", defaults
+    )
 
 
 def _zero_padded(x: Any, unit: ResidualUnit) -> Any:
@@ -55,7 +57,7 @@ def _zero_padded(x: Any, unit: ResidualUnit) -> Any:
 
 def _manipulate(x: Any, branch: Any, shortcut: Any, unit: ResidualUnit) -> tuple[Any, Any]:
     """Branch and shortcut, both of one shape, after what [2, table 1] tries."""
-    name, manipulation = unit.name, unit.junction.manipulation
+    name, manipulation = unit.name, unit.merge.manipulation
     if isinstance(manipulation, Scaling):
         branch = keras.layers.Rescaling(manipulation.branch, name=f"scale{name}_branch2")(branch)
         shortcut = keras.layers.Rescaling(manipulation.shortcut, name=f"scale{name}_branch1")(
