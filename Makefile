@@ -170,10 +170,11 @@ input-bench: $(RUNTIME) ## time the input pipeline beside Keras's
 	$(BIN)/python benchmarks/input_pipeline.py $(ARGS)
 
 .PHONY: pictures
-pictures: $(RUNTIME) ## draw the pictures of the docs anew
+pictures: $(DEV) ## draw the pictures of the docs anew
 	$(BIN)/python docs/draw_family.py
 	$(BIN)/python docs/draw_augmentations.py
 	$(BIN)/python docs/draw_protocols.py
+	$(BIN)/python docs/draw_architecture.py
 
 # In a folder of their own, whose runs are none that are there already; each takes its place when done.
 .PHONY: notebooks
