@@ -7,7 +7,6 @@ res2a_branch1. A pre-activation carries the name of the convolution that follows
 from collections.abc import Sequence
 from dataclasses import replace
 from string import ascii_lowercase
-from typing import Any
 
 import keras
 
@@ -26,7 +25,7 @@ from resnet_keras.networks import shortcuts
 from resnet_keras.networks.layers import convolution, normalization
 
 
-def residual_unit(x: Any, unit: ResidualUnit, style: Style) -> Any:
+def residual_unit(x: keras.KerasTensor, unit: ResidualUnit, style: Style) -> keras.KerasTensor:
     """A residual branch F(x), its shortcut, and their sum (He et al. 2016, equations 1 and 2).
 
     Args:
@@ -45,7 +44,7 @@ def residual_unit(x: Any, unit: ResidualUnit, style: Style) -> Any:
     return activation(joined, ordering.joined, unit.name, style)
 
 
-def _residual_branch(x: Any, unit: ResidualUnit, style: Style) -> Any:
+def _residual_branch(x: keras.KerasTensor, unit: ResidualUnit, style: Style) -> keras.KerasTensor:
     """F(x), from the first convolution to the addition."""
     ordering = unit.ordering
     names = [f"{unit.name}_branch2{letter}" for letter in ascii_lowercase[: len(unit.branch)]]
@@ -55,25 +54,35 @@ def _residual_branch(x: Any, unit: ResidualUnit, style: Style) -> Any:
             x = activation(x, ordering.between, named_after, style)
         x = convolution(x, values, f"res{name}", style)
     gamma = "zeros" if style.zero_init_last_gamma else "ones"
-    return activation(x, ordering.last, names[-1], style, gamma_initializer=gamma)
+    return activation(x, ordering.last, names[-1], style, gamma)
 
 
-def activation(x: Any, steps: Sequence[Step], name: str, style: Style, **bn: Any) -> Any:
+def activation(
+    x: keras.KerasTensor,
+    steps: Sequence[Step],
+    name: str,
+    style: Style,
+    gamma_initializer: str = "ones",
+) -> keras.KerasTensor:
     """Batch normalisation "bn<name>" and ReLU "res<name>_relu", as far as `steps` names them.
 
     Args:
-        **bn: further arguments of the batch normalisation.
+        x: a map (batch, h, w, channels).
+        steps: in their order.
+        name: of the convolution that the layers are named after.
+        style: what the network's normalisations have in common.
+        gamma_initializer: of the batch normalisation, "ones" or "zeros".
     """
     for step in steps:
         if step == "bn":
-            x = normalization(x, f"bn{name}", style, **bn)
+            x = normalization(x, f"bn{name}", style, gamma_initializer)
         else:
             x = keras.layers.Activation("relu", name=f"res{name}_relu")(x)
     return x
 
 
 def identity_block(
-    x: Any,
+    x: keras.KerasTensor,
     f: int,
     filters: Sequence[int],
     stage: int,
@@ -83,7 +92,7 @@ def identity_block(
     style: Style = COURSE_STYLE,
     junction: Junction = ADDITION,
     dilations: Sequence[int] = (),
-) -> Any:
+) -> keras.KerasTensor:
     """A unit whose input has the shape of its output, and is added to it unchanged.
 
     Args:
@@ -117,7 +126,7 @@ def identity_block(
 
 
 def convolutional_block(
-    x: Any,
+    x: keras.KerasTensor,
     f: int,
     filters: Sequence[int],
     stage: int,
@@ -128,7 +137,7 @@ def convolutional_block(
     style: Style = COURSE_STYLE,
     junction: Junction = ADDITION,
     dilations: Sequence[int] = (),
-) -> Any:
+) -> keras.KerasTensor:
     """A unit with a projection shortcut: a 1x1 convolution and batch normalisation.
 
     In a fully pre-activated unit the projection, too, takes the activated input, and is not
