@@ -215,7 +215,7 @@ def policies() -> list[str]:
     """The dtype policies that this processor computes with as it is, the fastest first."""
     # Another process keeps TensorFlow, its log and its threads out of the one that waits for peers.
     code = (
-        "from resnet_keras import precision\n"
+        "from resnet_keras.training import precision\n"
         "print(precision.decide(precision.describe_machine()).policy)"
     )
     told = subprocess.run(

@@ -551,7 +551,7 @@ def stochastic_depth() -> Figure:
     draw_panel(axes, layout, plot_width, 0)
     width, height = figure.get_size_inches()
     plot = figure.add_axes((0.6 / width, 0.6 / height, 4.1 / width, (height - 1.2) / height))
-    _plot_survival(plot, [1 - unit.junction.drop_rate for unit in network.units()])
+    _plot_survival(plot, [1 - unit.merge.drop_rate for unit in network.units()])
     return figure
 
 

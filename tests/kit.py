@@ -68,7 +68,7 @@ def tiny(
     filters: tuple[int, ...] = (4, 8),
     **changes: Any,
 ) -> Architecture:
-    """Returns the architecture with few units of few filters; unit, shortcut and style stay.
+    """Returns the architecture with few units of few filters; unit, shortcut and defaults stay.
 
     Args:
         architecture: to make small.

@@ -380,7 +380,7 @@ def test_total_stride():
         (RESNET50.stem, "filters"),
         (RESNET50.unit, "stride_at"),
         (RESNET50.shortcut, "elsewhere"),
-        (RESNET50.style, "bn_epsilon"),
+        (RESNET50.defaults, "bn_epsilon"),
         (RESNET50.preprocessing, "mean"),
         (next(RESNET50.units()), "stride"),
     ],
@@ -396,11 +396,13 @@ def test_equal_architectures_hash_alike():
 
 
 def test_zero_init_last_gamma_needs_shortcuts():
-    style = LayerDefaults(zero_init_last_gamma=True)
-    assert replace(RESNET20, style=style).style.zero_init_last_gamma
-    assert "zero_init_last_gamma" in refusal(replace, NETWORKS["plain20"], style=style).problem
+    defaults = LayerDefaults(zero_init_last_gamma=True)
+    assert replace(RESNET20, defaults=defaults).defaults.zero_init_last_gamma
+    assert (
+        "zero_init_last_gamma" in refusal(replace, NETWORKS["plain20"], defaults=defaults).problem
+    )
     # An equal shortcut, not only the same object, makes a network plain.
-    error = refusal(replace, RESNET20, style=style, shortcut=Shortcut("none", "none"))
+    error = refusal(replace, RESNET20, defaults=defaults, shortcut=Shortcut("none", "none"))
     assert "zero_init_last_gamma" in error.problem
 
 
@@ -432,7 +434,7 @@ def test_a_variant_goes_by_its_networks_name_and_its_own():
     found = find("resnet110-bn-after-addition")
     assert found.unit.ordering == BN_AFTER_ADDITION
     assert found == replace(NETWORKS["resnet110"], unit=found.unit)
-    assert find("resnet50-course-without-bn").style.normalized is False
+    assert find("resnet50-course-without-bn").defaults.normalized is False
     assert refusal(find, "plain20-constant-scaling").received == "a plain network"
 
 

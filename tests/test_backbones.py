@@ -269,8 +269,8 @@ def test_weights_of_a_plain_network_are_taken(tmp_path, file):
     """With the preprocessing and the epsilon that they were trained with, as far as a file says."""
     architecture = TINIES["same-width-projected"]
     if file == "mine.keras":
-        style = replace(architecture.style, bn_epsilon=0.1)
-        architecture = replace(architecture, preprocessing=OTHER_PREPROCESSING, style=style)
+        defaults = replace(architecture.defaults, bn_epsilon=0.1)
+        architecture = replace(architecture, preprocessing=OTHER_PREPROCESSING, defaults=defaults)
     elif file == "caffe.npz":
         architecture = replace(architecture, preprocessing=CAFFE_PREPROCESSING)
     plain = randomize(build(architecture))

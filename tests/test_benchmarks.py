@@ -121,7 +121,8 @@ import gpu
 import keras
 import kit
 import numpy as np
-from resnet_keras import models, optimizers
+from resnet_keras.networks import models
+from resnet_keras.training import optimizers
 
 def compiled():
     keras.utils.set_random_seed(0)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from kit import refusal
 
-from resnet_keras.architectures import BOTTLENECK, COURSE_STYLE, LayerDefaults, ResidualUnit
+from resnet_keras.architectures import BOTTLENECK, COURSE_DEFAULTS, LayerDefaults, ResidualUnit
 from resnet_keras.networks.blocks import convolutional_block, identity_block, residual_unit
 
-PAPER_STYLE = LayerDefaults()
+PAPER_DEFAULTS = LayerDefaults()
 
 
 def block_with(shortcut):
@@ -18,7 +18,7 @@ def block_with(shortcut):
 
     def block(x, f, filters, stage, block, s=1, dilations=()):
         branch = replace(BOTTLENECK, kernel_size=f).branch(x.shape[-1], filters, s, dilations)
-        return residual_unit(x, ResidualUnit(stage, block, branch, shortcut), COURSE_STYLE)
+        return residual_unit(x, ResidualUnit(stage, block, branch, shortcut), COURSE_DEFAULTS)
 
     return block
 
@@ -105,7 +105,7 @@ def test_identity_block_with_the_even_kernel_of_the_course():
 
 
 def test_basic_identity_block_computes_relu_of_f_plus_x():
-    model = model_of(identity_block, (5, 4, 3), 3, [4, 3], 2, "b", style=PAPER_STYLE)
+    model = model_of(identity_block, (5, 4, 3), 3, [4, 3], 2, "b", defaults=PAPER_DEFAULTS)
     x = images(2, 5, 4, 3)
     branch = relu(conv_bn(model, "2b_branch2a", x, padding=(1, 1)))
     branch = conv_bn(model, "2b_branch2b", branch, padding=(1, 1))
@@ -127,7 +127,7 @@ def test_convolutional_block_computes_relu_of_f_plus_projection(stride_at):
 
 
 def test_basic_convolutional_block_computes_relu_of_f_plus_projection():
-    model = model_of(convolutional_block, (7, 5, 3), 3, [4, 6], 3, "a", style=PAPER_STYLE)
+    model = model_of(convolutional_block, (7, 5, 3), 3, [4, 6], 3, "a", defaults=PAPER_DEFAULTS)
     x = images(2, 7, 5, 3)
     branch = relu(conv_bn(model, "3a_branch2a", x, 2, padding=(1, 1)))
     branch = conv_bn(model, "3a_branch2b", branch, padding=(1, 1))
@@ -179,8 +179,8 @@ def test_blocks_refuse_dilations_that_are_not_one_each(dilations):
 @pytest.mark.parametrize("filters", [[4, 3], [2, 4, 3]])
 def test_zero_gamma_makes_a_unit_the_identity(filters):
     x = keras.Input((4, 4, 3))
-    style = LayerDefaults(zero_init_last_gamma=True)
-    model = keras.Model(x, identity_block(x, 3, filters, 2, "b", style=style))
+    defaults = LayerDefaults(zero_init_last_gamma=True)
+    model = keras.Model(x, identity_block(x, 3, filters, 2, "b", defaults=defaults))
     pixels = images(2, 4, 4, 3)
     np.testing.assert_array_equal(model(pixels), relu(pixels))
     # While training too: the batch's statistics cannot move what gamma erases.
@@ -189,8 +189,8 @@ def test_zero_gamma_makes_a_unit_the_identity(filters):
 
 def test_zero_gamma_keeps_the_projection():
     x = keras.Input((4, 4, 3))
-    style = LayerDefaults(zero_init_last_gamma=True)
-    model = keras.Model(x, convolutional_block(x, 3, [4, 6], 3, "a", style=style))
+    defaults = LayerDefaults(zero_init_last_gamma=True)
+    model = keras.Model(x, convolutional_block(x, 3, [4, 6], 3, "a", defaults=defaults))
     gammas = {
         layer.name: float(np.max(layer.get_weights()[0]))
         for layer in model.layers
@@ -210,14 +210,14 @@ def test_layer_names_are_the_course_s():
 
 def test_style_reaches_every_layer():
     x = keras.Input((4, 4, 3))
-    for block, style in (("a", COURSE_STYLE), ("b", PAPER_STYLE)):
-        model = keras.Model(x, convolutional_block(x, 3, [2, 4, 6], 2, block, style=style))
+    for block, defaults in (("a", COURSE_DEFAULTS), ("b", PAPER_DEFAULTS)):
+        model = keras.Model(x, convolutional_block(x, 3, [2, 4, 6], 2, block, defaults=defaults))
         convolutions = [la for la in model.layers if isinstance(la, keras.layers.Conv2D)]
         norms = [la for la in model.layers if isinstance(la, keras.layers.BatchNormalization)]
         assert len(convolutions) == len(norms) == 4
-        assert {layer.use_bias for layer in convolutions} == {style.use_bias}
+        assert {layer.use_bias for layer in convolutions} == {defaults.use_bias}
         assert {(la.epsilon, la.momentum) for la in norms} == {
-            (style.bn_epsilon, style.bn_momentum)
+            (defaults.bn_epsilon, defaults.bn_momentum)
         }
 
 

@@ -11,7 +11,7 @@ from resnet_keras.architectures import Convolution, LayerDefaults
 from resnet_keras.networks.convolution import Conv2D
 from resnet_keras.networks.layers import BatchNormalization, convolution, normalization
 
-STYLE = LayerDefaults()
+DEFAULTS = LayerDefaults()
 
 
 def pixels(*shape, seed=0):
@@ -21,16 +21,16 @@ def pixels(*shape, seed=0):
 # --- convolution and normalization ---
 
 
-def conv_bn(x, filters, kernel_size, stride, branch, style, **bn):
+def conv_bn(x, filters, kernel_size, stride, branch, defaults, **bn):
     """Both, named as the networks name them."""
     conv_name, bn_name = (f"res{branch}", f"bn{branch}") if branch else ("conv1", "bn_conv1")
-    x = convolution(x, Convolution(kernel_size, x.shape[-1], filters, stride), conv_name, style)
-    return normalization(x, bn_name, style, **bn)
+    x = convolution(x, Convolution(kernel_size, x.shape[-1], filters, stride), conv_name, defaults)
+    return normalization(x, bn_name, defaults, **bn)
 
 
-def conv_bn_model(kernel_size, stride, branch, style=STYLE, size=9, **bn):
+def conv_bn_model(kernel_size, stride, branch, defaults=DEFAULTS, size=9, **bn):
     inputs = keras.Input((size, size, 3))
-    return keras.Model(inputs, conv_bn(inputs, 6, kernel_size, stride, branch, style, **bn))
+    return keras.Model(inputs, conv_bn(inputs, 6, kernel_size, stride, branch, defaults, **bn))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,9 @@ def test_a_dilated_convolution_does_on_every_grid_what_a_plain_one_does(
     kernel_size, dilation, size
 ):
     inputs = keras.Input((size, size, 3))
-    outputs = convolution(inputs, Convolution(kernel_size, 3, 6, dilation=dilation), "res2a", STYLE)
+    outputs = convolution(
+        inputs, Convolution(kernel_size, 3, 6, dilation=dilation), "res2a", DEFAULTS
+    )
     x = pixels(2, size, size, 3)
     found = keras.Model(inputs, outputs)(x).numpy()
     kernel = keras.Model(inputs, outputs).get_layer("res2a").kernel
@@ -86,8 +88,8 @@ def test_a_dilated_convolution_does_on_every_grid_what_a_plain_one_does(
 
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_conv_bn_follows_style(use_bias):
-    style = LayerDefaults(use_bias=use_bias, bn_epsilon=2e-4, bn_momentum=0.77)
-    model = conv_bn_model(3, 1, "2a", style)
+    defaults = LayerDefaults(use_bias=use_bias, bn_epsilon=2e-4, bn_momentum=0.77)
+    model = conv_bn_model(3, 1, "2a", defaults)
     assert model.get_layer("res2a").use_bias == use_bias
     assert len(model.get_layer("res2a").weights) == 1 + use_bias
     assert model.get_layer("bn2a").epsilon == 2e-4
@@ -283,7 +285,8 @@ def test_grouped_convolution_equals_stock(monkeypatch, options, lacks_gradients)
         # As TensorFlow does without oneDNN, which only another process could be without: see
         # test_grouped_convolution_learns_without_onednn. No public name simulates that.
         monkeypatch.setattr(
-            "resnet_keras.networks.convolution._lacks_gradients_of_groups", lambda dtype: True)
+            "resnet_keras.networks.convolution._lacks_gradients_of_groups", lambda dtype: True
+        )
     arguments = {"groups": 4, "use_bias": False, **options}
     ours = Conv2D(8, 3, **arguments)
     stock = keras.layers.Conv2D(8, 3, **arguments)

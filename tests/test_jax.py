@@ -53,9 +53,9 @@ def settled(architecture, size):
     Its moving statistics are those of some images, and its branches are weaker than its shortcuts:
     with random ones as strong, each unit of a hundred amplifies rounding errors.
     """
-    style = architecture.style
+    defaults = architecture.defaults
     quick = build(
-        replace(architecture, style=replace(style, bn_momentum=0.0)),
+        replace(architecture, defaults=replace(defaults, bn_momentum=0.0)),
         (size, size, 3),
         Classifier(10, activation=None),
     )

@@ -95,7 +95,7 @@ def test_files_and_presets_hold_what_the_classifier_has(name, save, states_prepr
     for layer, values in expected.weights.items():
         for one, other in zip(found.weights[layer], values, strict=True):
             np.testing.assert_array_equal(one, other)
-    assert found.architecture.style.bn_epsilon == 1e-5
+    assert found.architecture.defaults.bn_epsilon == 1e-5
     preprocessing = found.architecture.preprocessing
     if states_preprocessing:
         assert preprocessing.mean == pytest.approx([255 * mean for mean in MEAN])

@@ -242,8 +242,8 @@ def test_convolutions_start_as_he_et_al_propose(architecture):
 
 
 def test_zero_init_last_gamma_makes_units_the_identity():
-    style = LayerDefaults(zero_init_last_gamma=True)
-    model = build(tiny(RESNET50, blocks=(2, 2), style=style))
+    defaults = LayerDefaults(zero_init_last_gamma=True)
+    model = build(tiny(RESNET50, blocks=(2, 2), defaults=defaults))
     ends = [f"res{unit}_relu" for unit in ("2a", "2b", "3a", "3b")]
     found = values(model, ends, pixels(1, 32, 32, 3))
     for stage in (2, 3):

@@ -178,7 +178,7 @@ def test_the_other_shortcut_options_build_and_run(network, option):
         {"unit": BASIC, "blocks": (2, 1), "filters": (4, 8)},
         {"stem": IMAGENET_STEM, "shortcut": OPTION_B},
         {"stem": replace(CIFAR_STEM, filters=3)},
-        {"style": LayerDefaults(use_bias=True, zero_init_last_gamma=True)},
+        {"defaults": LayerDefaults(use_bias=True, zero_init_last_gamma=True)},
     ],
     ids=lambda changes: ",".join(changes),
 )

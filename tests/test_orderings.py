@@ -226,7 +226,7 @@ def test_shortcut_dropout_drops_in_training_alone():
 
 def test_survival_falls_linearly_to_the_last_unit():
     architecture = replace(NETWORKS["resnet110"], final_survival=0.5)
-    rates = [unit.junction.drop_rate for unit in architecture.units()]
+    rates = [unit.merge.drop_rate for unit in architecture.units()]
     np.testing.assert_allclose(rates, 0.5 * np.arange(1, 55) / 54)
 
 

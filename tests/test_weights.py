@@ -63,7 +63,9 @@ NETWORKS = {
     "smallcourse": replace(RESNET50_COURSE, **SHRUNK),
     # The stem of keras.applications has 64 filters.
     "application": replace(RESNET50, **SHRUNK | {"stem": IMAGENET_STEM}),
-    "tiny-without-bn": replace(TINY, style=replace(TINY.style, normalized=False, use_bias=True)),
+    "tiny-without-bn": replace(
+        TINY, defaults=replace(TINY.defaults, normalized=False, use_bias=True)
+    ),
 }
 
 
@@ -363,7 +365,7 @@ def test_a_model_of_ours_keeps_its_preprocessing_and_classes(tmp_path):
     odd = replace(
         find("small50"),
         preprocessing=CAFFE_PREPROCESSING,
-        style=replace(find("small50").style, bn_epsilon=1e-2),
+        defaults=replace(find("small50").defaults, bn_epsilon=1e-2),
     )
     head = Classifier(7, class_names=model.layers[-1].class_names)
     odd_model = build(odd, head=head)

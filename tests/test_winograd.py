@@ -198,7 +198,12 @@ def outputs_and_gradients_of_layer(call, layer, x):
 
 
 def takes_winograd(
-    shape=(None, 8, 8, 4), filters=4, training=True, compiled=False, kind=convolution.Conv2D, **options
+    shape=(None, 8, 8, 4),
+    filters=4,
+    training=True,
+    compiled=False,
+    kind=convolution.Conv2D,
+    **options,
 ):
     """Whether a layer calls it."""
     layer = kind(filters, **{"kernel_size": 3, "padding": "same", **options})

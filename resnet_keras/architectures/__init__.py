@@ -5,7 +5,7 @@ number of units in every stage; a variant is `dataclasses.replace(RESNET50, shor
 Parameters and multiply-adds are computed from the same walk (`Architecture.units`) from which
 `models.build` makes the layers. Nothing here needs a framework.
 
-- `parts`: stem, unit, ordering, shortcut, style.
+- `parts`: stem, unit, ordering, shortcut, defaults.
 - `architecture`: a network of parts, and the walk over its units.
 - `counting`: parameters and multiply-adds.
 - `networks`: the named networks and their variants.
@@ -43,8 +43,8 @@ from resnet_keras.architectures.parts import (
     BOTTLENECK_PREACTIVATED,
     BOTTLENECK_V15,
     CIFAR_STEM,
+    COURSE_DEFAULTS,
     COURSE_STEM,
-    COURSE_STYLE,
     FULL_PREACTIVATION,
     IMAGENET_PREPROCESSING,
     IMAGENET_STEM,
@@ -58,8 +58,9 @@ from resnet_keras.architectures.parts import (
     SHORTCUT_OPTIONS,
     Convolution,
     Gating,
-    Junction,
+    LayerDefaults,
     Manipulation,
+    Merge,
     Ordering,
     Preprocessing,
     ResidualUnit,
@@ -69,7 +70,6 @@ from resnet_keras.architectures.parts import (
     ShortcutKind,
     Stem,
     Step,
-    Style,
     Unit,
 )
 
@@ -82,8 +82,8 @@ __all__ = [
     "BOTTLENECK_PREACTIVATED",
     "BOTTLENECK_V15",
     "CIFAR_STEM",
+    "COURSE_DEFAULTS",
     "COURSE_STEM",
-    "COURSE_STYLE",
     "FAMILY",
     "FULL_PREACTIVATION",
     "IMAGENET_PREPROCESSING",
@@ -110,8 +110,9 @@ __all__ = [
     "Convolution",
     "Gating",
     "Group",
-    "Junction",
+    "LayerDefaults",
     "Manipulation",
+    "Merge",
     "Ordering",
     "ParameterCount",
     "Preprocessing",
@@ -122,7 +123,6 @@ __all__ = [
     "ShortcutKind",
     "Stem",
     "Step",
-    "Style",
     "Unit",
     "find",
     "list_models",

@@ -14,13 +14,13 @@ from resnet_keras.architectures.parts import (
     IMAGENET_PREPROCESSING,
     NO_SHORTCUT,
     OPTION_C,
-    Junction,
+    LayerDefaults,
     Manipulation,
+    Merge,
     Preprocessing,
     ResidualUnit,
     Shortcut,
     Stem,
-    Style,
     Unit,
     strided_size,
 )
@@ -32,14 +32,14 @@ class Architecture:
     """Everything that tells one network of the family from another.
 
     Attributes:
-        stem, unit, shortcut, style, preprocessing: the parts.
+        stem, unit, shortcut, defaults, preprocessing: the parts.
         blocks: residual units in each stage, from stage 2 on.
         filters: the filters that `unit.widths` multiplies, in each stage.
         input_size: side of the square images that the network was published with, in pixels.
         classes: the number of classes that it was published with.
         numbered_stages: stages that label their units a, b1, b2, … as the Caffe release of the
             101- and 152-layer nets does; others use letters, as long as the alphabet lasts.
-        manipulation: of the shortcuts, see `Junction`.
+        manipulation: of the shortcuts, see `Merge`.
         final_survival: probability that the last unit's branch is kept in a training step; those of
             the units before it fall linearly from 1 (Huang et al. 2016, equation 4).
         head_window: side of the window that is averaged before the classifier; None averages the
@@ -57,7 +57,7 @@ class Architecture:
     shortcut: Shortcut
     blocks: tuple[int, ...]
     filters: tuple[int, ...]
-    style: Style = field(default_factory=Style)
+    defaults: LayerDefaults = field(default_factory=LayerDefaults)
     preprocessing: Preprocessing = IMAGENET_PREPROCESSING
     input_size: int = 224
     classes: int = 1000
@@ -99,7 +99,7 @@ class Architecture:
                 received="option C, which projects everywhere",
                 accepted="options A and B",
             )
-        if self.style.zero_init_last_gamma and not self.is_residual:
+        if self.defaults.zero_init_last_gamma and not self.is_residual:
             raise InputError(
                 "zero_init_last_gamma needs shortcuts, or every unit outputs zeros",
                 received="a plain network",
@@ -114,8 +114,8 @@ class Architecture:
 
     def adapted(self, preprocessing: Preprocessing, bn_epsilon: float) -> "Architecture":
         """The same network as weights want it that were trained with these."""
-        style = replace(self.style, bn_epsilon=bn_epsilon)
-        return replace(self, preprocessing=preprocessing, style=style)
+        defaults = replace(self.defaults, bn_epsilon=bn_epsilon)
+        return replace(self, preprocessing=preprocessing, defaults=defaults)
 
     @property
     def is_residual(self) -> bool:
@@ -192,8 +192,8 @@ class Architecture:
                     stride // in_stride,
                     self.unit.dilations(in_dilation, dilation),
                 )
-                junction = Junction(self.manipulation, drop_rate)
-                yield ResidualUnit(stage, block, branch, kind, ordering, junction)
+                merge = Merge(self.manipulation, drop_rate)
+                yield ResidualUnit(stage, block, branch, kind, ordering, merge)
                 in_filters, in_stride, in_dilation = filters[-1], stride, dilation
                 ordering = self.unit.ordering
 

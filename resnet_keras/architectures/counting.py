@@ -29,12 +29,12 @@ def count_parameters(architecture: "Architecture", classes: int, input_size: int
         classes: of the classifier.
         input_size: side of the image in pixels; it matters only to a head with a window.
     """
-    style = architecture.style
-    normalized = _normalized_channels(architecture) if style.normalized else 0
+    defaults = architecture.defaults
+    normalized = _normalized_channels(architecture) if defaults.normalized else 0
     trainable = (architecture.head_features(input_size) + 1) * classes + 2 * normalized
     for convolution, _ in _convolutions(architecture, input_size):
-        trainable += convolution.weights + style.use_bias * convolution.filters
-    if not style.use_bias:  # a gate has one all the same
+        trainable += convolution.weights + defaults.use_bias * convolution.filters
+    if not defaults.use_bias:  # a gate has one all the same
         trainable += sum(unit.filters[-1] for unit in architecture.units() if unit.is_gated)
     return ParameterCount(trainable, 2 * normalized)
 

@@ -18,8 +18,8 @@ from resnet_keras.architectures.parts import (
     BOTTLENECK_PREACTIVATED,
     BOTTLENECK_V15,
     CIFAR_STEM,
+    COURSE_DEFAULTS,
     COURSE_STEM,
-    COURSE_STYLE,
     FULL_PREACTIVATION,
     IMAGENET_STEM,
     NO_SHORTCUT,
@@ -62,7 +62,7 @@ RESNET20 = Architecture(
 RESNET50_COURSE = replace(
     RESNET50,
     stem=COURSE_STEM,
-    style=COURSE_STYLE,
+    defaults=COURSE_DEFAULTS,
     preprocessing=Preprocessing(mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0)),
     input_size=64,
     classes=6,
@@ -196,7 +196,7 @@ def _of_single_layers(network: Architecture) -> Architecture:
 
 
 def _without_normalization(network: Architecture) -> Architecture:
-    return replace(network, style=replace(network.style, normalized=False, use_bias=True))
+    return replace(network, defaults=replace(network.defaults, normalized=False, use_bias=True))
 
 
 VARIANTS: dict[str, Callable[[Architecture], Architecture]] = {

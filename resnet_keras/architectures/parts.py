@@ -1,4 +1,4 @@
-"""The parts that a network is composed of, as frozen values: stem, unit, shortcut, style.
+"""The parts that a network is composed of, as frozen values: stem, unit, shortcut, defaults.
 
 [1] He et al. 2016, "Deep Residual Learning"; [2] He et al. 2016, "Identity Mappings"; [3] Xie et
 al. 2017, "Aggregated Residual Transformations".
@@ -234,7 +234,7 @@ Manipulation = Scaling | Gating | ShortcutDropout
 
 
 @dataclass(frozen=True)
-class Junction:
+class Merge:
     """How a unit's residual branch and shortcut become its output. Both papers add them.
 
     Attributes:
@@ -250,7 +250,7 @@ class Junction:
 
 
 @dataclass(frozen=True)
-class Style:
+class LayerDefaults:
     """What all convolutions and normalisations of one network have in common.
 
     Attributes:
@@ -298,7 +298,7 @@ class ResidualUnit:
         branch: convolutions of the residual branch, from the input on.
         shortcut: what carries the input to the addition; "none" makes the unit a plain one.
         ordering: of this unit; the network's first has no pre-activation of its own.
-        junction: of branch and shortcut.
+        merge: of branch and shortcut.
     """
 
     stage: int
@@ -306,7 +306,7 @@ class ResidualUnit:
     branch: tuple[Convolution, ...]
     shortcut: ShortcutKind
     ordering: Ordering = ORIGINAL
-    junction: Junction = Junction()
+    merge: Merge = Merge()
 
     @property
     def name(self) -> str:
@@ -336,7 +336,7 @@ class ResidualUnit:
     @property
     def is_gated(self) -> bool:
         return self.shortcut in ("identity", "zero-padded") and isinstance(
-            self.junction.manipulation, Gating
+            self.merge.manipulation, Gating
         )
 
     def normalized_channels(self) -> int:
@@ -367,7 +367,7 @@ BOTTLENECK_V15 = replace(BOTTLENECK, stride_at=1)
 BASIC_PREACTIVATED = replace(BASIC, ordering=FULL_PREACTIVATION)
 BOTTLENECK_PREACTIVATED = replace(BOTTLENECK, ordering=FULL_PREACTIVATION)
 
-ADDITION = Junction()
+ADDITION = Merge()
 
 NO_SHORTCUT = Shortcut("none", "none")
 OPTION_A = Shortcut("zero-padded", "identity")
@@ -377,4 +377,4 @@ SHORTCUT_OPTIONS = {"A": OPTION_A, "B": OPTION_B, "C": OPTION_C}
 
 # Of ImageNet's training images, as torchvision and its followers have them.
 IMAGENET_PREPROCESSING = Preprocessing(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
-COURSE_STYLE = Style(use_bias=True, bn_epsilon=1e-3, bn_momentum=0.99)
+COURSE_DEFAULTS = LayerDefaults(use_bias=True, bn_epsilon=1e-3, bn_momentum=0.99)

@@ -13,11 +13,11 @@ import keras
 from resnet_keras.architectures import (
     ADDITION,
     BOTTLENECK,
-    COURSE_STYLE,
-    Junction,
+    COURSE_DEFAULTS,
+    LayerDefaults,
+    Merge,
     ResidualUnit,
     Step,
-    Style,
     Unit,
 )
 from resnet_keras.errors import InputError
@@ -25,43 +25,47 @@ from resnet_keras.networks import shortcuts
 from resnet_keras.networks.layers import convolution, normalization
 
 
-def residual_unit(x: keras.KerasTensor, unit: ResidualUnit, style: Style) -> keras.KerasTensor:
+def residual_unit(
+    x: keras.KerasTensor, unit: ResidualUnit, defaults: LayerDefaults
+) -> keras.KerasTensor:
     """A residual branch F(x), its shortcut, and their sum (He et al. 2016, equations 1 and 2).
 
     Args:
         x: a map (batch, h, w, unit.in_filters), of any float dtype.
         unit: convolutions, ordering, shortcut and place in the network.
-        style: what all convolutions of the network have in common.
+        defaults: what all convolutions of the network have in common.
 
     Returns:
         A map (batch, ceil(h / unit.stride), ceil(w / unit.stride), unit.filters[-1]).
     """
     ordering = unit.ordering
     follows = f"{unit.name}_branch2a" if ordering.is_preactivated else f"{unit.name}_branch2"
-    activated = activation(x, ordering.first, follows, style)
-    branch = _residual_branch(activated, unit, style)
-    joined = shortcuts.join(x, activated, branch, unit, style)
-    return activation(joined, ordering.joined, unit.name, style)
+    activated = activation(x, ordering.first, follows, defaults)
+    branch = _residual_branch(activated, unit, defaults)
+    joined = shortcuts.join(x, activated, branch, unit, defaults)
+    return activation(joined, ordering.joined, unit.name, defaults)
 
 
-def _residual_branch(x: keras.KerasTensor, unit: ResidualUnit, style: Style) -> keras.KerasTensor:
+def _residual_branch(
+    x: keras.KerasTensor, unit: ResidualUnit, defaults: LayerDefaults
+) -> keras.KerasTensor:
     """F(x), from the first convolution to the addition."""
     ordering = unit.ordering
     names = [f"{unit.name}_branch2{letter}" for letter in ascii_lowercase[: len(unit.branch)]]
     for index, (name, values) in enumerate(zip(names, unit.branch, strict=True)):
         if index > 0:
             named_after = name if ordering.is_preactivated else names[index - 1]
-            x = activation(x, ordering.between, named_after, style)
-        x = convolution(x, values, f"res{name}", style)
-    gamma = "zeros" if style.zero_init_last_gamma else "ones"
-    return activation(x, ordering.last, names[-1], style, gamma)
+            x = activation(x, ordering.between, named_after, defaults)
+        x = convolution(x, values, f"res{name}", defaults)
+    gamma = "zeros" if defaults.zero_init_last_gamma else "ones"
+    return activation(x, ordering.last, names[-1], defaults, gamma)
 
 
 def activation(
     x: keras.KerasTensor,
     steps: Sequence[Step],
     name: str,
-    style: Style,
+    defaults: LayerDefaults,
     gamma_initializer: str = "ones",
 ) -> keras.KerasTensor:
     """Batch normalisation "bn<name>" and ReLU "res<name>_relu", as far as `steps` names them.
@@ -70,12 +74,12 @@ def activation(
         x: a map (batch, h, w, channels).
         steps: in their order.
         name: of the convolution that the layers are named after.
-        style: what the network's normalisations have in common.
+        defaults: what the network's normalisations have in common.
         gamma_initializer: of the batch normalisation, "ones" or "zeros".
     """
     for step in steps:
         if step == "bn":
-            x = normalization(x, f"bn{name}", style, gamma_initializer)
+            x = normalization(x, f"bn{name}", defaults, gamma_initializer)
         else:
             x = keras.layers.Activation("relu", name=f"res{name}_relu")(x)
     return x
@@ -89,8 +93,8 @@ def identity_block(
     block: str,
     *,
     unit: Unit = BOTTLENECK,
-    style: Style = COURSE_STYLE,
-    junction: Junction = ADDITION,
+    defaults: LayerDefaults = COURSE_DEFAULTS,
+    merge: Merge = ADDITION,
     dilations: Sequence[int] = (),
 ) -> keras.KerasTensor:
     """A unit whose input has the shape of its output, and is added to it unchanged.
@@ -103,8 +107,8 @@ def identity_block(
         block: the unit's label within its stage, for the layers' names.
         unit: where its stride stands, its ordering and its groups; `f` and `filters` are in place
             of its kernel size and widths.
-        style: what all convolutions of the network have in common; the course's by default.
-        junction: of branch and shortcut.
+        defaults: what all convolutions of the network have in common; the course's by default.
+        merge: of branch and shortcut.
         dilations: pixels from one tap of each convolution to the next; 1 if empty.
 
     Returns:
@@ -121,8 +125,8 @@ def identity_block(
             accepted=f"{filters[-1]} channels, or convolutional_block, which takes any number",
         )
     convolutions = replace(unit, kernel_size=f).branch(x.shape[-1], filters, 1, dilations)
-    spec = ResidualUnit(stage, block, convolutions, "identity", unit.ordering, junction)
-    return residual_unit(x, spec, style)
+    spec = ResidualUnit(stage, block, convolutions, "identity", unit.ordering, merge)
+    return residual_unit(x, spec, defaults)
 
 
 def convolutional_block(
@@ -134,8 +138,8 @@ def convolutional_block(
     s: int = 2,
     *,
     unit: Unit = BOTTLENECK,
-    style: Style = COURSE_STYLE,
-    junction: Junction = ADDITION,
+    defaults: LayerDefaults = COURSE_DEFAULTS,
+    merge: Merge = ADDITION,
     dilations: Sequence[int] = (),
 ) -> keras.KerasTensor:
     """A unit with a projection shortcut: a 1x1 convolution and batch normalisation.
@@ -148,5 +152,5 @@ def convolutional_block(
         A map (batch, ceil(h / s), ceil(w / s), filters[-1]).
     """
     convolutions = replace(unit, kernel_size=f).branch(x.shape[-1], filters, s, dilations)
-    spec = ResidualUnit(stage, block, convolutions, "projection", unit.ordering, junction)
-    return residual_unit(x, spec, style)
+    spec = ResidualUnit(stage, block, convolutions, "projection", unit.ordering, merge)
+    return residual_unit(x, spec, defaults)

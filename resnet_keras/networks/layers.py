@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from resnet_keras.architectures import Convolution, Style
+from resnet_keras.architectures import Convolution, LayerDefaults
 from resnet_keras.errors import InputError
 from resnet_keras.networks.backend import Tensor, is_traced_for_xla
 from resnet_keras.networks.convolution import Conv2D, subsampled
@@ -177,7 +177,7 @@ def check_data_format() -> None:
 
 
 def convolution(
-    x: keras.KerasTensor, values: Convolution, name: str, style: Style
+    x: keras.KerasTensor, values: Convolution, name: str, defaults: LayerDefaults
 ) -> keras.KerasTensor:
     """A convolution layer that pads kernel_size // 2 on every side, times its dilation.
 
@@ -189,7 +189,7 @@ def convolution(
         x: a map (batch, h, w, channels); the channels count, and not `values.in_filters`.
         values: sizes of the convolution.
         name: of the layer.
-        style: what the network's convolutions have in common.
+        defaults: what the network's convolutions have in common.
 
     Raises:
         InputError: see `check_data_format`.
@@ -211,29 +211,29 @@ def convolution(
         padding=padding,
         groups=values.groups,
         dilation_rate=dilation,
-        use_bias=style.use_bias,
+        use_bias=defaults.use_bias,
         kernel_initializer="he_normal",
         name=name,
     )(x)
 
 
 def normalization(
-    x: keras.KerasTensor, name: str, style: Style, gamma_initializer: str = "ones"
+    x: keras.KerasTensor, name: str, defaults: LayerDefaults, gamma_initializer: str = "ones"
 ) -> keras.KerasTensor:
     """The network's batch normalisation, if it has any.
 
     Args:
         x: a map (batch, h, w, channels).
         name: of the layer.
-        style: what the network's normalisations have in common.
+        defaults: what the network's normalisations have in common.
         gamma_initializer: "zeros" for the last gamma of a branch that starts as nothing.
     """
-    if not style.normalized:
+    if not defaults.normalized:
         return x
     return BatchNormalization(
-        epsilon=style.bn_epsilon,
-        momentum=style.bn_momentum,
-        synchronized=style.bn_synchronized,
+        epsilon=defaults.bn_epsilon,
+        momentum=defaults.bn_momentum,
+        synchronized=defaults.bn_synchronized,
         name=name,
         gamma_initializer=gamma_initializer,
     )(x)

@@ -216,7 +216,7 @@ def _of_bridged(bridged: Bridged, source: str) -> Stored:
 def adapted_to(model: keras.Model, architecture: Architecture) -> Architecture:
     """The architecture with the preprocessing and the epsilon of a model of this package."""
     layers = {layer.name: layer for layer in model.layers}
-    preprocessing, epsilon = architecture.preprocessing, architecture.style.bn_epsilon
+    preprocessing, epsilon = architecture.preprocessing, architecture.defaults.bn_epsilon
     if NORMALIZE in layers:
         scale, offset = layers[NORMALIZE].scale, layers[NORMALIZE].offset
         red, green, blue = (1 / one for one in scale)

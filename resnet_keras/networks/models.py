@@ -93,8 +93,8 @@ def build(
     x = _normalize(inputs, architecture.preprocessing) if include_preprocessing else inputs
     x = _stem(x, architecture)
     for unit in architecture.units():
-        x = residual_unit(x, unit, architecture.style)
-    x = activation(x, architecture.unit.ordering.first, FINAL, architecture.style)
+        x = residual_unit(x, unit, architecture.defaults)
+    x = activation(x, architecture.unit.ordering.first, FINAL, architecture.defaults)
     outputs = _head(x, architecture, head)
     with recursion_for(layers=LAYERS_PER_CONVOLUTION * architecture.depth):
         return keras.Model(inputs, outputs, name=name)
@@ -124,9 +124,9 @@ def _normalize(x: keras.KerasTensor, preprocessing: Preprocessing) -> keras.Kera
 
 def _stem(x: keras.KerasTensor, architecture: Architecture) -> keras.KerasTensor:
     stem = architecture.stem
-    style = architecture.style
-    x = convolution(x, stem.convolution, "conv1", style)
-    x = normalization(x, "bn_conv1", style)
+    defaults = architecture.defaults
+    x = convolution(x, stem.convolution, "conv1", defaults)
+    x = normalization(x, "bn_conv1", defaults)
     x = keras.layers.Activation("relu", name="conv1_relu")(x)
     if stem.pool_size is None:
         return x

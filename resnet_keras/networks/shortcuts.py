@@ -5,7 +5,7 @@
 
 import keras
 
-from resnet_keras.architectures import Gating, ResidualUnit, Scaling, ShortcutDropout, Style
+from resnet_keras.architectures import Gating, LayerDefaults, ResidualUnit, Scaling, ShortcutDropout
 from resnet_keras.networks.layers import Conv2D, ZeroPaddedShortcut, convolution, normalization
 
 
@@ -14,7 +14,7 @@ def join(
     activated: keras.KerasTensor,
     branch: keras.KerasTensor,
     unit: ResidualUnit,
-    style: Style,
+    defaults: LayerDefaults,
 ) -> keras.KerasTensor:
     """Adds a unit's shortcut to its branch, the branch now and then dropped (stochastic depth).
 
@@ -29,20 +29,20 @@ def join(
     if unit.shortcut == "none":
         return branch
     if unit.shortcut == "projection":
-        shortcut = _projection(x, activated, unit, style)
+        shortcut = _projection(x, activated, unit, defaults)
     else:
         shortcut = x if unit.shortcut == "identity" else _zero_padded(x, unit)
         branch, shortcut = _manipulate(x, branch, shortcut, unit)
-    if unit.junction.drop_rate:
+    if unit.merge.drop_rate:
         # One draw for the whole batch: the unit is there or it is not.
         branch = keras.layers.Dropout(
-            unit.junction.drop_rate, noise_shape=(1, 1, 1, 1), name=f"drop{unit.name}"
+            unit.merge.drop_rate, noise_shape=(1, 1, 1, 1), name=f"drop{unit.name}"
         )(branch)
     return keras.layers.Add(name=f"res{unit.name}")([branch, shortcut])
 
 
 def _projection(
-    x: keras.KerasTensor, activated: keras.KerasTensor, unit: ResidualUnit, style: Style
+    x: keras.KerasTensor, activated: keras.KerasTensor, unit: ResidualUnit, defaults: LayerDefaults
 ) -> keras.KerasTensor:
     """Options B and C [1]: a 1x1 convolution with the unit's stride, and batch normalisation.
 
@@ -50,8 +50,10 @@ def _projection(
     """
     name = f"{unit.name}_branch1"
     if unit.ordering.is_preactivated:
-        return convolution(activated, unit.on_shortcut, f"res{name}", style)
-    return normalization(convolution(x, unit.on_shortcut, f"res{name}", style), f"bn{name}", style)
+        return convolution(activated, unit.on_shortcut, f"res{name}", defaults)
+    return normalization(
+        convolution(x, unit.on_shortcut, f"res{name}", defaults), f"bn{name}", defaults
+    )
 
 
 def _zero_padded(x: keras.KerasTensor, unit: ResidualUnit) -> keras.KerasTensor:
@@ -63,7 +65,7 @@ def _manipulate(
     x: keras.KerasTensor, branch: keras.KerasTensor, shortcut: keras.KerasTensor, unit: ResidualUnit
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Branch and shortcut, both of one shape, after what [2, table 1] tries."""
-    name, manipulation = unit.name, unit.junction.manipulation
+    name, manipulation = unit.name, unit.merge.manipulation
     if isinstance(manipulation, Scaling):
         branch = keras.layers.Rescaling(manipulation.branch, name=f"scale{name}_branch2")(branch)
         shortcut = keras.layers.Rescaling(manipulation.shortcut, name=f"scale{name}_branch1")(

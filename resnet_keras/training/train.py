@@ -155,7 +155,7 @@ def train(
             details = dataclasses.replace(
                 details,
                 preprocessing=architecture.preprocessing,
-                bn_epsilon=architecture.style.bn_epsilon,
+                bn_epsilon=architecture.defaults.bn_epsilon,
             )
             builder = partial(build, _configure(architecture, recipe, placement))
         assert builder
@@ -282,13 +282,13 @@ def _take_over(model: keras.Model, stored: Stored) -> None:
 
 
 def _configure(architecture: Architecture, recipe: Recipe, placement: Placement) -> Architecture:
-    style = dataclasses.replace(
-        architecture.style,
+    defaults = dataclasses.replace(
+        architecture.defaults,
         bn_synchronized=placement.synchronizes_normalization,
-        zero_init_last_gamma=architecture.style.zero_init_last_gamma
+        zero_init_last_gamma=architecture.defaults.zero_init_last_gamma
         or (recipe.zero_init_last_gamma and architecture.is_residual),
     )
-    return dataclasses.replace(architecture, style=style)
+    return dataclasses.replace(architecture, defaults=defaults)
 
 
 def _announce(

@@ -171,7 +171,7 @@ def unbridge(
     return tensors, Card(
         class_names,
         architecture.preprocessing,
-        architecture.style.bn_epsilon,
+        architecture.defaults.bn_epsilon,
         architecture.unit.stride_at,
         None if classes is None else activation,
     )
@@ -289,13 +289,13 @@ def _hint(content: Content) -> str:
 
 
 def _is_like_others(architecture: Architecture) -> bool:
-    return architecture.unit.ordering == ORIGINAL and architecture.style.normalized
+    return architecture.unit.ordering == ORIGINAL and architecture.defaults.normalized
 
 
 def _adapted(architecture: Architecture, origin: Origin, card: Card) -> Architecture:
     epsilon = origin.bn_epsilon if card.bn_epsilon is None else card.bn_epsilon
     adapted = architecture.adapted(card.preprocessing or origin.preprocessing, epsilon)
-    return replace(adapted, style=replace(adapted.style, use_bias=False))
+    return replace(adapted, defaults=replace(adapted.defaults, use_bias=False))
 
 
 def _class_names(told: tuple[str, ...] | None, classes: int | None) -> tuple[str, ...] | None:
