@@ -22,7 +22,8 @@ from resnet_keras.evaluation.evaluate import (
 from resnet_keras.evaluation.grad_cam import grad_cam
 from resnet_keras.evaluation.introspection import responses
 from resnet_keras.evaluation.protocols import Protocol
-from resnet_keras.networks.models import build, features
+from resnet_keras.networks.feature_maps import features
+from resnet_keras.networks.models import build
 from resnet_keras.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
