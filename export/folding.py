@@ -7,7 +7,6 @@ in others (tf2onnx not where the convolution has a bias already); folded here, a
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -130,7 +129,7 @@ def _check(layer: keras.layers.Layer) -> None:
             )
 
 
-def _image_shape(source: Any) -> tuple[int, int, int]:
+def _image_shape(source: keras.KerasTensor) -> tuple[int, int, int]:
     shape = tuple(source.shape[1:])
     if len(shape) != 3 or None in shape:
         raise InputError(
@@ -185,7 +184,7 @@ def _is_affine(layer: keras.layers.Layer) -> bool:
     return type(layer) in AFFINE
 
 
-def _replace(group: Sequence[keras.layers.Layer], x: Any) -> Any:
+def _replace(group: Sequence[keras.layers.Layer], x: keras.KerasTensor) -> keras.KerasTensor:
     first = group[0]
     if type(first) in CONVOLUTIONS:
         return _convolve(x, first, *_scale_and_shift(group[1:]))
@@ -215,11 +214,13 @@ def _scale_and_shift(layers: Sequence[keras.layers.Layer]) -> tuple[np.ndarray, 
     return scale, shift
 
 
-def _float64(variable: Any) -> np.ndarray:
+def _float64(variable: keras.Variable) -> np.ndarray:
     return keras.ops.convert_to_numpy(variable).astype("float64")
 
 
-def _convolve(x: Any, layer: keras.layers.Conv2D, scale: Any, shift: Any) -> Any:
+def _convolve(
+    x: keras.KerasTensor, layer: keras.layers.Conv2D, scale: np.ndarray, shift: np.ndarray
+) -> keras.KerasTensor:
     # Stock Keras compiles grouped convolutions with XLA, which no converter takes.
     kind = Conv2D if layer.groups > 1 else keras.layers.Conv2D
     convolution = kind(
@@ -238,7 +239,7 @@ def _convolve(x: Any, layer: keras.layers.Conv2D, scale: Any, shift: Any) -> Any
     return _call(convolution, x, [_float64(layer.kernel) * scale, bias * scale + shift])
 
 
-def _transform(x: Any, layers: Sequence[keras.layers.Layer]) -> Any:
+def _transform(x: keras.KerasTensor, layers: Sequence[keras.layers.Layer]) -> keras.KerasTensor:
     """What affine layers in a row do where there is no convolution before them."""
     layers = [layer for layer in layers if not isinstance(layer, keras.layers.Dropout)]
     if not layers:
@@ -253,7 +254,7 @@ def _transform(x: Any, layers: Sequence[keras.layers.Layer]) -> Any:
     return _call(depthwise, x, [scale[None, None, :, None], shift])
 
 
-def _connect(x: Any, layer: keras.layers.Dense) -> Any:
+def _connect(x: keras.KerasTensor, layer: keras.layers.Dense) -> keras.KerasTensor:
     weights = [_float64(weight) for weight in layer.weights]
     activation = layer.activation
     if layer.units == 1 and activation is keras.activations.sigmoid:
@@ -271,7 +272,9 @@ def _connect(x: Any, layer: keras.layers.Dense) -> Any:
     return _call(dense, x, weights)
 
 
-def _call(layer: keras.layers.Layer, x: Any, weights: Sequence[np.ndarray]) -> Any:
+def _call(
+    layer: keras.layers.Layer, x: keras.KerasTensor, weights: Sequence[np.ndarray]
+) -> keras.KerasTensor:
     outputs = layer(x)
     layer.set_weights([weight.astype("float32") for weight in weights])
     return outputs

@@ -3,7 +3,7 @@
 import logging
 import math
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import keras
 import numpy as np
@@ -32,6 +32,9 @@ from resnet_keras.networks.models import is_of_logits, view_of
 from resnet_keras.runs.run import Run
 from resnet_keras.view import View
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 # TensorFlow counts the first predictions of all models as one function's, and warns of the fifth
 # that it is traced too often. Each model is traced once.
 logging.getLogger("tensorflow").addFilter(
@@ -39,6 +42,9 @@ logging.getLogger("tensorflow").addFilter(
 )
 
 BATCH_SIZE = 32
+
+Data: TypeAlias = Union[tuple[np.ndarray, np.ndarray], "tf.data.Dataset", keras.utils.PyDataset]
+"""What `Model.fit`, `evaluate` and `predict` take: arrays, or batches of the backend's pipeline."""
 
 
 def evaluate(model: keras.Model, split: Split, verbose: int | str = "auto") -> Evaluation:
@@ -61,7 +67,7 @@ def single_view(model: keras.Model, split: Split, verbose: int | str = "auto") -
 
 def evaluation_data(
     split: Split, view: View, multiple: int | None = None, share: Share = WHOLE
-) -> Any:
+) -> Data:
     """What Keras takes to measure on: arrays (images, labels) of what is in memory, else batches.
 
     Args:

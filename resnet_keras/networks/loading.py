@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from resnet_keras.architectures import NETWORKS, Architecture, Preprocessing, model_name
 from resnet_keras.architectures.layer_names import is_classifier
@@ -262,7 +263,7 @@ def load_weights(
 
 def fit_weights(
     model: keras.Model,
-    stored: Mapping[str, list[Any]],
+    stored: Mapping[str, list[np.ndarray]],
     source: str,
     skip_classifier: bool = False,
 ) -> list[str]:

@@ -2,11 +2,14 @@
 
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from resnet_keras.architectures import find
 from resnet_keras.errors import InputError, did_you_mean_beside
 from resnet_keras.weights.download import IMAGENET, PUBLISHED
+
+if TYPE_CHECKING:
+    import keras
 
 WEIGHTS_FILES = (".keras", ".safetensors")  # that are written
 
@@ -33,7 +36,9 @@ def check_weights(source: str | PathLike[str], network: str) -> None:
         )
 
 
-def check_conversion(source: Any, network: str, path: Path, image_size: int | None) -> None:
+def check_conversion(
+    source: "str | PathLike[str] | keras.Model", network: str, path: Path, image_size: int | None
+) -> None:
     """Checks what `conversion.convert` is asked for; arguments are its.
 
     Raises:
