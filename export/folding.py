@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from resnet_keras.errors import InputError
+from resnet_keras.networks.graph import layers_called_once
 from resnet_keras.networks.layers import BatchNormalization, Conv2D, Dense, ZeroPaddedShortcut
 from resnet_keras.networks.recursion import recursion_for
 
@@ -57,7 +58,9 @@ def inference_model(model: keras.Model) -> keras.Model:
             size, has a layer that is not known here or is called twice, or does not end in a
             classifier.
     """
-    layers = _layers(model)
+    layers = layers_called_once(model)
+    for layer in layers:
+        _check(layer)
     source = model.inputs[0]
     pixels = keras.Input(_image_shape(source), dtype="float32", name="pixels")
     gives_probabilities(layers[-1])
@@ -73,30 +76,6 @@ def inference_model(model: keras.Model) -> keras.Model:
         folded = keras.Model(pixels, outputs, name=model.name)
     folded.dtype_policy = "float32"  # a model takes the global one, which may be another
     return folded
-
-
-def _layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers in an order in which they can be called."""
-    operations = getattr(model, "operations", ())
-    if len(operations) < 2 or len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise InputError(
-            "the model is not a functional model from one tensor to one",
-            received=repr(model.name),
-            accepted="a functional model of layers with one input and one output",
-        )
-    layers = [layer for layer in operations if not isinstance(layer, keras.layers.InputLayer)]
-    for layer in layers:
-        _check(layer)
-    needed = {id(tensor) for layer in layers for tensor in keras.tree.flatten(layer.input)}
-    # Of a layer that was called again, only the first call shows.
-    given = {id(model.inputs[0]), *(id(layer.output) for layer in layers)}
-    if not needed <= given or id(model.outputs[0]) != id(layers[-1].output):
-        raise InputError(
-            "the layers of the model are not called once each",
-            received=repr(model.name),
-            accepted="a model that calls every layer once",
-        )
-    return layers
 
 
 def _check(layer: keras.layers.Layer) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 
 import keras
 import numpy as np
+from sklearn.metrics import confusion_matrix
 
 from resnet_keras.architectures import find, model_name
 from resnet_keras.data import pipelines, sources
@@ -126,8 +127,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
     predicted = probabilities.argmax(axis=1)
     # A tie counts against the network: a class as probable as the label stands before it.
     rivals = (probabilities >= of_label[:, None]).sum(axis=1) - 1
-    matrix = np.zeros((classes, classes), int)
-    np.add.at(matrix, (labels, predicted), 1)
+    matrix = confusion_matrix(labels, predicted, labels=range(classes))
     wrong = np.flatnonzero(predicted != labels)
     surest_first = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")]
     return Evaluation(
@@ -135,7 +135,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
         loss=float(-np.log(np.maximum(of_label, 1e-7)).mean()),
         top1_error=len(wrong) / count,
         top5_error=float((rivals >= 5).mean()),
-        confusion_matrix=tuple(tuple(int(cell) for cell in row) for row in matrix),
+        confusion_matrix=tuple(map(tuple, matrix.tolist())),
         mistakes=tuple(
             Mistake(
                 int(i), int(labels[i]), int(predicted[i]), float(probabilities[i, predicted[i]])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from resnet_keras.architectures import find
 from resnet_keras.errors import InputError, did_you_mean_beside
-from resnet_keras.weights.download import IMAGENET, PUBLISHED
+from resnet_keras.weights.download import IMAGENET, check_published
 
 if TYPE_CHECKING:
     import keras
@@ -21,12 +21,7 @@ def check_weights(source: str | PathLike[str], network: str) -> None:
         InputError: there are none.
     """
     if source == IMAGENET:
-        if network not in PUBLISHED:
-            raise InputError(
-                "no weights on ImageNet are published of this network",
-                received=repr(network),
-                accepted=", ".join(PUBLISHED),
-            )
+        check_published(network)
         return
     if not Path(source).exists():
         raise InputError(

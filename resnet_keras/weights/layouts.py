@@ -6,8 +6,7 @@ from typing import TypeVar
 import numpy as np
 
 from resnet_keras.errors import InputError
-from resnet_keras.weights.naming import Naming
-from resnet_keras.weights.places import Place
+from resnet_keras.weights.layer_map import Naming, Place
 
 T = TypeVar("T")
 
