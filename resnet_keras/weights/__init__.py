@@ -1,4 +1,4 @@
-"""Weights of other sources, as our networks take them: names and layouts, and no models.
+"""Weights of other projects: files, layer names, array layouts and metadata, without models.
 
 A source names its layers in its own way and lays out its arrays as its framework does: layer_map.py
 walks our network and tells what the source calls each place, and layouts.py turns arrays.
