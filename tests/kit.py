@@ -49,9 +49,8 @@ from resnet_keras.networks.models import build
 from resnet_keras.recipes import Recipe
 from resnet_keras.runs.run import Run
 from resnet_keras.training.callbacks import Recorder
+from resnet_keras.weights.layer_map import TORCHVISION, places
 from resnet_keras.weights.layouts import to_torch
-from resnet_keras.weights.naming import TORCHVISION
-from resnet_keras.weights.places import places
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -261,6 +260,11 @@ def draw_images(count: int, size: int | tuple[int, int] = 32, seed: int = 0) -> 
     tint = rng.uniform(-100, 100, (count, 1, 1, 3))
     noise = rng.normal(0, 20, (count, height, width, 3))
     return (patches[:, :height, :width] + tint + noise).clip(0, 255).astype("uint8")
+
+
+def pixels(*shape: int) -> np.ndarray:
+    """Noise of this shape, float32 in 0..255: for comparisons of numbers, not of answers."""
+    return np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
 
 
 # --- Files ---

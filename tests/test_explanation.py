@@ -24,7 +24,6 @@ from resnet_keras.evaluation.introspection import responses
 from resnet_keras.evaluation.protocols import Protocol
 from resnet_keras.networks.feature_maps import features
 from resnet_keras.networks.models import build
-from resnet_keras.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -35,13 +34,6 @@ NAMES = ("a", "b", "c", "d", "e")
 def finished():
     """A finished run, not to be changed."""
     return kit.finished_run()
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy of it."""
-    shutil.copytree(finished.folder, tmp_path / "run")
-    return Run(tmp_path / "run")
 
 
 @pytest.fixture

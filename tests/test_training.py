@@ -47,13 +47,6 @@ def finished():
     return kit.finished_run()
 
 
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy of the finished run."""
-    shutil.copytree(finished.folder, tmp_path / "run")
-    return Run(tmp_path / "run")
-
-
 def state(run):
     """What has to come out alike, to the last bit: weights, optimizer, history."""
     model = load_model(run.last_model)

@@ -1,7 +1,6 @@
 """Grad-CAM: where a network sees a class (Selvaraju et al. 2017)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -9,6 +8,7 @@ from keras import ops
 
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation.introspection import gradients
+from resnet_keras.networks.backend import Tensor
 from resnet_keras.networks.feature_maps import features, in_float32
 from resnet_keras.networks.recursion import recursion_for
 
@@ -62,7 +62,7 @@ def grad_cam(
         above = keras.Model(stages[stage], classifier.input)
 
     def heat(batch: slice) -> np.ndarray:
-        def score(maps: list[Any]) -> Any:
+        def score(maps: list[Tensor]) -> Tensor:
             vectors = above(maps[0], training=False)
             scores = ops.matmul(vectors, classifier.kernel) + classifier.bias
             asked = ops.argmax(scores, axis=1) if classes is None else np.asarray(classes)[batch]

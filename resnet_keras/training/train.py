@@ -24,7 +24,7 @@ from resnet_keras.evaluation.evaluate import evaluation_data
 from resnet_keras.files.atomic import write_file
 from resnet_keras.networks import recomputation
 from resnet_keras.networks.loading import Source as Weights
-from resnet_keras.networks.loading import Stored, fit_weights, load_model, read_weights
+from resnet_keras.networks.loading import fit_weights, load_model, read_weights
 from resnet_keras.networks.models import Builder, Classifier, build, dtype_policy
 from resnet_keras.recipes import Recipe
 from resnet_keras.runs.checkpoints import CHECKPOINT_STEPS, Checkpoint, Checkpoints, restore
@@ -38,6 +38,7 @@ from resnet_keras.training.fine_tuning import Phase
 from resnet_keras.training.plan import check_run_folder, check_same, pairs, planned
 from resnet_keras.version import versions
 from resnet_keras.view import View
+from resnet_keras.weights.loaded import LoadedWeights
 
 NAMED_CLASSES = 5
 
@@ -275,7 +276,7 @@ def _name(weights: Weights | None) -> str | None:
     return str(weights) if isinstance(weights, str | PathLike) else f"model {weights.name}"
 
 
-def _take_over(model: keras.Model, stored: Stored) -> None:
+def _take_over(model: keras.Model, stored: LoadedWeights) -> None:
     left = fit_weights(model, stored.weights, stored.source, skip_classifier=True)
     fresh = f"; {', '.join(left)} starts afresh, as it tells other classes apart" if left else ""
     print(f"weights from {stored.source}{fresh}")
