@@ -19,9 +19,11 @@ from resnet_keras.evaluation.evaluate import (
     read_evaluation,
     write_evaluation,
 )
+from resnet_keras.evaluation.grad_cam import grad_cam
 from resnet_keras.evaluation.introspection import responses
 from resnet_keras.evaluation.protocols import Protocol
-from resnet_keras.networks.models import build, features
+from resnet_keras.networks.feature_maps import features
+from resnet_keras.networks.models import build
 from resnet_keras.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -70,7 +72,7 @@ def test_an_explanation_is_of_the_most_probable_class():
     assert list(found.heat) == list(found.maps) == ["C2", "C3"]
     for stage, maps in features(model)(image).items():
         np.testing.assert_allclose(found.maps[stage], maps[0], atol=1e-5)
-        np.testing.assert_allclose(found.heat[stage], explanation(model, image, None, stage)[0])
+        np.testing.assert_allclose(found.heat[stage], grad_cam(model, image, None, stage)[0])
     assert found.responses == pytest.approx(responses(model, image))
 
 
@@ -79,7 +81,7 @@ def test_an_explanation_of_another_class_and_another_size():
     least = answers(model, draw_images(1))[0].argmin()
     found = explanation.explain(model, image, NAMES, least)
     assert found.class_name == NAMES[least] and found.image.shape == (32, 32, 3)
-    expected = explanation(model, found.image[None], [least])[0]
+    expected = grad_cam(model, found.image[None], [least])[0]
     np.testing.assert_allclose(found.heat["C3"], expected)
 
 

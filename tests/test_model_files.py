@@ -16,8 +16,9 @@ import pytest
 from kit import TINY, answers, randomize, refusal, run_python, tiny
 
 from resnet_keras.architectures import NETWORKS, OPTION_A, OPTION_B, OPTION_C, RESNET50
+from resnet_keras.networks.feature_maps import features
 from resnet_keras.networks.loading import load_model, load_weights
-from resnet_keras.networks.models import Features, build, create, features
+from resnet_keras.networks.models import Features, build, create
 
 GOLDEN = Path(__file__).parent / "fixtures" / "golden_model"
 SUFFIXES = (".keras", ".weights.h5")

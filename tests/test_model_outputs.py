@@ -14,8 +14,9 @@ from resnet_keras.architectures import (
     RESNET50,
     LayerDefaults,
 )
+from resnet_keras.networks.feature_maps import features
 from resnet_keras.networks.layers import BatchNormalization
-from resnet_keras.networks.models import Classifier, Features, build, features
+from resnet_keras.networks.models import Classifier, Features, build
 
 TINY_IMAGENET = tiny(RESNET50, (1, 1, 1, 1), (2, 4, 6, 8), input_size=64)
 TINY_COURSE = tiny(NETWORKS["resnet50-course"], (1, 1, 1, 1), (2, 4, 6, 8), input_size=64)

@@ -28,6 +28,7 @@ from resnet_keras.architectures import (
     LayerDefaults,
 )
 from resnet_keras.networks import models
+from resnet_keras.networks.feature_maps import features
 from resnet_keras.networks.layers import BatchNormalization
 from resnet_keras.networks.models import (
     Classifier,
@@ -39,7 +40,6 @@ from resnet_keras.networks.models import (
     ResNet152,
     build,
     create,
-    features,
 )
 
 # Four stages of bottlenecks with projections under the stem of the ImageNet networks, and under

@@ -1,4 +1,4 @@
-"""The command line: resnet-keras COMMAND, see `COMMANDS`.
+"""The command line: `resnet-keras COMMAND` turns arguments into calls.
 
 Arguments to calls, nothing else. Whatever needs TensorFlow is imported inside the commands, so that
 `--help` and `list` answer at once.

@@ -9,7 +9,7 @@ from keras import ops
 
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation.introspection import gradients
-from resnet_keras.networks.models import features, in_float32
+from resnet_keras.networks.feature_maps import features, in_float32
 from resnet_keras.networks.recursion import recursion_for
 
 
@@ -32,7 +32,7 @@ def grad_cam(
         images: (n, height, width, 3), pixels 0..255.
         classes: (n,) indices: which class to look for in each image; None for the one that the
             network finds most probable.
-        stage: whose maps, such as "C4", see `models.features`; None for the last one.
+        stage: whose maps, such as "C4", see `feature_maps.features`; None for the last one.
         batch_size: images at a time.
 
     Returns:

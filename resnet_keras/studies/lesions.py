@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from resnet_keras.evaluation.evaluate import data_of, load_run_model, score, shown
-from resnet_keras.networks.models import pieces, view_of
+from resnet_keras.networks.feature_maps import pieces
+from resnet_keras.networks.models import view_of
 from resnet_keras.runs.run import Run
 from resnet_keras.studies.figures import tidy
 from resnet_keras.studies.schedules import training
@@ -40,7 +41,7 @@ class Patient:
     """A run's best model, taken apart.
 
     Attributes:
-        names: of its pieces, see `models.pieces`.
+        names: of its pieces, see `feature_maps.pieces`.
         removable: indices of the units that can go, as they do not change the shape.
     """
 
