@@ -210,16 +210,11 @@ def train(
     source = sources.find(data)
     plan.check_run_folder(folder, start_over)
     if not (hosts or start_over) and folder.exists and folder.read_details().finished:
-        aim = plan.planned(
-            network,
-            architecture,
-            check(source, skip_bad_images),
-            chosen,
-            shortcut=shortcut,
-            weights=weights,
-            skip_bad_images=skip_bad_images,
+        request = plan.Request(
+            network, chosen, shortcut, weights=weights, skip_bad_images=skip_bad_images
         )
-        plan.check_same(folder, aim)
+        aim = plan.make_plan(request, check(source, skip_bad_images))
+        plan.check_same(folder, aim.details)
         with folder.locked():
             folder.remove_checkpoints()  # a kill may have left them
         print(f"{folder} is finished (epochs: {chosen.epochs})")
@@ -234,7 +229,9 @@ def train(
         if hosts:
             supervision.follow_parent()
             address = None if hosts == "auto" else hosts
-            is_first = stack.enter_context(distribution.joined(address, process, processes))
+            is_first = stack.enter_context(
+                distribution.initialize_distributed(address, process, processes)
+            )
             if not is_first:
                 stack.enter_context(
                     redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8")))
