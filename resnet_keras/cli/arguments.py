@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice, takewhile
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Union, get_type_hints
 
 import tyro
 from tyro import _errors as failures
@@ -20,6 +20,7 @@ from resnet_keras.version import VERSION
 PROGRAM = "resnet-keras"
 KINDS = {"INT": "a whole number", "INT ...": "whole numbers", "FLOAT": "a number"}  # by metavar
 TYRO_OPTIONS = ("--tyro-print-completion", "--tyro-write-completion")
+CONFIG = (tyro.conf.FlagCreatePairsOff,)
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 
 
@@ -42,15 +43,33 @@ def dispatch(arguments: Sequence[str], commands: Mapping[str, Callable[..., None
         raise InputError(
             "an argument is empty", received=_shown(arguments), accepted="arguments with a text"
         )
+    name = arguments[0] if arguments else ""
     with failures.on_parse_error(partial(_refuse, arguments, commands)):
-        tyro.extras.subcommand_cli_from_dict(
-            dict(commands),
+        if name in commands:  # the only one to be imported
+            tyro.cli(commands[name], prog=f"{PROGRAM} {name}", args=arguments[1:], config=CONFIG)
+            return
+        tyro.cli(
+            _any_of(commands),
             prog=PROGRAM,
             description="ResNets in Keras: built, trained, evaluated and reported. "
             "--version prints the version.",
             args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff,),
+            config=CONFIG,
         )
+
+
+def _any_of(commands: Mapping[str, Callable[..., None]]) -> Any:
+    """The commands as tyro's subcommands, each told by the first line of its docstring."""
+    members = [
+        Annotated[
+            Any,
+            tyro.conf.subcommand(
+                name, constructor=command, description=(command.__doc__ or "").splitlines()[0]
+            ),
+        ]
+        for name, command in commands.items()
+    ]
+    return Union[tuple(members)]  # noqa: UP007 - its members are known only now
 
 
 def _check_completion(arguments: Sequence[str]) -> None:
