@@ -43,6 +43,7 @@ class Commands(Mapping[str, Callable[..., None]]):
 COMMANDS = Commands(
     {
         "list": "list_networks",
+        "recipe": "recipe",
         "train": "train",
         "launch": "launch",
         "evaluate": "evaluate",

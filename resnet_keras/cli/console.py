@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from resnet_keras.evaluation.protocols import says_top5
+from resnet_keras.recipes import PRESETS
 
 if TYPE_CHECKING:
     from resnet_keras.architectures import Architecture
@@ -86,6 +87,12 @@ def networks(of: "Mapping[str, Architecture]") -> Table:
         )
     table.add_row()
     return table
+
+
+def print_presets() -> None:
+    """The recipes that have a name: what each is for, its command and what that reaches."""
+    for name, preset in PRESETS.items():
+        print(f"{name}: {preset.purpose}\n  resnet-keras {preset.command}\n  {preset.result}")
 
 
 def print_comparisons(measured: "Iterable[tuple[Run, RunDetails, Evaluation]]") -> None:

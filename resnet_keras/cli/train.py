@@ -1,9 +1,9 @@
 """resnet-keras train: one run, from the images to the report."""
 
-import dataclasses
 import os
 import re
 from contextlib import ExitStack, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +12,13 @@ import tyro
 from resnet_keras import architectures, recipes
 from resnet_keras.bounds import COUNT, check_arguments
 from resnet_keras.cli import console
+from resnet_keras.cli.arguments import HIDDEN
 from resnet_keras.cli.backend import quiet_tensorflow
 from resnet_keras.cli.evaluate import measure
 from resnet_keras.cli.folders import RUNS
+from resnet_keras.cli.recipe_options import LongOptions, ShortOptions, table_of
+from resnet_keras.data import sources
+from resnet_keras.data.checks import check
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import results
 from resnet_keras.runs.checkpoints import CHECKPOINT_STEPS
@@ -22,134 +26,140 @@ from resnet_keras.runs.run import Run
 from resnet_keras.training import launch, plan
 from resnet_keras.weights.checks import check_weights
 
-# Options that replace one value of the recipe; None leaves it.
-_of_recipe = "(default: the recipe's)"
-Count = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_of_recipe)]
-Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint=_of_recipe)]
-Word = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint=_of_recipe)]
+_FLAG = tyro.conf.arg(help_behavior_hint="")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the run folder is, and what it keeps."""
+
+    run: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/NETWORK-DATA-RECIPE)"),
+    ] = None
+    """run folder."""
+    start_over: Annotated[bool, _FLAG] = False
+    """move the run folder aside if there is one, and begin again."""
+    checkpoint_steps: Annotated[int, COUNT] = CHECKPOINT_STEPS
+    """steps between checkpoints. Every epoch ends in a checkpoint anyway."""
+    log_diagnostics: Annotated[bool, _FLAG] = True
+    """no pictures and gradient norms in TensorBoard, which cost a step an epoch."""
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """Memory and devices of each process."""
+
+    devices: Annotated[
+        int | None, COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: all)")
+    ] = None
+    """number of GPUs to train on."""
+    recompute: Annotated[bool, _FLAG] = False
+    """save memory for a second forward pass a step. Very deep networks then fit."""
+
+
+@dataclass(frozen=True)
+class HostOptions:
+    """Training with other processes on JAX: docs/scaling.md."""
+
+    hosts: Annotated[
+        str | None, tyro.conf.arg(metavar="HOST:PORT|auto", help_behavior_hint="(default: none)")
+    ] = None
+    """address of process 0, or auto under SLURM, Open MPI and Kubernetes."""
+    process: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(with HOST:PORT)")
+    ] = None
+    """number of this process, from 0 on."""
+    processes: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(with HOST:PORT)")
+    ] = None
+    """number of all processes."""
+
+    @property
+    def address(self) -> str | None:
+        """The address of process 0; None where the cluster tells it."""
+        return None if self.hosts == "auto" else self.hosts
+
+    def check(self) -> None:
+        """Raises InputError if the three options do not fit each other."""
+        given = [
+            option
+            for option, value in (("--process", self.process), ("--processes", self.processes))
+            if value is not None
+        ]
+        if self.hosts in (None, "auto"):
+            if given:
+                raise InputError(
+                    f"{given[0]} needs an address",
+                    received=f"--hosts {self.hosts}" if self.hosts else "no --hosts",
+                    accepted="--hosts HOST:PORT",
+                )
+            return
+        if not re.fullmatch(r".+:\d+", self.hosts):
+            raise InputError(
+                "unknown hosts", received=repr(self.hosts), accepted="auto, or HOST:PORT"
+            )
+        number, count = self.process, self.processes
+        if number is None or count is None or not 0 <= number < count:
+            raise InputError(
+                "--process or --processes is missing or out of range",
+                received=f"--process {number} --processes {count}",
+                accepted="--process I --processes N, with I from 0 to N - 1",
+            )
 
 
 @check_arguments
 def train(
     network: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="NETWORK")]],
     data: str = "digits",
-    recipe: str = "quick",
-    epochs: Count = None,
-    batch_size: Count = None,
-    accumulate: Count = None,
-    learning_rate: Number = None,
-    l2: Number = None,
-    image_size: Count = None,
-    precision: Word = None,
-    seed: Count = None,
-    shortcut: Annotated[
-        str | None, tyro.conf.arg(metavar="A|B|C", help_behavior_hint="(default: the network's)")
-    ] = None,
-    run: Annotated[
-        Path | None,
-        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/NETWORK-DATA-RECIPE)"),
-    ] = None,
+    recipe: Annotated[
+        str,
+        tyro.conf.arg(
+            metavar="RECIPE",
+            help=f"{', '.join(recipes.RECIPES)}, or a .toml file as `resnet-keras recipe show` "
+            "prints it.",
+        ),
+    ] = "quick",
     weights: Annotated[
         str | None, tyro.conf.arg(metavar="FILE|imagenet", help_behavior_hint="(default: none)")
     ] = None,
-    head_epochs: Count = None,
-    freeze: Word = None,
-    freeze_bn: Annotated[
-        str | None, tyro.conf.arg(metavar="yes|no", help_behavior_hint=_of_recipe)
+    shortcut: Annotated[
+        str | None, tyro.conf.arg(metavar="A|B|C", help_behavior_hint="(default: the network's)")
     ] = None,
-    stage_decay: Number = None,
-    start_over: bool = False,
-    skip_bad_images: bool = False,
-    recompute: bool = False,
-    checkpoint_steps: Annotated[int, COUNT] = CHECKPOINT_STEPS,
-    log_diagnostics: bool = True,
-    devices: Annotated[
-        int | None, COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: all)")
-    ] = None,
-    hosts: Annotated[
-        str | None, tyro.conf.arg(metavar="HOST:PORT|auto", help_behavior_hint="(default: none)")
-    ] = None,
-    process: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(with --hosts HOST:PORT)")
-    ] = None,
-    processes: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(with --hosts HOST:PORT)")
-    ] = None,
+    skip_bad_images: Annotated[bool, _FLAG] = False,
+    values: Annotated[ShortOptions, tyro.conf.arg(name="recipe"), tyro.conf.OmitArgPrefixes] = {},  # noqa: B006 - read only
+    other_values: Annotated[LongOptions, tyro.conf.arg(name="recipe"), HIDDEN] = {},  # noqa: B006
+    run: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = RunOptions(),
+    machine: Annotated[MachineOptions, tyro.conf.OmitArgPrefixes] = MachineOptions(),
+    hosts: Annotated[HostOptions, tyro.conf.OmitArgPrefixes] = HostOptions(),
 ) -> None:
     """Train a network, measure it on the test images and write its report.
 
-    The same command goes on with a run that was interrupted, and leaves a finished one alone.
+    The same command continues a run that was interrupted. A finished run stays as it is.
 
     Args:
-        network: its name, such as resnet50; `resnet-keras list` shows them all.
+        network: name of the network, such as resnet50. `resnet-keras list` shows all names.
         data: labelled images: digits, a folder of photographs, cifar10, tfds:NAME, HDF5 files;
-            docs/data.md tells all spellings.
-        recipe: quick, paper-cifar10, paper-cifar10-warmup, paper-imagenet, large-batch, rsb-a3 or
-            finetune; the options below replace its values.
-        epochs: passes over the training images, in full batches; the warm-up and the head's epochs
-            keep their shares.
-        batch_size: images a step.
-        accumulate: steps whose gradients are averaged into one update of the weights.
-        learning_rate: the highest, after the warm-up.
-        l2: factor of the L2 term on every parameter (the papers' weight decay).
-        image_size: side of the images in pixels.
-        precision: auto, float32, mixed_bfloat16 or mixed_float16.
-        seed: of weights, order and augmentation.
-        shortcut: option A, B or C in place of the network's own.
-        run: the run folder.
-        weights: to start from, of the same network: a model or weights file of this package or of
-            another project, a run's folder, or imagenet to fetch published ones; docs/weights.md.
-        head_epochs: first epochs, in which the new head alone is trained.
-        freeze: nothing; stem, stage2 and on, each with all parts below it; or backbone.
-        freeze_bn: keep the statistics of the other batch normalisations, too.
-        stage_decay: learning rate of each stage over that of the one above it.
-        start_over: move the run folder aside if there is one, and begin again.
-        skip_bad_images: go on without images that cannot be used, and list them in skipped.csv.
-        recompute: save memory, for a second forward pass a step; deep nets then fit.
-        checkpoint_steps: steps between checkpoints; every epoch ends in one anyway.
-        log_diagnostics: let TensorBoard show pictures and gradient norms, too: a step more an
-            epoch.
-        devices: how many GPUs of this machine to train on, or of every process.
-        hosts: train together with other processes, on JAX: the address of process 0, where they
-            meet, or auto under SLURM, Open MPI and Kubernetes; docs/scaling.md.
-        process: number of this one, from 0 on.
-        processes: how many there are.
+            docs/data.md lists all spellings.
+        weights: weights to start from: a file of this package or of another project, a run folder,
+            or imagenet, which fetches published ones: docs/weights.md.
+        shortcut: shortcut option in place of the network's own.
+        skip_bad_images: train without images that cannot be used, and list them in skipped.csv.
     """
-    _check_hosts(hosts, process, processes)
+    hosts.check()
     architecture = architectures.find(network, shortcut)
     if weights is not None:
         check_weights(weights, network)
-    base = recipes.find(recipe)
-    if epochs is not None and epochs >= 1:
-        base = base.in_epochs(epochs)
-    values = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "accumulate": accumulate,
-        "learning_rate": learning_rate,
-        "l2": l2,
-        "image_size": image_size,
-        "head_epochs": head_epochs,
-        "freeze": freeze,
-        "freeze_bn": None if freeze_bn is None else _yes_or_no(freeze_bn, "--freeze-bn"),
-        "stage_decay": stage_decay,
-        "precision": precision,
-        "seed": seed,
-    }
-    given = {name: value for name, value in values.items() if value is not None}
-    chosen = dataclasses.replace(base, **given)
+    chosen = recipes.changed(recipes.find(recipe), table_of(values, other_values))
     chosen.check_weights(weights)
     if chosen.image_size is not None:
         architecture.check_sides(chosen.image_size, chosen.image_size)
-    option = f"-{shortcut}" if shortcut else ""
-
-    from resnet_keras.data import sources
-    from resnet_keras.data.checks import check
-
-    folder = Run(run or RUNS / f"{network}{option}-{sources.slug(data)}-{recipe}")
     source = sources.find(data)
-    plan.check_run_folder(folder, start_over)
-    if not (hosts or start_over) and folder.exists and folder.read_details().finished:
+    option = f"-{shortcut}" if shortcut else ""
+    name = f"{network}{option}-{sources.slug(data)}-{recipes.name_of(recipe)}"
+    folder = Run(run.run or RUNS / name)
+    plan.check_run_folder(folder, run.start_over)
+    if not (hosts.hosts or run.start_over) and folder.exists and folder.read_details().finished:
         aim = plan.planned(
             network,
             architecture,
@@ -171,10 +181,11 @@ def train(
 
     is_first = True
     with ExitStack() as stack:
-        if hosts:
+        if hosts.hosts:
             launch.follow_parent()
-            address = None if hosts == "auto" else hosts
-            is_first = stack.enter_context(distribution.joined(address, process, processes))
+            is_first = stack.enter_context(
+                distribution.joined(hosts.address, hosts.process, hosts.processes)
+            )
             if not is_first:
                 stack.enter_context(
                     redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8")))
@@ -186,12 +197,12 @@ def train(
             folder,
             shortcut,
             weights=weights,
-            start_over=start_over,
+            start_over=run.start_over,
             skip_bad_images=skip_bad_images,
-            devices=devices,
-            recompute=recompute,
-            checkpoint_steps=checkpoint_steps,
-            log_diagnostics=log_diagnostics,
+            devices=machine.devices,
+            recompute=machine.recompute,
+            checkpoint_steps=run.checkpoint_steps,
+            log_diagnostics=run.log_diagnostics,
             verbose=console.verbosity(),
         )
     if is_first:
@@ -204,35 +215,3 @@ def _tell_results(run: Run) -> None:
     if measured is None or not run.report.exists():
         measured = measure(run)
     console.print_summary(run, measured)
-
-
-def _yes_or_no(word: str, option: str) -> bool:
-    if word not in ("yes", "no"):
-        raise InputError(
-            f"{option} has an unknown value", received=repr(word), accepted="yes or no"
-        )
-    return word == "yes"
-
-
-def _check_hosts(hosts: str | None, process: int | None, processes: int | None) -> None:
-    given = [
-        name
-        for name, value in (("--process", process), ("--processes", processes))
-        if value is not None
-    ]
-    if hosts in (None, "auto"):
-        if given:
-            raise InputError(
-                f"{given[0]} needs an address",
-                received=f"--hosts {hosts}" if hosts else "no --hosts",
-                accepted="--hosts HOST:PORT",
-            )
-        return
-    if not re.fullmatch(r".+:\d+", hosts):
-        raise InputError("unknown hosts", received=repr(hosts), accepted="auto, or HOST:PORT")
-    if process is None or processes is None or not 0 <= process < processes:
-        raise InputError(
-            "--process or --processes is missing or out of range",
-            received=f"--process {process} --processes {processes}",
-            accepted="--process I --processes N, with I from 0 to N - 1",
-        )
