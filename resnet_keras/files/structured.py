@@ -79,8 +79,9 @@ def convert(
     accepted: str,
     extra: Extra = "forbid",
 ) -> T:
-    """Turns a value that `read` has read into a dataclass, say; see `parse`."""
-    return parse(json.dumps(content), kind, place, accepted, extra)
+    """Turns a value that `read` or a TOML file has given into a dataclass, say; see `parse`."""
+    # TOML has dates, which no field takes; as texts they are refused.
+    return parse(json.dumps(content, default=str), kind, place, accepted, extra)
 
 
 def parse(
