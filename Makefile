@@ -46,8 +46,7 @@ train-%: always $(RUNTIME) ## train, evaluate and report, as in make train-resne
 #: DATA=digits  RECIPE=quick  EPOCHS=12  RUN=folder  SHORTCUT=A|B|C
 #: WEIGHTS=imagenet|file, with RECIPE=finetune
 #: START_OVER=1  ARGS="any other option of resnet-keras train"
-	$(BIN)/resnet-keras train $* $(call options,DATA RECIPE EPOCHS RUN SHORTCUT WEIGHTS) \
-		$(if $(START_OVER),--start-over) $(ARGS)
+	$(BIN)/resnet-keras train $* $(call options,DATA RECIPE EPOCHS RUN SHORTCUT WEIGHTS) $(if $(START_OVER),--start-over) $(ARGS)
 
 convert: need-SOURCE need-NETWORK need-OUTPUT $(RUNTIME) ## turn other projects' weights into a model, or back
 #: SOURCE=model.safetensors  NETWORK=resnet50v1.5  OUTPUT=mine.keras
