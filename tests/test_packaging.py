@@ -82,6 +82,14 @@ def test_version_is_that_of_the_project():
     assert resnet_keras.__version__ == PROJECT["version"]
 
 
+def test_changelog_and_citation_name_the_version_and_its_date():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    released, date = re.findall(r"^## \[(\d\S*)\] - (\S+)$", changelog, re.MULTILINE)[0]
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert released == PROJECT["version"]
+    assert f"\nversion: {released}\ndate-released: {date}\n" in citation
+
+
 def phony_targets():
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", "")
     (targets,) = re.findall(r"^\.PHONY: (.*)", makefile, re.MULTILINE)
