@@ -106,7 +106,7 @@ def test_large_batch_is_that_of_the_paper():
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_turn_to_json_and_back(name, tmp_path):
     details = RunDetails(
-        "resnet20", None, "digits", ("0",), 8, RECIPES[name], "float32", {}, "today"
+        "resnet20", None, "digits", ("0",), 8, RECIPES[name], "float32", {}, "today", "0123"
     )
     run = Run(tmp_path / "run")
     run.create(details)

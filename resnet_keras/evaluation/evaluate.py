@@ -255,7 +255,7 @@ def data_of(run: Run, source: Source | None = None) -> CheckedSource:
             accepted="in Python, evaluation.evaluate_run(run, source=Arrays(…)) with the arrays",
         )
     data = check(source or sources.find(details.data), details.skip_bad_images)
-    if details.fingerprint not in (None, data.fingerprint):
+    if details.fingerprint != data.fingerprint:
         raise InputError(
             f"images were added, removed or changed in {details.data} since {run} was trained",
             received=f"data with the fingerprint {data.fingerprint}",
