@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import date
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
 from rich.progress import Progress
-
-from resnet_keras.version import versions
 
 RESULTS = Path(__file__).parent / "results"
 WORKER = "--worker"
@@ -195,6 +194,20 @@ def ratios(values: Sequence[float], references: Sequence[float]) -> list[float]:
     return [value / reference for value, reference in zip(values, references, strict=True)]
 
 
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that are compared, where they are installed.
+
+    Not those of resnet_keras.version: importing that changes TensorFlow's settings.
+    """
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 def machine() -> str:
     """The processor: what it is, its cores, and the widest vectors it computes with."""
     flags = _cpuinfo("flags").split()
@@ -232,7 +245,7 @@ def write_results(name: str, **content: Any) -> Path:
     header = {
         "date": date.today().isoformat(),
         "machine": machine(),
-        "versions": versions(*PACKAGES),
+        "versions": versions(),
     }
     path = RESULTS / f"{name}.json"
     write_text(path, json.dumps({**header, **content}, indent=2) + "\n")

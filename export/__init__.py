@@ -1,4 +1,4 @@
-"""Networks as files that apps load, each compared with Keras before it gets its name."""
+"""Files for apps: SavedModel, TFLite, ONNX and Core ML, each compared with the Keras model."""
 
 from resnet_keras.export.exporting import export
 from resnet_keras.export.formats import FORMATS

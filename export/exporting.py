@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -291,7 +291,7 @@ def _do(workspace: Workspace, step: str, doing: str, kind: type[T]) -> T | str:
 
 
 @contextmanager
-def _worker(workspace: Workspace, step: str, log: Any) -> Iterator[subprocess.Popen[bytes]]:
+def _worker(workspace: Workspace, step: str, log: TextIO) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         **os.environ,
         "KERAS_BACKEND": "tensorflow",

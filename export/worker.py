@@ -21,8 +21,8 @@ from resnet_keras.export import parity
 from resnet_keras.export.folding import gives_probabilities, inference_model
 from resnet_keras.export.formats import FORMATS
 from resnet_keras.export.workspace import PREPARE, REFUSED, Workspace
+from resnet_keras.networks.feature_maps import in_float32
 from resnet_keras.networks.loading import load_model
-from resnet_keras.networks.models import in_float32
 
 
 def prepare(workspace: Workspace) -> dict[str, object]:

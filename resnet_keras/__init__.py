@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from resnet_keras.errors import InputError
     from resnet_keras.networks.backbones import backbone
     from resnet_keras.networks.blocks import convolutional_block, identity_block
+    from resnet_keras.networks.feature_maps import features
     from resnet_keras.networks.layers import BatchNormalization
     from resnet_keras.networks.loading import load_model
     from resnet_keras.networks.models import (
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
         ResNet152,
         build,
         create,
-        features,
     )
     from resnet_keras.networks.recomputation import recompute
     from resnet_keras.recipes import RECIPES, Recipe
@@ -47,6 +47,7 @@ _HOMES = {
     "networks.blocks": ("convolutional_block", "identity_block"),
     "data.arrays": ("Arrays",),
     "errors": ("InputError",),
+    "networks.feature_maps": ("features",),
     "networks.layers": ("BatchNormalization",),
     "networks.loading": ("load_model",),
     "networks.models": (
@@ -57,7 +58,6 @@ _HOMES = {
         "ResNet152",
         "build",
         "create",
-        "features",
     ),
     "recipes": ("RECIPES", "Recipe"),
     "networks.recomputation": ("recompute",),

@@ -44,7 +44,7 @@ class Bounds:
             and (value < self.high or (self.has_high and value == self.high))
         )
 
-    def check(self, name: str, value: Any) -> None:
+    def check(self, name: str, value: object) -> None:
         """Raises InputError if a setting's value, or one of a tuple, is outside."""
         if not all(one in self for one in (value if isinstance(value, tuple) else [value])):
             raise InputError(f"{name} is out of range", received=repr(value), accepted=self)
@@ -69,7 +69,7 @@ PORTS = whole(0, 65535)  # 0 is any free one
 POSITIVE = number(0, LARGEST_FLOAT, "(]")
 
 
-def check_fields(settings: Any) -> None:
+def check_fields(settings: object) -> None:
     """Checks the fields of a dataclass: bounds of numbers, choices of `Literal`, and booleans.
 
     Raises:
@@ -86,7 +86,7 @@ def check_fields(settings: Any) -> None:
             )
 
 
-def bounds_of(annotated: Any) -> dict[str, Bounds]:
+def bounds_of(annotated: Callable[..., object]) -> dict[str, Bounds]:
     """Bounds of the fields of a dataclass or the arguments of a function, by their names."""
     return {name: bounds for name, bounds, _ in _bounds_of(annotated)}
 
@@ -111,14 +111,14 @@ def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
     return check_and_call
 
 
-def _check(bounds: Sequence[tuple[str, Bounds, bool]], values: Mapping[str, Any]) -> None:
+def _check(bounds: Sequence[tuple[str, Bounds, bool]], values: Mapping[str, object]) -> None:
     for name, one, may_be_none in bounds:
         if values[name] is not None or not may_be_none:
             one.check(name, values[name])
 
 
 @functools.cache
-def _bounds_of(annotated: Any) -> tuple[tuple[str, Bounds, bool], ...]:
+def _bounds_of(annotated: Callable[..., object]) -> tuple[tuple[str, Bounds, bool], ...]:
     """Names, their bounds, and whether None is a value, too."""
     return tuple(
         (name, one, type(None) in get_args(get_args(hint)[0]))
@@ -129,7 +129,7 @@ def _bounds_of(annotated: Any) -> tuple[tuple[str, Bounds, bool], ...]:
 
 
 @functools.cache
-def _choices_of(annotated: Any) -> dict[str, tuple[Any, ...]]:
+def _choices_of(annotated: type) -> dict[str, tuple[Any, ...]]:
     """Names of the fields that are a `Literal` or a boolean, and what they may be."""
     hints = inspect.get_annotations(annotated)
     choices = {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}

@@ -21,8 +21,9 @@ from resnet_keras.architectures import (
     find,
 )
 from resnet_keras.evaluation.introspection import multiply_adds
+from resnet_keras.networks.feature_maps import features
 from resnet_keras.networks.loading import load_model
-from resnet_keras.networks.models import Classifier, build, features
+from resnet_keras.networks.models import Classifier, build
 
 PAGE = Path(__file__).parents[1] / "docs" / "backbones.md"
 # As the Caffe release subtracts it, red first (He et al. 2016's own preprocessing).

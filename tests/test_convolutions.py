@@ -8,7 +8,7 @@ import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
 from resnet_keras.architectures import Convolution, LayerDefaults
-from resnet_keras.networks import layers
+from resnet_keras.networks.convolution import Conv2D
 from resnet_keras.networks.layers import BatchNormalization, convolution, normalization
 
 DEFAULTS = LayerDefaults()
@@ -120,9 +120,9 @@ def test_conv_bn_starts_he_normal(kernel_size):
 
 def conv_and_stock(monkeypatch, kernel_size=1, dtype="float32", **options):
     """Ours, made to take its own way with few weights, and Keras's; of the same weights."""
-    monkeypatch.setattr(layers, "MANY_WEIGHTS", 1)
+    monkeypatch.setattr("resnet_keras.networks.convolution.MANY_WEIGHTS", 1)
     arguments = {"kernel_initializer": "he_normal", "padding": "same", "dtype": dtype, **options}
-    ours = layers.Conv2D(5, kernel_size, **arguments)
+    ours = Conv2D(5, kernel_size, **arguments)
     stock = keras.layers.Conv2D(5, kernel_size, **arguments)
     for layer in (ours, stock):
         layer.build((None, 7, 6, 16))
@@ -133,7 +133,7 @@ def conv_and_stock(monkeypatch, kernel_size=1, dtype="float32", **options):
 
 
 def in_training(layer, x):
-    return layer(x, training=True) if type(layer) is layers.Conv2D else layer(x)
+    return layer(x, training=True) if type(layer) is Conv2D else layer(x)
 
 
 def outputs_and_gradients(layer, x, upstream):
@@ -190,7 +190,7 @@ def test_convolution_equals_stock(monkeypatch, options):
     ("channels", "training"), [(1, True), (3, False), (7, True), (8, False), (15, True)]
 )
 def test_kernel_gradient_of_strided_1x1_convolution(channels, strides, training):
-    layer = layers.Conv2D(5, 1, strides=strides, padding="same", use_bias=False)
+    layer = Conv2D(5, 1, strides=strides, padding="same", use_bias=False)
     generator = np.random.default_rng(7)
     x = generator.normal(size=(5, 14, 14, channels)).astype("float32")
     upstream = generator.normal(size=layer(x).shape).astype("float32")
@@ -255,15 +255,15 @@ def test_convolution_is_stock_in_inference_and_of_few_weights(monkeypatch):
     in_inference = operations_of_gradient(training=False)
     assert OF_KERNEL in in_inference
     assert "IdentityN" not in in_inference  # that of a gradient of our own
-    monkeypatch.setattr(layers, "MANY_WEIGHTS", 81)
+    monkeypatch.setattr("resnet_keras.networks.convolution.MANY_WEIGHTS", 81)
     assert OF_KERNEL in operations_of_gradient(training=True)
 
 
 def test_convolution_survives_its_config():
-    layer = layers.Conv2D(5, 1, strides=2, use_bias=False, name="res2a_branch1")
+    layer = Conv2D(5, 1, strides=2, use_bias=False, name="res2a_branch1")
     config = keras.saving.serialize_keras_object(layer)
     copied = keras.saving.deserialize_keras_object(config, safe_mode=True)
-    assert type(copied) is layers.Conv2D
+    assert type(copied) is Conv2D
     assert copied.get_config() == layer.get_config()
 
 
@@ -284,9 +284,11 @@ def test_grouped_convolution_equals_stock(monkeypatch, options, lacks_gradients)
     if lacks_gradients:
         # As TensorFlow does without oneDNN, which only another process could be without: see
         # test_grouped_convolution_learns_without_onednn. No public name simulates that.
-        monkeypatch.setattr(layers, "_lacks_gradients_of_groups", lambda dtype: True)
+        monkeypatch.setattr(
+            "resnet_keras.networks.convolution._lacks_gradients_of_groups", lambda dtype: True
+        )
     arguments = {"groups": 4, "use_bias": False, **options}
-    ours = layers.Conv2D(8, 3, **arguments)
+    ours = Conv2D(8, 3, **arguments)
     stock = keras.layers.Conv2D(8, 3, **arguments)
     x = np.random.default_rng(0).normal(size=(2, 7, 7, 12)).astype("float32")
     stock.build(x.shape)
@@ -308,9 +310,9 @@ def test_grouped_convolution_equals_stock(monkeypatch, options, lacks_gradients)
 
 WITHOUT_ONEDNN = """
 import keras, numpy as np, tensorflow as tf
-from resnet_keras.networks import layers
+from resnet_keras.networks.convolution import Conv2D
 
-layer = layers.Conv2D(4, 3, groups=2, padding="same")
+layer = Conv2D(4, 3, groups=2, padding="same")
 x = tf.constant(np.random.default_rng(0).normal(size=(2, 7, 7, 6)), "float32")
 
 def kernel_gradient(convolve):
@@ -345,7 +347,7 @@ def test_grouped_convolution_learns_in_half_precision(policy, dilation):
     # On processors without AVX-512 TensorFlow lacks these gradients though it has float32's.
     keras.utils.set_random_seed(0)
     half, full = (
-        layers.Conv2D(8, 3, groups=4, padding="same", dilation_rate=dilation, dtype=dtype)
+        Conv2D(8, 3, groups=4, padding="same", dilation_rate=dilation, dtype=dtype)
         for dtype in (policy, "float32")
     )
     x = tf.constant(np.random.default_rng(0).normal(size=(2, 7, 7, 12)), "float32")
@@ -364,7 +366,7 @@ def test_grouped_convolution_learns_in_half_precision(policy, dilation):
 
 
 def test_grouped_convolution_is_one_operation():
-    layer = layers.Conv2D(8, 3, groups=4)
+    layer = Conv2D(8, 3, groups=4)
     layer.build((None, 7, 7, 12))
     traced = tf.function(layer).get_concrete_function(tf.TensorSpec((None, 7, 7, 12)))
     operations = {node.op for node in traced.graph.as_graph_def().node}

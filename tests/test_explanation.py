@@ -19,10 +19,11 @@ from resnet_keras.evaluation.evaluate import (
     read_evaluation,
     write_evaluation,
 )
+from resnet_keras.evaluation.grad_cam import grad_cam
 from resnet_keras.evaluation.introspection import responses
 from resnet_keras.evaluation.protocols import Protocol
-from resnet_keras.networks.models import build, features
-from resnet_keras.runs.run import Run
+from resnet_keras.networks.feature_maps import features
+from resnet_keras.networks.models import build
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -33,13 +34,6 @@ NAMES = ("a", "b", "c", "d", "e")
 def finished():
     """A finished run, not to be changed."""
     return kit.finished_run()
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy of it."""
-    shutil.copytree(finished.folder, tmp_path / "run")
-    return Run(tmp_path / "run")
 
 
 @pytest.fixture
@@ -70,7 +64,7 @@ def test_an_explanation_is_of_the_most_probable_class():
     assert list(found.heat) == list(found.maps) == ["C2", "C3"]
     for stage, maps in features(model)(image).items():
         np.testing.assert_allclose(found.maps[stage], maps[0], atol=1e-5)
-        np.testing.assert_allclose(found.heat[stage], explanation(model, image, None, stage)[0])
+        np.testing.assert_allclose(found.heat[stage], grad_cam(model, image, None, stage)[0])
     assert found.responses == pytest.approx(responses(model, image))
 
 
@@ -79,7 +73,7 @@ def test_an_explanation_of_another_class_and_another_size():
     least = answers(model, draw_images(1))[0].argmin()
     found = explanation.explain(model, image, NAMES, least)
     assert found.class_name == NAMES[least] and found.image.shape == (32, 32, 3)
-    expected = explanation(model, found.image[None], [least])[0]
+    expected = grad_cam(model, found.image[None], [least])[0]
     np.testing.assert_allclose(found.heat["C3"], expected)
 
 

@@ -7,7 +7,8 @@ import pytest
 from kit import TINY, TINY_FAMILY, draw_images, trained
 
 from resnet_keras.evaluation.grad_cam import explained_stages, grad_cam
-from resnet_keras.networks.models import Classifier, Features, build, dtype_policy, features
+from resnet_keras.networks.feature_maps import features
+from resnet_keras.networks.models import Classifier, Features, build, dtype_policy
 
 SIZE, PATCH = 32, 8
 RED, GREEN, BLUE = np.eye(3) * 255

@@ -5,7 +5,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-from kit import TINY, answers, randomize, tiny
+from kit import TINY, answers, pixels, randomize, tiny
 
 from resnet_keras.architectures import (
     BOTTLENECK_V15,
@@ -14,22 +14,13 @@ from resnet_keras.architectures import (
     RESNET50,
     LayerDefaults,
 )
+from resnet_keras.networks.feature_maps import features
 from resnet_keras.networks.layers import BatchNormalization
-from resnet_keras.networks.models import Classifier, Features, build, features
+from resnet_keras.networks.models import Classifier, Features, build
 
 TINY_IMAGENET = tiny(RESNET50, (1, 1, 1, 1), (2, 4, 6, 8), input_size=64)
 TINY_COURSE = tiny(NETWORKS["resnet50-course"], (1, 1, 1, 1), (2, 4, 6, 8), input_size=64)
 TINIES = {"cifar": TINY, "imagenet": TINY_IMAGENET, "course": TINY_COURSE}
-
-
-@pytest.fixture
-def mixed_bfloat16(fresh_keras):
-    # The next test's fresh_keras takes it back.
-    keras.config.set_dtype_policy("mixed_bfloat16")
-
-
-def pixels(*shape):
-    return np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
 
 
 def names(model):

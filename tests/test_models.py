@@ -11,7 +11,7 @@ import keras
 import kit
 import numpy as np
 import pytest
-from kit import TINY, answers, randomize, refusal, tiny
+from kit import TINY, answers, pixels, randomize, refusal, tiny
 
 from resnet_keras import architectures, backbone, convolutional_block, identity_block, load_model
 from resnet_keras.architectures import (
@@ -28,6 +28,7 @@ from resnet_keras.architectures import (
     LayerDefaults,
 )
 from resnet_keras.networks import models
+from resnet_keras.networks.feature_maps import features
 from resnet_keras.networks.layers import BatchNormalization
 from resnet_keras.networks.models import (
     Classifier,
@@ -39,7 +40,6 @@ from resnet_keras.networks.models import (
     ResNet152,
     build,
     create,
-    features,
 )
 
 # Four stages of bottlenecks with projections under the stem of the ImageNet networks, and under
@@ -70,10 +70,6 @@ def named(network):
 def forget_named_networks():
     yield
     named.cache_clear()
-
-
-def pixels(*shape):
-    return np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
 
 
 def layers_of(model, kind):

@@ -28,8 +28,9 @@ from resnet_keras.architectures import (
     Scaling,
     ShortcutDropout,
 )
+from resnet_keras.networks.feature_maps import features
 from resnet_keras.networks.loading import load_model
-from resnet_keras.networks.models import build, create, features
+from resnet_keras.networks.models import build, create
 
 TINY = tiny(RESNET20, input_size=8)
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3))

@@ -240,6 +240,18 @@ def test_the_page_of_an_export_is_as_exports_are_told_now():
     assert written == gathering.page(gathering.FOLDER)
 
 
+def test_the_map_of_the_code_names_every_wing_and_files_that_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named_there = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:/|\.py))`", text))
+    package = ROOT / "resnet_keras"
+    wings = {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").exists()}
+    assert wings <= named_there
+    missing = [
+        one for one in named_there if not any((top / one).exists() for top in (package, ROOT))
+    ]
+    assert missing == []
+
+
 @pytest.mark.slow
 def test_the_site_is_built_strictly(tmp_path):
     pytest.importorskip("mkdocs", reason="it comes with the docs extra")

@@ -17,8 +17,9 @@ from resnet_keras.architectures import (
     ShortcutDropout,
 )
 from resnet_keras.networks import recomputation
+from resnet_keras.networks.feature_maps import features
 from resnet_keras.networks.loading import load_model
-from resnet_keras.networks.models import Classifier, build, features
+from resnet_keras.networks.models import Classifier, build
 from resnet_keras.networks.recomputation import RecomputingModel, recompute
 from resnet_keras.training.optimizers import SGD
 

@@ -132,11 +132,11 @@ def test_every_way_from_a_file_to_an_answer_is_one(height, width, centre, channe
 
 def test_the_samples_of_an_exports_page_show_the_view(tmp_path):
     """Their function `show`, run on files of every kind; all samples of a page have the same."""
-    from test_exporting import some_findings
+    from test_exporting import some_manifest
 
     for size, centre in (((32, 48), 0.9), ((16, 16), 0.875), ((16, 16), 1.0)):
-        findings = some_findings(image_size=size, centre=centre)
-        page.write_page(tmp_path, findings)
+        manifest = some_manifest(image_size=size, centre=centre)
+        page.write_page(tmp_path, manifest)
         text = (tmp_path / page.README).read_text()
         functions = set(re.findall(r"^def show\(path\):\n(?:    .*\n)+", text, re.MULTILINE))
         (function,) = functions

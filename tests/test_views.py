@@ -14,7 +14,8 @@ from resnet_keras.architectures import NETWORKS, Architecture
 from resnet_keras.data.splits import ArraySplit, EncodedSplit
 from resnet_keras.evaluation import views
 from resnet_keras.evaluation.views import multi_scale, ten_crop
-from resnet_keras.networks.models import Features, build, dtype_policy, fully_convolutional
+from resnet_keras.networks.feature_maps import fully_convolutional
+from resnet_keras.networks.models import Features, build, dtype_policy
 from resnet_keras.networks.recomputation import recompute
 
 # Wide, twice, tall and larger than all scales, square and smaller than any crop: (height, width).

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from resnet_keras.architectures import RESNET20
-from resnet_keras.networks import layers, winograd
+from resnet_keras.networks import convolution, winograd
 from resnet_keras.networks.models import build
 from resnet_keras.networks.recomputation import recompute
 from resnet_keras.training.optimizers import SGD
@@ -175,8 +175,8 @@ def test_multiplications_saved():
 @pytest.fixture
 def few_suffice(monkeypatch):
     """Layers take it for few channels and multiplications."""
-    monkeypatch.setattr(layers, "MANY_CHANNELS", 1)
-    monkeypatch.setattr(layers, "MANY_MULTIPLICATIONS", 1)
+    monkeypatch.setattr(convolution, "MANY_CHANNELS", 1)
+    monkeypatch.setattr(convolution, "MANY_MULTIPLICATIONS", 1)
 
 
 @pytest.fixture
@@ -198,7 +198,12 @@ def outputs_and_gradients_of_layer(call, layer, x):
 
 
 def takes_winograd(
-    shape=(None, 8, 8, 4), filters=4, training=True, compiled=False, kind=layers.Conv2D, **options
+    shape=(None, 8, 8, 4),
+    filters=4,
+    training=True,
+    compiled=False,
+    kind=convolution.Conv2D,
+    **options,
 ):
     """Whether a layer calls it."""
     layer = kind(filters, **{"kernel_size": 3, "padding": "same", **options})
@@ -223,7 +228,7 @@ def takes_winograd(
 @pytest.mark.parametrize("wrap", [lambda layer: layer, tf.function], ids=["eager", "graph"])
 def test_layers_answer_and_learn_as_stock(few_suffice, called, wrap, activation):
     options = {"padding": "same", "activation": activation, "bias_initializer": "normal"}
-    ours = layers.Conv2D(4, 3, **options)
+    ours = convolution.Conv2D(4, 3, **options)
     stock = keras.layers.Conv2D(4, 3, **options)
     x, kernel, _ = random_convolution(8, 8)
     for layer in (ours, stock):
@@ -239,7 +244,7 @@ def test_layers_answer_and_learn_as_stock(few_suffice, called, wrap, activation)
 
 def test_bfloat16_that_is_not_cast_is_refused_as_by_stock(few_suffice):
     x = tf.zeros((8, 8, 8, 4), "bfloat16")
-    layer = layers.Conv2D(4, 3, padding="same", autocast=False)
+    layer = convolution.Conv2D(4, 3, padding="same", autocast=False)
     with pytest.raises((tf.errors.InvalidArgumentError, TypeError, ValueError)):
         layer(x, training=True)
 
@@ -249,7 +254,7 @@ def test_layers_take_it_in_training(few_suffice):
     assert takes_winograd(activation="relu", use_bias=False)
 
 
-class Standardized(layers.Conv2D):
+class Standardized(convolution.Conv2D):
     """As a user might derive one."""
 
     def convolution_op(self, inputs, kernel):
@@ -316,7 +321,7 @@ NETWORK = kit.tiny(RESNET20, blocks=(1,), filters=(4,), classes=3, input_size=8)
 
 def test_networks_learn_the_same(few_suffice, monkeypatch, called):
     """Whether they recompute or not."""
-    monkeypatch.setattr(layers, "MANY_CHANNELS", 4)  # all but the stem
+    monkeypatch.setattr(convolution, "MANY_CHANNELS", 4)  # all but the stem
 
     def learnt(wrap, switch, **how):
         monkeypatch.setenv("RESNET_KERAS_WINOGRAD", switch)
@@ -342,11 +347,11 @@ def test_several_replicas_learn_as_one():
     """By our layers and SGD, with MirroredStrategy: it needs devices that this process has not."""
     kit.run_python("""
 import keras, numpy as np, tensorflow as tf
-from resnet_keras.networks import layers, winograd
+from resnet_keras.networks import convolution, winograd
 from resnet_keras.training.optimizers import SGD
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-layers.MANY_CHANNELS = layers.MANY_MULTIPLICATIONS = 1
+convolution.MANY_CHANNELS = convolution.MANY_MULTIPLICATIONS = 1
 called = []
 convolve = winograd.convolve
 winograd.convolve = lambda *arguments: called.append(1) or convolve(*arguments)
@@ -354,8 +359,8 @@ x = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
 def fit(strategy):
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        convolution = layers.Conv2D(4, 3, padding="same")
-        model = keras.Sequential([keras.Input((8, 8, 3)), convolution])
+        layer = convolution.Conv2D(4, 3, padding="same")
+        model = keras.Sequential([keras.Input((8, 8, 3)), layer])
         model.compile(SGD(0.01, momentum=0.9, l2=0.1), "mse", jit_compile=False)
     called.clear()
     model.fit(x, x[..., :1], batch_size=8, epochs=3, verbose=0, shuffle=False)

@@ -1,4 +1,4 @@
-"""The ResNet family as data: small frozen values, and one table of named networks.
+"""The ResNet family as data: frozen values, their parameters and multiply-adds, named networks.
 
 A network is an `Architecture`, composed of a stem, a residual unit, a shortcut option and the
 number of units in every stage; a variant is `dataclasses.replace(RESNET50, shortcut=OPTION_C)`.

@@ -1,6 +1,6 @@
-"""The command line: resnet-keras COMMAND, see `COMMANDS`; every command is a module.
+"""The command line: `resnet-keras COMMAND` turns arguments into calls; a command is a module.
 
-Arguments to calls, nothing else. Whatever needs TensorFlow is imported inside the commands, so that
+Whatever needs TensorFlow is imported inside the commands, so that
 `--help` and `list` answer at once.
 """
 

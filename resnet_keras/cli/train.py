@@ -162,16 +162,11 @@ def train(
     folder = Run(run.run or RUNS / name)
     plan.check_run_folder(folder, run.start_over)
     if not (hosts.hosts or run.start_over) and folder.exists and folder.read_details().finished:
-        aim = plan.planned(
-            network,
-            architecture,
-            check(source, skip_bad_images),
-            chosen,
-            shortcut=shortcut,
-            weights=weights,
-            skip_bad_images=skip_bad_images,
+        request = plan.Request(
+            network, chosen, shortcut, weights=weights, skip_bad_images=skip_bad_images
         )
-        plan.check_same(folder, aim)
+        aim = plan.make_plan(request, check(source, skip_bad_images))
+        plan.check_same(folder, aim.details)
         with folder.locked():
             folder.remove_checkpoints()  # a kill may have left them
         print(f"{folder} is finished (epochs: {chosen.epochs})")
@@ -186,7 +181,7 @@ def train(
         if hosts.hosts:
             launch.follow_parent()
             is_first = stack.enter_context(
-                distribution.joined(hosts.address, hosts.process, hosts.processes)
+                distribution.initialize_distributed(hosts.address, hosts.process, hosts.processes)
             )
             if not is_first:
                 stack.enter_context(

@@ -1,1 +1,1 @@
-"""Images to train on and to measure with; sources yield NumPy, tf.data is one adapter."""
+"""Labelled images: sources, splits, decoding, checks, augmentation and input pipelines."""

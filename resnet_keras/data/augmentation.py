@@ -6,7 +6,7 @@ of them turn to JSON with `dataclasses.asdict` and back with `from_dict`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from resnet_keras.bounds import IMAGE_SIZE, POSITIVE, check_fields, number, whole
 from resnet_keras.errors import InputError
@@ -219,7 +219,7 @@ class Augmentation:
             )
 
 
-def from_dict(values: Mapping[str, Any]) -> Augmentation:
+def from_dict(values: Mapping[str, object]) -> Augmentation:
     """The augmentation that `dataclasses.asdict` made these values of; JSON may lie in between.
 
     Raises:

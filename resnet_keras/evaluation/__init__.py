@@ -1,1 +1,1 @@
-"""Evaluation: a run is measured, explained and shown."""
+"""Evaluation: error rates, test protocols, ensembles, Grad-CAM, plots and the report."""

@@ -17,7 +17,8 @@ from resnet_keras.evaluation.evaluate import Mistake, as_measured, probabilities
 from resnet_keras.evaluation.grad_cam import explained_stages, grad_cam
 from resnet_keras.evaluation.introspection import responses
 from resnet_keras.files.atomic import make_folder, unwritable, write_file
-from resnet_keras.networks.models import features, in_float32, view_of
+from resnet_keras.networks.feature_maps import features, in_float32
+from resnet_keras.networks.models import view_of
 
 FOLDER = "the pictures' folder"  # as messages call it
 CHANNELS = 7  # of every stage, the strongest

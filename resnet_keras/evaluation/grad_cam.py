@@ -1,7 +1,6 @@
 """Grad-CAM: where a network sees a class (Selvaraju et al. 2017)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -9,7 +8,8 @@ from keras import ops
 
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation.introspection import gradients
-from resnet_keras.networks.models import features, in_float32
+from resnet_keras.networks.backend import Tensor
+from resnet_keras.networks.feature_maps import features, in_float32
 from resnet_keras.networks.recursion import recursion_for
 
 
@@ -32,7 +32,7 @@ def grad_cam(
         images: (n, height, width, 3), pixels 0..255.
         classes: (n,) indices: which class to look for in each image; None for the one that the
             network finds most probable.
-        stage: whose maps, such as "C4", see `models.features`; None for the last one.
+        stage: whose maps, such as "C4", see `feature_maps.features`; None for the last one.
         batch_size: images at a time.
 
     Returns:
@@ -62,7 +62,7 @@ def grad_cam(
         above = keras.Model(stages[stage], classifier.input)
 
     def heat(batch: slice) -> np.ndarray:
-        def score(maps: list[Any]) -> Any:
+        def score(maps: list[Tensor]) -> Tensor:
             vectors = above(maps[0], training=False)
             scores = ops.matmul(vectors, classifier.kernel) + classifier.bias
             asked = ops.argmax(scores, axis=1) if classes is None else np.asarray(classes)[batch]

@@ -4,7 +4,6 @@ import base64
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -130,7 +129,7 @@ def write_ensemble_report(folder: Path, source: Source | None = None) -> Path:
     return page
 
 
-def _write_page(path: Path, template: str, **values: Any) -> None:
+def _write_page(path: Path, template: str, **values: object) -> None:
     write_text(
         path, html.html_templates("resnet_keras.evaluation").get_template(template).render(values)
     )

@@ -17,7 +17,7 @@ from resnet_keras.evaluation.protocols import (
     Protocol,
     proportional,
 )
-from resnet_keras.networks.models import fully_convolutional
+from resnet_keras.networks.feature_maps import fully_convolutional
 
 # Images whose views wait for the network; as many more are loaded meanwhile.
 IMAGES_AT_ONCE = 32
@@ -69,7 +69,7 @@ def multi_scale(
     """Probabilities averaged over whole images at several scales, and their mirror images.
 
     The network is applied to all of an image at once, whatever its aspect ratio, see
-    `models.fully_convolutional`.
+    `feature_maps.fully_convolutional`.
 
     Args:
         model: from images to probabilities (batch, classes).

@@ -1,1 +1,1 @@
-"""Files on disk: atomic writing, JSON as dataclasses, HDF5 and HTML pages."""
+"""Files on disk: atomic writes, JSON as dataclasses, HDF5, HTML pages."""

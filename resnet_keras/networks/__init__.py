@@ -1,1 +1,1 @@
-"""Networks: Keras models built from architectures, with weights from anywhere."""
+"""Keras models of architectures: layers, blocks, feature maps, backbones, with weights."""

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import keras
 
 from resnet_keras.architectures import find, model_name
 from resnet_keras.errors import InputError
+from resnet_keras.networks.feature_maps import features
 from resnet_keras.networks.loading import Source, fit_weights, read_weights
-from resnet_keras.networks.models import Features, InputShape, build, features
+from resnet_keras.networks.models import Features, InputShape, build
 from resnet_keras.networks.recursion import recursion_for
 
 
@@ -71,7 +71,9 @@ def backbone(
         return keras.Model(trunk.input, _chosen(features(trunk).output, outputs), name=trunk.name)
 
 
-def _chosen(maps: dict[str, Any], outputs: Sequence[str] | None) -> dict[str, Any]:
+def _chosen(
+    maps: dict[str, keras.KerasTensor], outputs: Sequence[str] | None
+) -> dict[str, keras.KerasTensor]:
     if outputs is None:
         return maps
     if isinstance(outputs, str):

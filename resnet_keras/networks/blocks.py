@@ -7,7 +7,6 @@ res2a_branch1. A pre-activation carries the name of the convolution that follows
 from collections.abc import Sequence
 from dataclasses import replace
 from string import ascii_lowercase
-from typing import Any
 
 import keras
 
@@ -26,7 +25,9 @@ from resnet_keras.networks import shortcuts
 from resnet_keras.networks.layers import convolution, normalization
 
 
-def residual_unit(x: Any, unit: ResidualUnit, defaults: LayerDefaults) -> Any:
+def residual_unit(
+    x: keras.KerasTensor, unit: ResidualUnit, defaults: LayerDefaults
+) -> keras.KerasTensor:
     """A residual branch F(x), its shortcut, and their sum (He et al. 2016, equations 1 and 2).
 
     Args:
@@ -45,7 +46,9 @@ def residual_unit(x: Any, unit: ResidualUnit, defaults: LayerDefaults) -> Any:
     return activation(joined, ordering.joined, unit.name, defaults)
 
 
-def _residual_branch(x: Any, unit: ResidualUnit, defaults: LayerDefaults) -> Any:
+def _residual_branch(
+    x: keras.KerasTensor, unit: ResidualUnit, defaults: LayerDefaults
+) -> keras.KerasTensor:
     """F(x), from the first convolution to the addition."""
     ordering = unit.ordering
     names = [f"{unit.name}_branch2{letter}" for letter in ascii_lowercase[: len(unit.branch)]]
@@ -55,25 +58,35 @@ def _residual_branch(x: Any, unit: ResidualUnit, defaults: LayerDefaults) -> Any
             x = activation(x, ordering.between, named_after, defaults)
         x = convolution(x, values, f"res{name}", defaults)
     gamma = "zeros" if defaults.zero_init_last_gamma else "ones"
-    return activation(x, ordering.last, names[-1], defaults, gamma_initializer=gamma)
+    return activation(x, ordering.last, names[-1], defaults, gamma)
 
 
-def activation(x: Any, steps: Sequence[Step], name: str, defaults: LayerDefaults, **bn: Any) -> Any:
+def activation(
+    x: keras.KerasTensor,
+    steps: Sequence[Step],
+    name: str,
+    defaults: LayerDefaults,
+    gamma_initializer: str = "ones",
+) -> keras.KerasTensor:
     """Batch normalisation "bn<name>" and ReLU "res<name>_relu", as far as `steps` names them.
 
     Args:
-        **bn: further arguments of the batch normalisation.
+        x: a map (batch, h, w, channels).
+        steps: in their order.
+        name: of the convolution that the layers are named after.
+        defaults: what the network's normalisations have in common.
+        gamma_initializer: of the batch normalisation, "ones" or "zeros".
     """
     for step in steps:
         if step == "bn":
-            x = normalization(x, f"bn{name}", defaults, **bn)
+            x = normalization(x, f"bn{name}", defaults, gamma_initializer)
         else:
             x = keras.layers.Activation("relu", name=f"res{name}_relu")(x)
     return x
 
 
 def identity_block(
-    x: Any,
+    x: keras.KerasTensor,
     f: int,
     filters: Sequence[int],
     stage: int,
@@ -83,7 +96,7 @@ def identity_block(
     defaults: LayerDefaults = COURSE_DEFAULTS,
     merge: Merge = ADDITION,
     dilations: Sequence[int] = (),
-) -> Any:
+) -> keras.KerasTensor:
     """A unit whose input has the shape of its output, and is added to it unchanged.
 
     Args:
@@ -117,7 +130,7 @@ def identity_block(
 
 
 def convolutional_block(
-    x: Any,
+    x: keras.KerasTensor,
     f: int,
     filters: Sequence[int],
     stage: int,
@@ -128,7 +141,7 @@ def convolutional_block(
     defaults: LayerDefaults = COURSE_DEFAULTS,
     merge: Merge = ADDITION,
     dilations: Sequence[int] = (),
-) -> Any:
+) -> keras.KerasTensor:
     """A unit with a projection shortcut: a 1x1 convolution and batch normalisation.
 
     In a fully pre-activated unit the projection, too, takes the activated input, and is not

@@ -1,8 +1,6 @@
 """Keras layers that the family needs and stock Keras lacks or does slowly."""
 
-import os
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import keras
@@ -10,17 +8,10 @@ from keras import ops
 
 from resnet_keras.architectures import Convolution, LayerDefaults
 from resnet_keras.errors import InputError
-from resnet_keras.networks import winograd
+from resnet_keras.networks.backend import Tensor, is_traced_for_xla
+from resnet_keras.networks.convolution import Conv2D, subsampled
 
 FUSED_DTYPES = ("float32", "bfloat16", "float16")
-ONEDNN_BLOCK = 16  # the most channels that oneDNN lays out side by side: with AVX-512
-MANY_WEIGHTS = 2**18  # from here on matrix products are faster than convolution gradients
-# From here on winograd.py is faster than a convolution, by enough to be worth its memory, and the
-# seconds that XLA takes for a shape, the batch's size included.
-MANY_CHANNELS = 64
-MANY_MULTIPLICATIONS = 2**25  # of an image
-WORTHWHILE_SAVING = 2.0
-WINOGRAD_SWITCH = "RESNET_KERAS_WINOGRAD"  # an environment variable, 0 to do without
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
@@ -37,7 +28,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
     As in Keras, `trainable=False` means inference: the moving statistics are used and kept.
     """
 
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+    def call(
+        self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         by_batch = bool(training and self.trainable)
         if not self._is_fusible(inputs, mask, by_batch):
             return super().call(inputs, training=training, mask=mask)
@@ -45,7 +38,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return self._normalize_by_batch(inputs)
         return self._fused(inputs, self.moving_mean, self.moving_variance, is_training=False)[0]
 
-    def _is_fusible(self, inputs: Any, mask: Any, by_batch: bool) -> bool:
+    def _is_fusible(self, inputs: Tensor, mask: Tensor | None, by_batch: bool) -> bool:
         return (
             keras.backend.backend() == "tensorflow"
             and len(inputs.shape) == 4
@@ -56,10 +49,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and not (self.synchronized and by_batch)
             and self.compute_dtype in FUSED_DTYPES
             and keras.backend.standardize_dtype(inputs.dtype) == self.compute_dtype
-            and not _is_traced_for_xla()
+            and not is_traced_for_xla()
         )
 
-    def _normalize_by_batch(self, inputs: Any) -> Any:
+    def _normalize_by_batch(self, inputs: Tensor) -> Tensor:
         outputs, mean, variance = self._fused(inputs, (), (), is_training=True)
         # The kernel gives the unbiased variance (n - 1 in the denominator), Keras keeps the biased
         # one: without this correction checkpoints would drift from those of stock Keras.
@@ -74,8 +67,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
     def _fused(
-        self, inputs: Any, mean: Any, variance: Any, is_training: bool
-    ) -> tuple[Any, Any, Any]:
+        self, inputs: Tensor, mean: Tensor, variance: Tensor, is_training: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         import tensorflow as tf
 
         # From the weights' shape: the input's channels may be unknown under tf.function.
@@ -93,23 +86,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=is_training,
         )
         return result.y, result.batch_mean, result.batch_variance
-
-
-def _is_traced_for_xla() -> bool:
-    """Whether TensorFlow is tracing a function with jit_compile=True.
-
-    XLA lowers the fused operation to E[x^2] - E[x]^2, which cancels in float32 (the outputs of
-    channels with a mean of ten deviations are off by 3e-4), and gains no time by it.
-    """
-    import tensorflow as tf
-
-    return tf.__internal__.get_enclosing_xla_context() is not None
-
-
-def _has_xla() -> bool:
-    import tensorflow as tf
-
-    return tf.test.is_built_with_xla()
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
@@ -152,237 +128,6 @@ class Dense(keras.layers.Dense):
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
-class Conv2D(keras.layers.Conv2D):
-    """keras.layers.Conv2D, faster on TensorFlow where Keras or oneDNN is slow.
-
-    Gradients of a convolution with many weights are the same, but written as matrix products on a
-    CPU: oneDNN's convolution kernels need up to four times as long for them where the map is small
-    and its channels are many. In float32, 3x3 convolutions of many channels are trained with a
-    third of the multiplications, see `winograd`; not with RESNET_KERAS_WINOGRAD=0 in the
-    environment. Classes with a `convolution_op` of their own keep to that.
-
-    Grouped convolutions go to tf.nn.conv2d, which reads the groups off the kernel's shape. Keras
-    compiles them with XLA: hundreds of times slower in training on a CPU, and a call that ONNX
-    cannot represent. TensorFlow has their gradients on CPUs only with oneDNN, which this package
-    switches on if it is imported first, and in half precision only with AVX-512 too; else they are
-    taken one group after another.
-
-    A 1x1 convolution with a stride over few channels skips the other pixels by itself: oneDNN
-    writes past its memory in the kernel's gradient
-    (https://github.com/uxlfoundation/oneDNN/issues/6035).
-    """
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        is_derived = type(self).convolution_op is not Conv2D.convolution_op
-        if is_derived or not training or not _computes_on_tensorflow_cpu():
-            return super().call(inputs)
-        if self._gains_by_winograd(inputs):
-            outputs = winograd.convolve(inputs, self.kernel)
-        elif self._gains_by_products():
-            # Only a 1x1 convolution comes here with a stride.
-            outputs = _convolve(_subsampled(inputs, self.strides), self.kernel)
-        else:
-            return super().call(inputs)
-        if self.use_bias:
-            outputs = ops.add(outputs, ops.cast(self.bias, outputs.dtype))
-        return outputs if self.activation is None else self.activation(outputs)
-
-    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        skips = self._skips_pixels_of_few_channels()
-        is_stock = (self.groups == 1 and not skips) or self.data_format != "channels_last"
-        if is_stock or keras.backend.backend() != "tensorflow":
-            return super().convolution_op(inputs, kernel)
-        import tensorflow as tf
-
-        kernel = tf.convert_to_tensor(kernel)
-        how = {
-            "strides": self.strides,
-            "padding": self.padding.upper(),
-            "dilations": self.dilation_rate,
-        }
-        if skips:
-            inputs, how["strides"] = _subsampled(inputs, self.strides), (1, 1)
-        if self.groups > 1 and _lacks_gradients_of_groups(inputs.dtype):
-            outputs = _convolve_groups(inputs, kernel, self.groups, **how)
-        else:
-            outputs = tf.nn.conv2d(inputs, kernel, **how)
-        # Else TensorFlow fuses what follows (a bias, a normalisation) into a kernel that without
-        # oneDNN refuses groups.
-        return tf.ensure_shape(outputs, outputs.shape)
-
-    def _skips_pixels_of_few_channels(self) -> bool:
-        *size, channels, _ = self.kernel.shape
-        return size == [1, 1] and self.strides != (1, 1) and channels < ONEDNN_BLOCK
-
-    def _gains_by_winograd(self, inputs: Any) -> bool:
-        _, height, width, _ = inputs.shape
-        *size, channels, filters = self.kernel.shape
-        if size != [3, 3] or not self._pads_evenly():
-            return False
-        if {self.compute_dtype, keras.backend.standardize_dtype(inputs.dtype)} != {"float32"}:
-            return False
-        if height is None or width is None or min(channels, filters) < MANY_CHANNELS:
-            return False
-        return (
-            height * width * 9 * channels * filters >= MANY_MULTIPLICATIONS
-            and winograd.saving(height, width) >= WORTHWHILE_SAVING
-            and not _is_traced_for_xla()
-            and _has_xla()
-            and os.environ.get(WINOGRAD_SWITCH) != "0"
-        )
-
-    def _gains_by_products(self) -> bool:
-        *size, channels, filters = self.kernel.shape
-        if channels * filters < MANY_WEIGHTS:
-            return False
-        if size == [1, 1]:
-            return self._is_plain()
-        # In float32 oneDNN's kernel gradient of larger windows is as fast.
-        return self._pads_evenly() and self.compute_dtype != "float32"
-
-    def _is_plain(self) -> bool:
-        return (
-            self.groups == 1
-            and self.data_format == "channels_last"
-            and self.dilation_rate == (1, 1)
-        )
-
-    def _pads_evenly(self) -> bool:
-        """Whether it is plain, and as large a map comes out as goes in."""
-        return (
-            self._is_plain()
-            and self.padding == "same"
-            and self.strides == (1, 1)
-            and all(side % 2 for side in self.kernel_size)
-        )
-
-
-def _subsampled(x: Any, strides: tuple[int, int]) -> Any:
-    """The pixels of a map that a 1x1 convolution with these strides reads."""
-    if strides == (1, 1):
-        return x
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # The same pixels, ten times as fast: slices with a stride are copied one value after
-        # another on a single core, and so are their gradients.
-        return tf.nn.avg_pool2d(x, 1, strides, "VALID")
-    rows, columns = strides
-    return x[:, ::rows, ::columns]
-
-
-def _computes_on_tensorflow_cpu() -> bool:
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    return not tf.config.get_visible_devices("GPU")
-
-
-def _convolve(x: Any, kernel: Any) -> Any:
-    """A convolution of stride 1 and padding k // 2, its gradients written as matrix products."""
-    import tensorflow as tf
-
-    @tf.custom_gradient
-    def convolve(x: Any, kernel: Any) -> tuple[Any, Any]:
-        rows, columns, channels, filters = kernel.shape
-
-        def gradient(upstream: Any) -> tuple[Any, Any]:
-            errors = tf.reshape(upstream, (-1, filters))
-            if rows == columns == 1:
-                of_x = tf.reshape(tf.matmul(errors, kernel[0, 0], transpose_b=True), tf.shape(x))
-            else:
-                of_x = tf.raw_ops.Conv2DBackpropInput(
-                    input_sizes=tf.shape(x),
-                    filter=kernel,
-                    out_backprop=upstream,
-                    strides=[1, 1, 1, 1],
-                    padding="SAME",
-                )
-            above, before = rows // 2, columns // 2
-            padded = tf.pad(x, ((0, 0), (above, above), (before, before), (0, 0)))
-            _, height, width, _ = tf.unstack(tf.shape(x))
-            of_kernel = [
-                tf.matmul(
-                    tf.reshape(padded[:, i : i + height, j : j + width], (-1, channels)),
-                    errors,
-                    transpose_a=True,
-                )
-                for i in range(rows)
-                for j in range(columns)
-            ]
-            return of_x, tf.reshape(tf.stack(of_kernel), kernel.shape)
-
-        return tf.nn.conv2d(x, kernel, 1, "SAME"), gradient
-
-    return convolve(x, tf.convert_to_tensor(kernel))
-
-
-@cache
-def _lacks_gradients_of_groups(dtype: Any) -> bool:
-    if not _computes_on_tensorflow_cpu():
-        return False
-    import tensorflow as tf
-
-    with tf.init_scope(), tf.device("CPU"):
-        one = tf.ones((1, 1, 1, 2), dtype)
-        try:
-            tf.raw_ops.Conv2DBackpropFilter(
-                input=one,
-                filter_sizes=(1, 1, 1, 2),
-                out_backprop=one,
-                strides=[1, 1, 1, 1],
-                padding="VALID",
-            )
-        except tf.errors.OpError:
-            return True
-    return False
-
-
-def _convolve_groups(
-    x: Any,
-    kernel: Any,
-    groups: int,
-    strides: tuple[int, int],
-    padding: Any,
-    dilations: tuple[int, int],
-) -> Any:
-    """A grouped convolution, its gradients those of one convolution for each group."""
-    import tensorflow as tf
-
-    if dilations != (1, 1):
-        # Those of dilations are lacking too, but for what tf.nn.convolution makes of them; strides
-        # are 1 then, or Keras would have refused.
-        pairs = zip(*(tf.split(tensor, groups, axis=-1) for tensor in (x, kernel)), strict=True)
-        how = {"padding": padding, "dilations": dilations}
-        return tf.concat([tf.nn.convolution(*pair, **how) for pair in pairs], axis=-1)
-    steps = [1, *strides, 1]
-
-    @tf.custom_gradient
-    def convolve(x: Any, kernel: Any) -> tuple[Any, Any]:
-        def gradient(upstream: Any) -> tuple[Any, Any]:
-            of_x, of_kernel = [], []
-            parts = (tf.split(tensor, groups, axis=-1) for tensor in (x, kernel, upstream))
-            for inputs, filters, errors in zip(*parts, strict=True):
-                how = {"out_backprop": errors, "strides": steps, "padding": padding}
-                of_x.append(
-                    tf.raw_ops.Conv2DBackpropInput(
-                        input_sizes=tf.shape(inputs), filter=filters, **how
-                    )
-                )
-                of_kernel.append(
-                    tf.raw_ops.Conv2DBackpropFilter(
-                        input=inputs, filter_sizes=tf.shape(filters), **how
-                    )
-                )
-            return tf.concat(of_x, axis=-1), tf.concat(of_kernel, axis=-1)
-
-        return tf.nn.conv2d(x, kernel, strides, padding), gradient
-
-    return convolve(x, kernel)
-
-
-@keras.saving.register_keras_serializable(package="resnet_keras")
 class ZeroPaddedShortcut(keras.layers.Layer):
     """The parameter-free shortcut where dimensions grow: every stride-th pixel, zeros appended.
 
@@ -405,8 +150,8 @@ class ZeroPaddedShortcut(keras.layers.Layer):
                 f"Received: {input_shape[-1]} channels to become {self.filters}"
             )
 
-    def call(self, inputs: Any) -> Any:
-        kept = _subsampled(inputs, (self.stride, self.stride))
+    def call(self, inputs: Tensor) -> Tensor:
+        kept = subsampled(inputs, (self.stride, self.stride))
         missing = self.filters - inputs.shape[-1]
         return ops.pad(kept, ((0, 0), (0, 0), (0, 0), (0, missing)))
 
@@ -431,7 +176,9 @@ def check_data_format() -> None:
         )
 
 
-def convolution(x: Any, values: Convolution, name: str, defaults: LayerDefaults) -> Any:
+def convolution(
+    x: keras.KerasTensor, values: Convolution, name: str, defaults: LayerDefaults
+) -> keras.KerasTensor:
     """A convolution layer that pads kernel_size // 2 on every side, times its dilation.
 
     An even kernel's padding before the map is one less. With a stride, Keras's "same" would depend
@@ -470,11 +217,16 @@ def convolution(x: Any, values: Convolution, name: str, defaults: LayerDefaults)
     )(x)
 
 
-def normalization(x: Any, name: str, defaults: LayerDefaults, **options: Any) -> Any:
+def normalization(
+    x: keras.KerasTensor, name: str, defaults: LayerDefaults, gamma_initializer: str = "ones"
+) -> keras.KerasTensor:
     """The network's batch normalisation, if it has any.
 
     Args:
-        **options: further ones of BatchNormalization.
+        x: a map (batch, h, w, channels).
+        name: of the layer.
+        defaults: what the network's normalisations have in common.
+        gamma_initializer: "zeros" for the last gamma of a branch that starts as nothing.
     """
     if not defaults.normalized:
         return x
@@ -483,5 +235,5 @@ def normalization(x: Any, name: str, defaults: LayerDefaults, **options: Any) ->
         momentum=defaults.bn_momentum,
         synchronized=defaults.bn_synchronized,
         name=name,
-        **options,
+        gamma_initializer=gamma_initializer,
     )(x)

@@ -12,6 +12,8 @@ import keras
 from keras import ops
 
 from resnet_keras.errors import InputError
+from resnet_keras.networks.backend import Tensor
+from resnet_keras.networks.graph import layers_called_once
 from resnet_keras.networks.recursion import recursion_for
 
 
@@ -29,13 +31,21 @@ class RecomputingModel(keras.Model):
     layers and weights are untouched.
     """
 
-    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        inputs: keras.KerasTensor,
+        outputs: keras.KerasTensor,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(inputs, outputs, name=name, **kwargs)
         *between, last = _segments(self)
         # The last segment comes first in the backward pass: what it keeps is needed at once.
         self._plan = _Plan((*map(_Recomputed, between), last))
 
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+    def call(
+        self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         if not training:
             return super().call(inputs, training=training, mask=mask)
         x = ops.cast(keras.tree.flatten(inputs)[0], self.inputs[0].dtype)
@@ -85,12 +95,12 @@ class _Plan:
 class _Segment(keras.layers.Layer):
     """Consecutive layers; being a layer itself, it tells them that they are in training."""
 
-    def __init__(self, start: Any, parts: Sequence[keras.layers.Layer]) -> None:
+    def __init__(self, start: keras.KerasTensor, parts: Sequence[keras.layers.Layer]) -> None:
         super().__init__(autocast=False, name=f"from_{parts[0].name}")
         self.start = start
         self.parts = parts
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         values = {id(self.start): inputs}
         for layer in self.parts:
             arguments = keras.tree.map_structure(lambda tensor: values[id(tensor)], layer.input)
@@ -110,13 +120,13 @@ class _Recomputed(keras.layers.Layer):
         super().__init__(dtype="float32", autocast=False, name=f"recomputed_{segment.name}")
         self.segment = segment
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         weights = self.segment.trainable_variables
         state = self.segment.non_trainable_variables
         # As tensors: TensorFlow's variables would be read again in the second run.
         before = [ops.stop_gradient(variable) for variable in state]
 
-        def run(x: Any, *values: Any) -> tuple[Any, list[Any]]:
+        def run(x: Tensor, *values: Tensor) -> tuple[Tensor, list[Tensor]]:
             mapping = zip([*weights, *state], [*values, *before], strict=True)
             with keras.StatelessScope(mapping) as scope:
                 outputs = self.segment(x, training=True)
@@ -129,16 +139,16 @@ class _Recomputed(keras.layers.Layer):
         return outputs
 
 
-Run = Callable[..., tuple[Any, list[Any]]]
+Run = Callable[..., tuple[Tensor, list[Tensor]]]
 
 
-def _recompute_on_tensorflow(run: Run, *arguments: Any) -> tuple[Any, list[Any]]:
+def _recompute_on_tensorflow(run: Run, *arguments: Tensor) -> tuple[Tensor, list[Tensor]]:
     import tensorflow as tf
 
     states = []
 
     @tf.recompute_grad
-    def outputs_of(*arguments: Any) -> Any:
+    def outputs_of(*arguments: Tensor) -> Tensor:
         outputs, state = run(*arguments)
         states.append(state)
         return outputs
@@ -147,7 +157,7 @@ def _recompute_on_tensorflow(run: Run, *arguments: Any) -> tuple[Any, list[Any]]
     return outputs, states[0]
 
 
-def _recompute_on_jax(run: Run, *arguments: Any) -> tuple[Any, list[Any]]:
+def _recompute_on_jax(run: Run, *arguments: Tensor) -> tuple[Tensor, list[Tensor]]:
     import jax  # pyright: ignore[reportMissingImports]
 
     return jax.checkpoint(run)(*arguments)
@@ -158,7 +168,14 @@ _RECOMPUTERS = {"tensorflow": _recompute_on_tensorflow, "jax": _recompute_on_jax
 
 def _segments(model: keras.Model) -> Iterator[_Segment]:
     """Cuts a model into segments of like size, which balances them with the tensors at the cuts."""
-    layers = _layers(model)
+    layers = layers_called_once(model)
+    for layer in layers:
+        if not isinstance(layer, keras.layers.Layer):
+            raise InputError(
+                "recomputation takes layers alone",
+                received=f"{layer.name!r} ({type(layer).__name__})",
+                accepted="a model of layers, without bare operations",
+            )
     done = list(accumulate(_size(layer.output) for layer in layers))
     cuts = list(_cuts(layers))
     enough = math.sqrt(done[-1] * fmean(_size(layers[cut].output) for cut in cuts))
@@ -170,23 +187,7 @@ def _segments(model: keras.Model) -> Iterator[_Segment]:
             start, begin = layers[cut].output, cut + 1
 
 
-def _layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers in an order in which they can be called."""
-    layers = [op for op in model.operations if not isinstance(op, keras.layers.InputLayer)]
-    if all(isinstance(layer, keras.layers.Layer) for layer in layers):
-        needed = {id(tensor) for layer in layers for tensor in keras.tree.flatten(layer.input)}
-        # Of a layer that was called again, only the first call shows.
-        given = {id(model.inputs[0]), *(id(layer.output) for layer in layers)}
-        if needed <= given and layers[-1].output is model.outputs[0]:
-            return layers
-    raise InputError(
-        "recomputation cannot follow the layers of this model",
-        received=repr(model.name),
-        accepted="a model of layers that are called once each",
-    )
-
-
-def _size(tensor: Any) -> int:
+def _size(tensor: keras.KerasTensor) -> int:
     """Elements an image; sides that are open count as 1."""
     return math.prod(side or 1 for side in tensor.shape)
 

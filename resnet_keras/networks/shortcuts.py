@@ -3,15 +3,19 @@
 [1] He et al. 2016, "Deep Residual Learning", section 3.3; [2] "Identity Mappings", section 3.1.
 """
 
-from typing import Any
-
 import keras
 
 from resnet_keras.architectures import Gating, LayerDefaults, ResidualUnit, Scaling, ShortcutDropout
 from resnet_keras.networks.layers import Conv2D, ZeroPaddedShortcut, convolution, normalization
 
 
-def join(x: Any, activated: Any, branch: Any, unit: ResidualUnit, defaults: LayerDefaults) -> Any:
+def join(
+    x: keras.KerasTensor,
+    activated: keras.KerasTensor,
+    branch: keras.KerasTensor,
+    unit: ResidualUnit,
+    defaults: LayerDefaults,
+) -> keras.KerasTensor:
     """Adds a unit's shortcut to its branch, the branch now and then dropped (stochastic depth).
 
     Args:
@@ -37,7 +41,9 @@ def join(x: Any, activated: Any, branch: Any, unit: ResidualUnit, defaults: Laye
     return keras.layers.Add(name=f"res{unit.name}")([branch, shortcut])
 
 
-def _projection(x: Any, activated: Any, unit: ResidualUnit, defaults: LayerDefaults) -> Any:
+def _projection(
+    x: keras.KerasTensor, activated: keras.KerasTensor, unit: ResidualUnit, defaults: LayerDefaults
+) -> keras.KerasTensor:
     """Options B and C [1]: a 1x1 convolution with the unit's stride, and batch normalisation.
 
     In a pre-activated unit it takes the activated input, and is not normalised again.
@@ -50,12 +56,14 @@ def _projection(x: Any, activated: Any, unit: ResidualUnit, defaults: LayerDefau
     )
 
 
-def _zero_padded(x: Any, unit: ResidualUnit) -> Any:
+def _zero_padded(x: keras.KerasTensor, unit: ResidualUnit) -> keras.KerasTensor:
     """Option A [1] where dimensions grow: subsampled, zero channels appended, no parameters."""
     return ZeroPaddedShortcut(unit.filters[-1], unit.stride, name=f"res{unit.name}_branch1")(x)
 
 
-def _manipulate(x: Any, branch: Any, shortcut: Any, unit: ResidualUnit) -> tuple[Any, Any]:
+def _manipulate(
+    x: keras.KerasTensor, branch: keras.KerasTensor, shortcut: keras.KerasTensor, unit: ResidualUnit
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Branch and shortcut, both of one shape, after what [2, table 1] tries."""
     name, manipulation = unit.name, unit.merge.manipulation
     if isinstance(manipulation, Scaling):

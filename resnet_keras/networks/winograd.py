@@ -7,14 +7,18 @@ convolution takes 72. The products are matrices', by oneDNN; XLA makes one pass 
 transformation. Its gradients are the transposed transformations of the same kind of products.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial, reduce
 from math import ceil
 from operator import add
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+
+from resnet_keras.networks.backend import Tensor
+
+T = TypeVar("T")
 
 Matrix = Sequence[Sequence[float]]
 
@@ -83,7 +87,7 @@ def saving(height: int, width: int) -> float:
     return 9 * height * width / (tiles * ROWS.products * COLUMNS.products)
 
 
-def convolve(x: Any, kernel: Any) -> Any:
+def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     """A convolution of stride 1 and padding 1.
 
     A tile's outputs are sums in which all of its inputs take part, of which most cancel: where one
@@ -109,10 +113,10 @@ def convolve(x: Any, kernel: Any) -> Any:
     _, height, width, _ = x.shape
 
     @tf.custom_gradient
-    def convolution(x: Any, kernel: Any) -> tuple[Any, Any]:
+    def convolution(x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
         inputs, taps = _compiled(_transformed_inputs)(x), _transformed_taps(kernel)
 
-        def gradient(upstream: Any) -> tuple[Any, Any]:
+        def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
             # What comes after a convolution may have forgotten the shape.
             upstream = tf.ensure_shape(upstream, (None, height, width, filters))
             errors = _compiled(_product_gradients)(upstream)
@@ -131,14 +135,14 @@ def convolve(x: Any, kernel: Any) -> Any:
 
 
 @cache
-def _compiled(transformation: Any, *sizes: int) -> Any:
+def _compiled(transformation: Callable[..., T], *sizes: int) -> Callable[..., T]:
     """One for all layers: XLA compiles it once for every shape, the batch among it."""
     import tensorflow as tf
 
     return tf.function(partial(transformation, *sizes), jit_compile=True, autograph=False)
 
 
-def _transformed_inputs(x: Any) -> list[Any]:
+def _transformed_inputs(x: Tensor) -> list[Tensor]:
     """Of a map, a (tiles, channels) for every product."""
     return [
         _flat(entry)
@@ -147,7 +151,7 @@ def _transformed_inputs(x: Any) -> list[Any]:
     ]
 
 
-def _input_gradients(height: int, width: int, errors: Sequence[Any]) -> Any:
+def _input_gradients(height: int, width: int, errors: Sequence[Tensor]) -> Tensor:
     """The transposed of `_transformed_inputs`."""
     of_columns, of_rows = _transposed(COLUMNS.of_inputs), _transposed(ROWS.of_inputs)
     rows = [
@@ -157,7 +161,7 @@ def _input_gradients(height: int, width: int, errors: Sequence[Any]) -> Any:
     return _windows_added(_combined(of_rows, rows), 1, ROWS.outputs, height)
 
 
-def _transformed_taps(kernel: Any) -> list[Any]:
+def _transformed_taps(kernel: Tensor) -> list[Tensor]:
     """Of a kernel, a (channels, filters) for every product."""
     import tensorflow as tf
 
@@ -166,7 +170,7 @@ def _transformed_taps(kernel: Any) -> list[Any]:
     return tf.unstack(tf.reshape(taps, (-1, channels, filters)))
 
 
-def _tap_gradients(errors: Sequence[Any]) -> Any:
+def _tap_gradients(errors: Sequence[Tensor]) -> Tensor:
     """The transposed of `_transformed_taps`."""
     import tensorflow as tf
 
@@ -180,7 +184,7 @@ def _taps_to_products() -> np.ndarray:
     return np.kron(ROWS.of_taps, COLUMNS.of_taps).astype("float32")
 
 
-def _outputs(height: int, width: int, products: Sequence[Any]) -> Any:
+def _outputs(height: int, width: int, products: Sequence[Tensor]) -> Tensor:
     """The map of all products, (tiles, filters) each."""
     rows = [
         _joined(_combined(COLUMNS.of_products, row), 2, width)
@@ -189,7 +193,7 @@ def _outputs(height: int, width: int, products: Sequence[Any]) -> Any:
     return _joined(_combined(ROWS.of_products, rows), 1, height)
 
 
-def _product_gradients(errors: Any) -> list[Any]:
+def _product_gradients(errors: Tensor) -> list[Tensor]:
     """The transposed of `_outputs`."""
     of_columns, of_rows = _transposed(COLUMNS.of_products), _transposed(ROWS.of_products)
     return [
@@ -199,7 +203,7 @@ def _product_gradients(errors: Any) -> list[Any]:
     ]
 
 
-def _combined(matrix: Matrix, tensors: Sequence[Any]) -> list[Any]:
+def _combined(matrix: Matrix, tensors: Sequence[Tensor]) -> list[Tensor]:
     """Linear combinations of tensors, one for every row."""
     return [
         reduce(
@@ -218,7 +222,7 @@ def _transposed(matrix: Matrix) -> Matrix:
     return tuple(zip(*matrix, strict=True))
 
 
-def _windows(x: Any, axis: int, stride: int) -> list[Any]:
+def _windows(x: Tensor, axis: int, stride: int) -> list[Tensor]:
     """The entries of windows of stride + 2, the first of which begins in a padding of 1."""
     tiles = ceil(x.shape[axis] / stride)
     dealt = _dealt(x, axis, stride, before=1)
@@ -226,7 +230,7 @@ def _windows(x: Any, axis: int, stride: int) -> list[Any]:
     return [*(_cut(entry, axis, 0, tiles) for entry in dealt), *ahead]
 
 
-def _windows_added(entries: Sequence[Any], axis: int, stride: int, size: int) -> Any:
+def _windows_added(entries: Sequence[Tensor], axis: int, stride: int, size: int) -> Tensor:
     """The transposed of `_windows`: where they overlap, their sum."""
     dealt = [_padded(entry, axis, 0, 1) for entry in entries[:stride]]
     for index, entry in enumerate(entries[stride:]):
@@ -234,7 +238,7 @@ def _windows_added(entries: Sequence[Any], axis: int, stride: int, size: int) ->
     return _joined(dealt, axis, size, before=1)
 
 
-def _dealt(x: Any, axis: int, count: int, before: int = 0) -> list[Any]:
+def _dealt(x: Tensor, axis: int, count: int, before: int = 0) -> list[Tensor]:
     """Every count-th slice along an axis, from each of the first; zeros fill it up."""
     import tensorflow as tf
 
@@ -246,7 +250,7 @@ def _dealt(x: Any, axis: int, count: int, before: int = 0) -> list[Any]:
     return tf.unstack(tf.reshape(padded, shape), axis=axis + 1)
 
 
-def _joined(parts: Sequence[Any], axis: int, size: int, before: int = 0) -> Any:
+def _joined(parts: Sequence[Tensor], axis: int, size: int, before: int = 0) -> Tensor:
     """The transposed, and the inverse, of `_dealt`."""
     import tensorflow as tf
 
@@ -255,25 +259,25 @@ def _joined(parts: Sequence[Any], axis: int, size: int, before: int = 0) -> Any:
     return _cut(tf.reshape(tf.stack(parts, axis + 1), shape), axis, before, size)
 
 
-def _padded(x: Any, axis: int, before: int, after: int) -> Any:
+def _padded(x: Tensor, axis: int, before: int, after: int) -> Tensor:
     import tensorflow as tf
 
     return tf.pad(x, [(before, after) if each == axis else (0, 0) for each in range(4)])
 
 
-def _cut(x: Any, axis: int, begin: int, size: int) -> Any:
+def _cut(x: Tensor, axis: int, begin: int, size: int) -> Tensor:
     where = [slice(None)] * 4
     where[axis] = slice(begin, begin + size)
     return x[tuple(where)]
 
 
-def _flat(x: Any) -> Any:
+def _flat(x: Tensor) -> Tensor:
     import tensorflow as tf
 
     return tf.reshape(x, (-1, x.shape[-1]))
 
 
-def _in_rows(entries: Sequence[Any], height: int, width: int) -> list[list[Any]]:
+def _in_rows(entries: Sequence[Tensor], height: int, width: int) -> list[list[Tensor]]:
     """Maps of tiles, the inverse of `_flat`, those of one row of products together."""
     import tensorflow as tf
 
@@ -281,6 +285,6 @@ def _in_rows(entries: Sequence[Any], height: int, width: int) -> list[list[Any]]
     return _parted([tf.reshape(entry, (-1, *tiles, entry.shape[-1])) for entry in entries])
 
 
-def _parted(entries: Sequence[Any]) -> list[list[Any]]:
+def _parted(entries: Sequence[Tensor]) -> list[list[Tensor]]:
     count = COLUMNS.products
     return [list(entries[start : start + count]) for start in range(0, len(entries), count)]

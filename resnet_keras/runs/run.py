@@ -32,12 +32,22 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resnet_keras.files import structured
+from resnet_keras import recipes
 from resnet_keras.architectures import Preprocessing
 from resnet_keras.data.splits import BadImage
 from resnet_keras.errors import InputError, did_you_mean_beside
-from resnet_keras.files.atomic import PARTIAL, check_writable, file_name, locked, make_folder, remove_partial, unwritable, write_file, write_text
-from resnet_keras import recipes
+from resnet_keras.files import structured
+from resnet_keras.files.atomic import (
+    PARTIAL,
+    check_writable,
+    file_name,
+    locked,
+    make_folder,
+    remove_partial,
+    unwritable,
+    write_file,
+    write_text,
+)
 from resnet_keras.recipes import Recipe
 
 FOLDER = "the run folder"  # as messages call it

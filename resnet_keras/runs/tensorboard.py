@@ -17,8 +17,8 @@ from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar import summary_v2 as scalar_summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from resnet_keras.files.atomic import write_file
 from resnet_keras.architectures.layer_names import path_of
+from resnet_keras.files.atomic import write_file
 
 FILE_NAME = "events.out.tfevents"
 FILE_VERSION = "brain.Event:2"

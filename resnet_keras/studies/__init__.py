@@ -1,4 +1,4 @@
-"""The papers' tables and figures, each a command: `resnet-keras reproduce STUDY`.
+"""The papers' tables and figures, one command each: `resnet-keras reproduce STUDY`.
 
 A study is a module with a `STUDY`: what is to be trained, and how its results are read. running.py
 trains with the ordinary training code and writes the page.

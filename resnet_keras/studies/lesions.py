@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from resnet_keras.evaluation.evaluate import data_of, load_run_model, score, shown
-from resnet_keras.networks.models import pieces, view_of
+from resnet_keras.networks.feature_maps import pieces
+from resnet_keras.networks.models import view_of
 from resnet_keras.runs.run import Run
 from resnet_keras.studies.figures import tidy
 from resnet_keras.studies.schedules import training
@@ -40,7 +41,7 @@ class Patient:
     """A run's best model, taken apart.
 
     Attributes:
-        names: of its pieces, see `models.pieces`.
+        names: of its pieces, see `feature_maps.pieces`.
         removable: indices of the units that can go, as they do not change the shape.
     """
 
@@ -167,22 +168,23 @@ def _examine(results: Results) -> Findings:
                 f"Test error after the removal, and after swaps, of several units ({DRAWS} draws).",
                 _lines(lesioned),
             ),
-            Table(
-                "Top-1 test error, %",
-                ("network", "whole", "one unit removed", *(f"{n} removed" for n in COUNTS[1:])),
-                tuple(
-                    (
-                        label,
-                        spread([one.whole for one in of_seeds]),
-                        spread([fmean(one.single) for one in of_seeds]),
-                        *(
-                            spread([one.removed[at] for one in of_seeds])
-                            for at in range(1, len(COUNTS))
-                        ),
-                    )
-                    for label, of_seeds in lesioned.items()
-                ),
-            ),
+            _table(lesioned),
+        ),
+    )
+
+
+def _table(lesioned: Mapping[str, Sequence[_Lesioned]]) -> Table:
+    return Table(
+        "Top-1 test error, %",
+        ("network", "whole", "one unit removed", *(f"{n} removed" for n in COUNTS[1:])),
+        tuple(
+            (
+                label,
+                spread([one.whole for one in of_seeds]),
+                spread([fmean(one.single) for one in of_seeds]),
+                *(spread([one.removed[at] for one in of_seeds]) for at in range(1, len(COUNTS))),
+            )
+            for label, of_seeds in lesioned.items()
         ),
     )
 

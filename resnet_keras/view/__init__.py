@@ -1,4 +1,4 @@
-"""The view: which pixels of an image file a network is shown.
+"""The view: which pixels of an image file a network sees.
 
 Training validates by it, evaluation, prediction and explanations follow it, and every exported
 file and page carries it. `tf_view` is the same in TensorFlow's graphs, export/web/images.js in a

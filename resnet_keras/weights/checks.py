@@ -2,11 +2,14 @@
 
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from resnet_keras.architectures import find
 from resnet_keras.errors import InputError, did_you_mean_beside
-from resnet_keras.weights.download import IMAGENET, PUBLISHED
+from resnet_keras.weights.download import IMAGENET, check_published
+
+if TYPE_CHECKING:
+    import keras
 
 WEIGHTS_FILES = (".keras", ".safetensors")  # that are written
 
@@ -18,12 +21,7 @@ def check_weights(source: str | PathLike[str], network: str) -> None:
         InputError: there are none.
     """
     if source == IMAGENET:
-        if network not in PUBLISHED:
-            raise InputError(
-                "no weights on ImageNet are published of this network",
-                received=repr(network),
-                accepted=", ".join(PUBLISHED),
-            )
+        check_published(network)
         return
     if not Path(source).exists():
         raise InputError(
@@ -33,7 +31,9 @@ def check_weights(source: str | PathLike[str], network: str) -> None:
         )
 
 
-def check_conversion(source: Any, network: str, path: Path, image_size: int | None) -> None:
+def check_conversion(
+    source: "str | PathLike[str] | keras.Model", network: str, path: Path, image_size: int | None
+) -> None:
     """Checks what `conversion.convert` is asked for; arguments are its.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -292,7 +292,7 @@ def _of_unit_range(mean: Triple | None, std: Triple | None) -> Preprocessing | N
     return _preprocessing([255 * value for value in mean], [255 * value for value in std])
 
 
-def _preprocessing(mean: Any, std: Any) -> Preprocessing:
+def _preprocessing(mean: Iterable[float], std: Iterable[float]) -> Preprocessing:
     red, green, blue = (float(value) for value in mean)
     reds, greens, blues = (float(value) for value in std)
     return Preprocessing((red, green, blue), (reds, greens, blues))

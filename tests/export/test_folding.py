@@ -12,8 +12,9 @@ from kit import TINY_FAMILY, draw_images, randomize
 from resnet_keras.architectures import NETWORKS, RESNET20, Gating, Scaling
 from resnet_keras.export.folding import inference_model
 from resnet_keras.networks import layers
+from resnet_keras.networks.feature_maps import features
 from resnet_keras.networks.loading import load_model
-from resnet_keras.networks.models import Classifier, Features, build, features
+from resnet_keras.networks.models import Classifier, Features, build
 from resnet_keras.networks.recomputation import RecomputingModel, recompute
 from resnet_keras.networks.recursion import recursion_for
 

@@ -1,0 +1,1 @@
+"""The folder of one training: details, history, checkpoints, TensorBoard logs."""
