@@ -25,7 +25,7 @@ from resnet_keras.evaluation import results
 from resnet_keras.runs.checkpoints import CHECKPOINT_STEPS
 from resnet_keras.runs.run import Run
 from resnet_keras.training import launch, plan
-from resnet_keras.weights.checks import check_weights
+from resnet_keras.weights.checks import check_content, check_weights
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,8 @@ def train(
     name = f"{network}{option}-{sources.slug(data)}-{recipes.name_of(recipe)}"
     folder = Run(run.run or RUNS / name)
     plan.check_run_folder(folder, run.start_over)
+    if weights is not None and (run.start_over or not folder.exists):
+        check_content(weights, network)
     if not (hosts.hosts or run.start_over) and folder.exists and folder.read_details().finished:
         request = plan.Request(
             network, chosen, shortcut, weights=weights, skip_bad_images=skip_bad_images
