@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING
 
 from resnet_keras.architectures import NETWORKS, find, model_name
 from resnet_keras.errors import InputError, did_you_mean_beside
-from resnet_keras.weights.archive import read_config
 from resnet_keras.weights.download import IMAGENET, check_published
-from resnet_keras.weights.metadata import is_of_keras_hub
-from resnet_keras.weights.reading import find_in, read_weights_file
-from resnet_keras.weights.translate import read_foreign
 
 if TYPE_CHECKING:
     import keras
@@ -46,6 +42,12 @@ def check_content(source: str | PathLike[str], network: str) -> None:
     """
     if source == IMAGENET:
         return
+    # With NumPy and h5py, which --help need not wait for.
+    from resnet_keras.weights.archive import read_config
+    from resnet_keras.weights.metadata import is_of_keras_hub
+    from resnet_keras.weights.reading import find_in, read_weights_file
+    from resnet_keras.weights.translate import read_foreign
+
     path = Path(source)
     if path.is_dir():
         path = find_in(path)
