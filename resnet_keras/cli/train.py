@@ -18,8 +18,6 @@ from resnet_keras.cli.backend import quiet_tensorflow
 from resnet_keras.cli.evaluate import measure
 from resnet_keras.cli.folders import RUNS
 from resnet_keras.cli.recipe_options import LongOptions, ShortOptions, table_of
-from resnet_keras.data import sources
-from resnet_keras.data.checks import check
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import results
 from resnet_keras.runs.checkpoints import CHECKPOINT_STEPS
@@ -156,6 +154,9 @@ def train(
     chosen.check_weights(weights)
     if chosen.image_size is not None:
         architecture.check_sides(chosen.image_size, chosen.image_size)
+    from resnet_keras.data import sources  # with h5py, which --help need not wait for
+    from resnet_keras.data.checks import check
+
     source = sources.find(data)
     option = f"-{shortcut}" if shortcut else ""
     name = f"{network}{option}-{sources.slug(data)}-{recipes.name_of(recipe)}"
