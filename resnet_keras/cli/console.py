@@ -153,8 +153,10 @@ def print_summary(run: "Run", measured: "Evaluation") -> None:
 
 def _hardest(measured: "Evaluation", class_names: Sequence[str]) -> str:
     """A line of the classes with the highest errors; none where no image is wrong."""
+    from resnet_keras.data.splits import shortened  # with NumPy, which --help need not wait for
+
     named = [
-        (one.wrong / one.images, f"{name} ({one.wrong} of {one.images} wrong)")
+        (one.wrong / one.images, f"{shortened(name)} ({one.wrong} of {one.images} wrong)")
         for one, name in zip(measured.class_errors, class_names, strict=True)
         if one.wrong
     ]

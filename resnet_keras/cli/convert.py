@@ -9,6 +9,7 @@ import tyro
 from resnet_keras.bounds import IMAGE_SIZE, check_arguments
 from resnet_keras.cli import console
 from resnet_keras.cli.backend import quiet_tensorflow
+from resnet_keras.data.splits import shortened
 from resnet_keras.errors import InputError
 from resnet_keras.weights.checks import check_conversion
 
@@ -49,7 +50,8 @@ def convert(
     stored = conversion.convert(source, network, output, image_size, names)
     mean, std = stored.architecture.preprocessing.mean, stored.architecture.preprocessing.std
     if stored.class_names:
-        known = f"{stored.classes}, {stored.class_names[0]} to {stored.class_names[-1]}"
+        first, last = shortened(stored.class_names[0]), shortened(stored.class_names[-1])
+        known = f"{stored.classes}, {first} to {last}"
     elif stored.classes:
         known = f"{stored.classes} without names; --class-names FILE gives them some"
     else:

@@ -11,7 +11,7 @@ from resnet_keras.cli.arguments import FLAG
 from resnet_keras.cli.backend import quiet_tensorflow
 from resnet_keras.cli.folders import RUNS
 from resnet_keras.errors import InputError
-from resnet_keras.evaluation.checks import check_measurable, check_readable
+from resnet_keras.evaluation.checks import check_distinct, check_measurable, check_readable
 from resnet_keras.evaluation.protocols import (
     NAMES,
     ONE_VIEW,
@@ -71,6 +71,7 @@ def evaluate(
             received=f"--output {output}",
             accepted="--output with --ensemble",
         )
+    check_distinct(folders)
     chosen = Protocol(protocol, scales)
     details = [check_measurable(folder, chosen) for folder in folders]
     if ensemble:

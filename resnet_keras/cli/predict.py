@@ -12,6 +12,7 @@ import tyro
 from resnet_keras.bounds import COUNT, check_arguments
 from resnet_keras.cli.arguments import FLAG
 from resnet_keras.cli.backend import quiet_tensorflow
+from resnet_keras.data.splits import shortened
 from resnet_keras.errors import InputError, nearest
 from resnet_keras.evaluation.checks import check_model
 from resnet_keras.runs.run import Run
@@ -82,7 +83,7 @@ def predict(
     for path, image in chain([first], readable):
         print(path)
         for name, probability in evaluation.classify(network, image, class_names, top):
-            print(f"  {probability:7.2%}  {name}")
+            print(f"  {probability:7.2%}  {shortened(name)}")
         if pictures := places.get(path):
             explanation.write(explanation.explain(network, image, class_names, label), pictures)
             print(f"  why: {', '.join(map(str, pictures.values()))}")

@@ -18,14 +18,12 @@ from resnet_keras.cli.backend import quiet_tensorflow
 from resnet_keras.cli.evaluate import measure
 from resnet_keras.cli.folders import RUNS
 from resnet_keras.cli.recipe_options import LongOptions, ShortOptions, table_of
-from resnet_keras.data import sources
-from resnet_keras.data.checks import check
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import results
 from resnet_keras.runs.checkpoints import CHECKPOINT_STEPS
 from resnet_keras.runs.run import Run
 from resnet_keras.training import launch, plan
-from resnet_keras.weights.checks import check_weights
+from resnet_keras.weights.checks import check_content, check_weights
 
 
 @dataclass(frozen=True)
@@ -156,11 +154,16 @@ def train(
     chosen.check_weights(weights)
     if chosen.image_size is not None:
         architecture.check_sides(chosen.image_size, chosen.image_size)
+    from resnet_keras.data import sources  # with h5py, which --help need not wait for
+    from resnet_keras.data.checks import check
+
     source = sources.find(data)
     option = f"-{shortcut}" if shortcut else ""
     name = f"{network}{option}-{sources.slug(data)}-{recipes.name_of(recipe)}"
     folder = Run(run.run or RUNS / name)
     plan.check_run_folder(folder, run.start_over)
+    if weights is not None and (run.start_over or not folder.exists):
+        check_content(weights, network)
     if not (hosts.hosts or run.start_over) and folder.exists and folder.read_details().finished:
         request = plan.Request(
             network, chosen, shortcut, weights=weights, skip_bad_images=skip_bad_images
