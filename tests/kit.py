@@ -49,7 +49,7 @@ from resnet_keras.networks.loading import load_model
 from resnet_keras.networks.models import build
 from resnet_keras.recipes import Recipe
 from resnet_keras.runs.run import Run
-from resnet_keras.training.callbacks import Recorder
+from resnet_keras.training.callbacks import Progress
 from resnet_keras.weights.layer_map import TORCHVISION, places
 from resnet_keras.weights.layouts import to_torch
 
@@ -472,17 +472,17 @@ def interrupted_after(step: int, signal: int | None = None):
         step: the last one, from the run's first on.
         signal: sent to this process; None ends the training as a kill would, without a checkpoint.
     """
-    record = Recorder.on_train_batch_end
+    count = Progress.on_train_batch_end
 
-    def interrupt(recorder: Recorder, batch: int, logs: dict[str, float] | None = None) -> None:
-        if recorder.step == step:
+    def interrupt(progress: Progress, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if progress.step == step:
             raise Killed
-        if signal and recorder.step == step - 1:
+        if signal and progress.step == step - 1:
             os.kill(os.getpid(), signal)
-        record(recorder, batch, logs)
+        count(progress, batch, logs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Recorder, "on_train_batch_end", interrupt)
+        patch.setattr(Progress, "on_train_batch_end", interrupt)
         with pytest.raises((Killed, Interrupted)) as ended:
             yield
     assert ended.type is (Interrupted if signal else Killed)

@@ -16,7 +16,7 @@ from resnet_keras.data.pipelines import numpy_pipeline
 from resnet_keras.data.splits import ArraySplit
 from resnet_keras.recipes import Recipe
 from resnet_keras.training import devices
-from resnet_keras.training.devices import Placement, place
+from resnet_keras.training.devices import DeviceGroup, select_devices
 from resnet_keras.training.launch import free_address
 from resnet_keras.view import View
 
@@ -27,7 +27,7 @@ import keras
 import kit
 import numpy as np
 from resnet_keras import Run, load_model, train
-from resnet_keras.training.devices import joined
+from resnet_keras.training.devices import initialize_distributed
 
 folder, logical, settings = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 if logical > 1 and keras.backend.backend() == "tensorflow":
@@ -42,7 +42,7 @@ recipe = dataclasses.replace(kit.RECIPE, learning_rate=0.05, augmentation=augmen
 run = Run(folder)
 with contextlib.ExitStack() as stack:
     stack.enter_context(kit.tiny_names())
-    is_first = stack.enter_context(joined(*place)) if place else True
+    is_first = stack.enter_context(initialize_distributed(*place)) if place else True
     if broken_off_after:
         stack.enter_context(kit.interrupted_after(broken_off_after))
     train(
@@ -196,8 +196,8 @@ def test_padded_evaluation_has_the_mean_of_all_images(images):
 
 @pytest.mark.parametrize(("batch_size", "accepted"), [(66, "64 or 68"), (3, "4")])
 def test_a_batch_that_does_not_divide_is_refused(batch_size, accepted):
-    Placement(4).check(64, Recipe())
-    error = refusal(Placement(4).check, batch_size, Recipe())
+    DeviceGroup(4).check(64, Recipe())
+    error = refusal(DeviceGroup(4).check, batch_size, Recipe())
     assert str(batch_size) in error.received and accepted in error.accepted
 
 
@@ -205,19 +205,19 @@ def test_a_batch_that_does_not_divide_is_refused(batch_size, accepted):
 def test_what_tensorflow_cannot_do_on_several_devices_is_refused(change):
     (name,) = change
     recipe = Recipe(**change)
-    Placement(1).check(64, recipe)
-    error = refusal(Placement(2).check, 64, recipe)
+    DeviceGroup(1).check(64, recipe)
+    error = refusal(DeviceGroup(2).check, 64, recipe)
     assert name in error.received and "--devices 1" in error.accepted
 
 
 @pytest.mark.parametrize("devices", [0, 99])
 def test_devices_that_are_not_there(devices):
-    assert str(devices) in refusal(place, devices).received
+    assert str(devices) in refusal(select_devices, devices).received
 
 
 def test_only_jax_joins_hosts():
     def join():
-        with devices.joined("127.0.0.1:9", 0, 1):
+        with devices.initialize_distributed("127.0.0.1:9", 0, 1):
             pass
 
     assert "tensorflow" in refusal(join).received

@@ -47,7 +47,11 @@ def test_details_and_history_are_read_as_they_were_written(run):
     finished = dataclasses.replace(DETAILS, finished=True)
     run.write_details(finished)
     assert run.read_details() == finished
-    assert sorted(path.name for path in run.folder.iterdir()) == ["history.csv", "run.json"]
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        "history.csv",
+        "recipe.toml",
+        "run.json",
+    ]
 
 
 def test_versions_name_what_is_installed():
@@ -170,7 +174,7 @@ def test_half_written_files_go_and_whole_ones_stay(run):
         (run.folder / name).write_bytes(b"")
     run.remove_partial()
     left = {path.relative_to(run.folder).as_posix() for path in run.folder.rglob("*")}
-    assert left == {"run.json", "examples", "examples/0.png"}
+    assert left == {"run.json", "recipe.toml", "examples", "examples/0.png"}
 
 
 def test_starting_over_keeps_what_was_there(run):

@@ -406,20 +406,16 @@ def test_the_golden_run_is_read_as_when_it_was_written(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_image_lost_during_training_is_named_and_the_run_goes_on(tmp_path, monkeypatch):
+def test_an_image_lost_during_training_is_named_and_the_run_goes_on(tmp_path):
     folder_with(tmp_path / "data", {}, others=20)
     data, run = str(tmp_path / "data"), Run(tmp_path / "run")
     recipe = dataclasses.replace(RECIPE, batch_size=4)
     lost = Path(kit.of_files(sources.find(data).load("train")).paths[0])
-    content, record = lost.read_bytes(), callbacks.Recorder.on_train_batch_end
-
-    def lose(self, batch, logs=None):
-        record(self, batch, logs)
-        lost.unlink(missing_ok=True)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Recorder, "on_train_batch_end", lose)
-        received = refusal(train, "tiny", data, recipe, run).received
+    content = lost.read_bytes()
+    lose = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: lost.unlink(missing_ok=True)
+    )
+    received = refusal(train, "tiny", data, recipe, run, callbacks=[lose]).received
     assert str(lost) in received and "No such file" in received
     lost.write_bytes(content)
     train("tiny", data, recipe, run)

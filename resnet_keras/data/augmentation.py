@@ -20,7 +20,8 @@ class PadAndCrop:
     What is not square yet becomes the centre square of the network's size first.
 
     Attributes:
-        pad: as a fraction of the side: 1/8 pads 32 pixels by 4, as the paper does for CIFAR.
+        pad: padding as a fraction of the side. 1/8 pads 32 pixels by 4, as the paper does for
+            CIFAR.
     """
 
     pad: Annotated[float, number(0, 1, "[)")] = 1 / 8
@@ -186,9 +187,9 @@ class Augmentation:
         randaugment: operations drawn from a list.
         color: a shift of colour.
         erasing: a rectangle of noise.
-        mixup, cutmix: another image of the batch takes part; with both, every batch draws one.
-        label_smoothing: share of the label that all classes get alike (Szegedy et al. 2016,
-            section 7).
+        mixup, cutmix: another image of the batch takes part. With both, every batch draws one.
+        label_smoothing: share of the label that all classes get alike. Szegedy et al. 2016,
+            section 7.
     """
 
     crop: Crop | None = None

@@ -38,11 +38,26 @@ class Checkpoints:
 
     A new one is written beside its place, read back and renamed; only then all but it and the last
     whole one before it go. So there is a whole one at every moment, whenever the process is killed.
+
+    Args:
+        folder: made if missing.
+        is_writer: False in a process beside the one that writes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, is_writer: bool = True) -> None:
         self.folder = folder
-        self.last_whole: int | None = None  # the step of the one last read or written
+        self.is_writer = is_writer
+        self._last_whole: int | None = None  # the step of the one last read or written
+
+    @property
+    def last(self) -> str:
+        """Where the last whole checkpoint is, for messages."""
+        step = "none" if self._last_whole is None else f"step {self._last_whole}"
+        return f"{step}, in {self.folder}"
+
+    def remember(self, step: int) -> None:
+        """Takes note of a checkpoint that another process writes."""
+        self._last_whole = step
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Keeps a checkpoint and the whole one before it, and deletes all others.
@@ -63,10 +78,10 @@ class Checkpoints:
                     raise OSError(f"{damaged} was not written as it is")
 
         write_file(self._path(checkpoint.step), write)
-        for step in {*self.steps()} - {checkpoint.step, self.last_whole}:
+        for step in {*self.steps()} - {checkpoint.step, self._last_whole}:
             with suppress(OSError):  # what cannot be deleted only takes room
                 self._path(step).unlink()
-        self.last_whole = checkpoint.step
+        self._last_whole = checkpoint.step
 
     def steps(self) -> list[int]:
         """The steps of which there are checkpoints, damaged ones included, in ascending order."""
@@ -81,7 +96,7 @@ class Checkpoints:
             except _UNREADABLE as error:
                 print(f"{self._path(step)} is damaged ({error}); looking at the one before it")
             else:
-                self.last_whole = step
+                self._last_whole = step
                 return checkpoint
         return None
 

@@ -126,32 +126,36 @@ def _examine(results: Results) -> Findings:
                     }
                 ),
             ),
-            Table(
-                "Parameters and multiply-adds are of 1,000 classes and 224x224 pixels, counted on "
-                "the layers; speed and error are of the training here",
-                (
-                    "network",
-                    "parameters",
-                    "multiply-adds, 1e9",
-                    "images/s",
-                    f"of {RESNET}'s",
-                    "test error, %",
-                    "paper: multiply-adds, 1e9",
-                    "paper: ten-crop error on ImageNet, %",
-                ),
-                tuple(
-                    (
-                        name,
-                        f"{size.parameters:,}",
-                        f"{size.multiply_adds / 1e9:.2f}",
-                        *_trained(results, name, speeds),
-                        *PAPER.get(name, ("", "")),
-                    )
-                    for name, size in sizes.items()
-                ),
-            ),
+            _table(results, sizes, speeds),
             "ResNeXt's and DenseNet's own papers are not among those repeated here, and their "
             "figures are not shown. The VGG networks are not trained.",
+        ),
+    )
+
+
+def _table(results: Results, sizes: Mapping[str, _Size], speeds: Mapping[str, float]) -> Table:
+    return Table(
+        "Parameters and multiply-adds are of 1,000 classes and 224x224 pixels, counted on "
+        "the layers; speed and error are of the training here",
+        (
+            "network",
+            "parameters",
+            "multiply-adds, 1e9",
+            "images/s",
+            f"of {RESNET}'s",
+            "test error, %",
+            "paper: multiply-adds, 1e9",
+            "paper: ten-crop error on ImageNet, %",
+        ),
+        tuple(
+            (
+                name,
+                f"{size.parameters:,}",
+                f"{size.multiply_adds / 1e9:.2f}",
+                *_trained(results, name, speeds),
+                *PAPER.get(name, ("", "")),
+            )
+            for name, size in sizes.items()
         ),
     )
 

@@ -22,18 +22,21 @@ FAREWELL_SECONDS = 3600  # for the first process to measure and save the model, 
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Where a training computes.
+class DeviceGroup:
+    """The devices that train together.
 
     Attributes:
-        devices: how many, those of all processes together.
-        share: which part of every batch this process loads.
+        count: of the devices of all processes.
+        share: the part of every batch that this process loads.
         scope: makes a context manager in which models are to be built and trained.
+        start_all_reduce: starts a maximum of numbers over all processes; `int` of what it returns
+            waits for the maximum.
     """
 
-    devices: int = 1
+    count: int = 1
     share: Share = WHOLE
     scope: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext, repr=False)
+    start_all_reduce: Callable[[int], Any] = field(default=int, repr=False)
 
     @property
     def is_first(self) -> bool:
@@ -41,17 +44,21 @@ class Placement:
         return self.share.index == 0
 
     @property
+    def processes(self) -> int:
+        return self.share.count
+
+    @property
     def synchronizes_normalization(self) -> bool:
         """Whether batch normalisation has to be told to look at all devices' images.
 
         JAX's devices compute one program on one batch, whose statistics are what they are.
         """
-        return self.devices > 1 and keras.backend.backend() == "tensorflow"
+        return self.count > 1 and keras.backend.backend() == "tensorflow"
 
     @property
     def needs_equal_parts(self) -> bool:
         """Whether every batch, also one to measure on, has to give all devices as many images."""
-        return self.devices > 1 and keras.backend.backend() == "jax"
+        return self.count > 1 and keras.backend.backend() == "jax"
 
     def check(self, batch_size: int, recipe: Recipe) -> None:
         """Checks that the devices compute together what one would.
@@ -68,24 +75,24 @@ class Placement:
             raise InputError(
                 "Keras on TensorFlow cannot clip or accumulate gradients on several devices",
                 received=f"{', '.join(name for name in asked if asked[name])}, "
-                f"on {self.devices} devices",
+                f"on {self.count} devices",
                 accepted="--devices 1, or KERAS_BACKEND=jax",
             )
-        if rest := batch_size % self.devices:
-            below, above = batch_size - rest, batch_size - rest + self.devices
+        if rest := batch_size % self.count:
+            below, above = batch_size - rest, batch_size - rest + self.count
             raise InputError(
-                f"batch_size is not a multiple of the number of devices, {self.devices}",
+                f"batch_size is not a multiple of the number of devices, {self.count}",
                 received=batch_size,
                 accepted=f"{f'{below} or ' if below else ''}{above}, for example",
             )
 
-    def agree(self, number: int) -> int:
-        """The largest of the numbers that the processes bring; all wait until all have asked."""
-        return max(self.gather([number]))[0] if self.share.count > 1 else number
+    def all_reduce_max(self, number: int) -> int:
+        """Returns the maximum of a number over all processes; waits until all have called it."""
+        return int(self.start_all_reduce(number))
 
-    def gather(self, numbers: Sequence[int]) -> list[tuple[int, ...]]:
-        """The numbers of every process, in their order; all wait until all have asked."""
-        if self.share.count == 1:
+    def all_gather(self, numbers: Sequence[int]) -> list[tuple[int, ...]]:
+        """Returns the numbers of every process, in the processes' order; waits as above."""
+        if self.processes == 1:
             return [tuple(numbers)]
         from jax.experimental import multihost_utils  # pyright: ignore[reportMissingImports]
 
@@ -93,14 +100,14 @@ class Placement:
         return [tuple(int(number) for number in row) for row in np.asarray(gathered)]
 
 
-ALONE = Placement()
+ONE_DEVICE = DeviceGroup()
 
 
-def place(devices: int | None = None) -> Placement:
-    """Places a training on this process's devices, and on those of the processes it has joined.
+def select_devices(count: int | None = None) -> DeviceGroup:
+    """Selects the devices to train on, of this process and of those that train with it.
 
     Args:
-        devices: how many of each process to use, the first ones; None for all. They are GPUs where
+        count: of the devices of each process, the first ones; None for all. They are GPUs where
             there are any.
 
     Raises:
@@ -108,37 +115,37 @@ def place(devices: int | None = None) -> Placement:
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
-        return _place_on_tensorflow(devices)
+        return _select_on_tensorflow(count)
     if backend == "jax":
-        return _place_on_jax(devices)
-    _check_devices(devices, 1)
-    return ALONE
+        return _select_on_jax(count)
+    _check_count(count, 1)
+    return ONE_DEVICE
 
 
-def _check_devices(devices: int | None, available: int) -> int:
-    if devices is not None and not 1 <= devices <= available:
+def _check_count(count: int | None, available: int) -> int:
+    if count is not None and not 1 <= count <= available:
         accepted = "1" if available == 1 else f"1 to {available}"
         raise InputError(
-            "this number of devices is not available", received=devices, accepted=accepted
+            "this number of devices is not available", received=count, accepted=accepted
         )
-    return devices or available
+    return count or available
 
 
-def _place_on_tensorflow(devices: int | None) -> Placement:
+def _select_on_tensorflow(asked: int | None) -> DeviceGroup:
     import tensorflow as tf
 
     available = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    count = _check_devices(devices, len(available))
+    count = _check_count(asked, len(available))
     if count == 1:
-        return ALONE
+        return ONE_DEVICE
     strategy = tf.distribute.MirroredStrategy([device.name for device in available[:count]])
-    return Placement(count, scope=strategy.scope)
+    return DeviceGroup(count, scope=strategy.scope)
 
 
-def _place_on_jax(devices: int | None) -> Placement:
+def _select_on_jax(asked: int | None) -> DeviceGroup:
     import jax  # pyright: ignore[reportMissingImports]
 
-    count = _check_devices(devices, jax.local_device_count())
+    count = _check_count(asked, jax.local_device_count())
     processes = jax.process_count()
     chosen = [
         device
@@ -146,19 +153,49 @@ def _place_on_jax(devices: int | None) -> Placement:
         for device in [one for one in jax.devices() if one.process_index == process][:count]
     ]
     if len(chosen) == 1:
-        return ALONE
+        return ONE_DEVICE
     distribution = keras.distribution.DataParallel(
         devices=[f"{device.platform}:{device.id}" for device in chosen], auto_shard_dataset=False
     )
-    return Placement(len(chosen), Share(jax.process_index(), processes), distribution.scope)
+    return DeviceGroup(
+        len(chosen),
+        Share(jax.process_index(), processes),
+        distribution.scope,
+        _all_reduce_on_jax(chosen, count) if processes > 1 else int,
+    )
+
+
+def _all_reduce_on_jax(devices: Sequence[Any], local: int) -> Callable[[int], Any]:
+    """A maximum over processes that JAX computes in the order of its other computations.
+
+    Args:
+        devices: of all processes.
+        local: how many of them are this process's.
+    """
+    import jax  # pyright: ignore[reportMissingImports]
+    from jax.sharding import (  # pyright: ignore[reportMissingImports]
+        Mesh,
+        NamedSharding,
+        PartitionSpec,
+    )
+
+    mesh = Mesh(np.array(devices), ("devices",))
+    shared = NamedSharding(mesh, PartitionSpec("devices"))
+    maximum = jax.jit(jax.numpy.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+    def start(number: int) -> Any:
+        numbers = np.full(local, number, np.int32)
+        return maximum(jax.make_array_from_process_local_data(shared, numbers))
+
+    return start
 
 
 @contextmanager
-def apart() -> Iterator[None]:
+def process_local() -> Iterator[None]:
     """Inside, what Keras does concerns this process alone, and waits for no other one.
 
-    Even saving a model makes variables, which inside a placement's scope all processes would have
-    to make.
+    Even saving a model makes variables, which inside a group's scope all processes would have to
+    make.
     """
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
@@ -169,13 +206,13 @@ def apart() -> Iterator[None]:
 
 
 @contextmanager
-def joined(
+def initialize_distributed(
     address: str | None = None, process: int | None = None, processes: int | None = None
 ) -> Iterator[bool]:
     """Joins the processes of one training on JAX; to be entered before anything is computed.
 
     A process that is lost ends the others, after `HEARTBEAT_SECONDS`. JAX may end them by abort, so
-    have them watched, see supervision.py.
+    have them watched, see launch.py.
 
     Args:
         address: host:port of process 0, where the processes meet. What is None is taken from the

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 import numpy as np
 
 from resnet_keras.data.splits import Split
@@ -13,12 +12,13 @@ from resnet_keras.evaluation.introspection import by_stage, gradient_norms
 from resnet_keras.runs.run import RunDetails
 from resnet_keras.runs.tensorboard import EventLog, image_grid
 from resnet_keras.training import devices
+from resnet_keras.training.callback_list import RunCallback
 
 GRID_IMAGES = 32
 CONFUSION_MATRIX, WORST_MISTAKES = AT_THE_END = ("confusion_matrix", "worst_mistakes")  # tags
 
 
-class Diagnostics(keras.callbacks.Callback):
+class Diagnostics(RunCallback):
     """Keras callback that logs the network's graph, augmented images and gradient norms.
 
     The norms are those of one batch after every epoch, which costs a step each.
@@ -41,10 +41,9 @@ class Diagnostics(keras.callbacks.Callback):
         if self.begins:
             self.log.graph(self.model)
             self.log.image(0, "augmented_inputs", image_grid(self.images[:GRID_IMAGES]))
-        self.begins = False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        with devices.apart():
+        with devices.process_local():
             norms = by_stage(gradient_norms(self.model, self.images, self.labels))
         self.log.scalars(epoch + 1, {f"gradient_norm/{part}": norm for part, norm in norms.items()})
 

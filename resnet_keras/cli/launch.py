@@ -1,0 +1,26 @@
+"""resnet-keras launch: training with several processes of this machine."""
+
+from typing import Annotated
+
+import tyro
+
+from resnet_keras.bounds import check_arguments
+from resnet_keras.training import launch as supervision
+
+
+@check_arguments
+def launch(
+    command: tyro.conf.Positional[tuple[str, ...]],
+    processes: Annotated[
+        int, supervision.PROCESSES, tyro.conf.arg(name="n", aliases=("-n",), metavar="INT")
+    ] = 2,
+) -> None:
+    """Train with several processes of this machine on JAX: launch -n 2 train resnet50 ...
+
+    Ctrl-C and SIGTERM reach them all; when one fails the others are stopped.
+
+    Args:
+        command: train, with its arguments.
+        processes: how many.
+    """
+    raise SystemExit(supervision.launch(processes, command))

@@ -1,0 +1,51 @@
+"""resnet-keras reproduce: tables and figures of the papers."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from resnet_keras import studies
+from resnet_keras.bounds import check_arguments
+from resnet_keras.cli import console
+from resnet_keras.cli.backend import quiet_tensorflow
+
+
+@check_arguments
+def reproduce(
+    study: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="STUDY")]],
+    data: str = "digits",
+    scale: Literal["quick", "full"] = "quick",
+    seeds: Annotated[
+        int | None,
+        studies.SEEDS,
+        tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the study's)"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/studies/DATA-SCALE)"),
+    ] = None,
+) -> None:
+    """Repeat a table or figure of the papers: train its networks, and write a page.
+
+    The same command goes on where it was stopped. Studies of one folder share their trainings.
+
+    Args:
+        study: degradation, shortcuts, depth, orderings, shortcut-manipulations, responses,
+            gradients, single-layer-units, lesions, crops-and-ensembles or comparison.
+        data: labelled images, as for train.
+        scale: quick takes minutes on small data, full is what the papers did.
+        seeds: how many times every network is trained.
+        output: where runs and pages go.
+    """
+    from resnet_keras.data import sources
+
+    studies.check(study)
+    sources.find(data)
+    with quiet_tensorflow():
+        from resnet_keras.studies import running
+
+        studies.find(study)  # its module, which may load TensorFlow
+
+    page = running.reproduce(study, data, scale, seeds, output, console.bar()) / "index.html"
+    print(f"\npage  {page}\n{console.to_open(page)}")

@@ -1,0 +1,30 @@
+"""resnet-keras serve: exported files as a page for a phone."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from resnet_keras.bounds import PORTS, check_arguments
+from resnet_keras.cli.folders import OR_LATEST, latest_run
+
+
+@check_arguments
+def serve(
+    export: tyro.conf.Positional[
+        Annotated[Path | None, tyro.conf.arg(metavar="RUN|FOLDER", help_behavior_hint=OR_LATEST)]
+    ] = None,
+    port: Annotated[int, PORTS] = 8000,
+) -> None:
+    """Show exported files as a page that classifies photographs, on a phone too.
+
+    Nothing leaves the device; the page is served to this machine alone.
+
+    Args:
+        export: a run folder that was exported, or an export folder.
+        port: of the address http://localhost:PORT.
+    """
+    from resnet_keras.export import serving
+
+    folder = export or latest_run()
+    serving.serve(folder / "export" if (folder / "run.json").exists() else folder, port)
