@@ -20,6 +20,7 @@ from resnet_keras.errors import InputError
 from resnet_keras.export.card import LABELS
 from resnet_keras.export.manifest import CHECK, CHECK_ARRAYS, MANIFEST
 from resnet_keras.files import structured
+from resnet_keras.files.structured import JsonObject
 
 ADDRESS = "127.0.0.1"
 # What a browser on this machine calls it. A request by another name comes from a foreign page whose
@@ -206,7 +207,7 @@ def _is_there(folder: Path, name: str) -> bool:
     return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
-def describe(folder: Path) -> dict[str, Any]:
+def describe(folder: Path) -> JsonObject:
     """What the page has to know of an export.
 
     Returns:
