@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if cache := getattr(config, "cache", None):  # -p no:cacheprovider
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.mkdir("xla")))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    InputError.__init__ = _remembering(InputError.__init__)
+    setattr(InputError, "__init__", _remembering(InputError.__init__))  # noqa: B010
 
 
 def _remembering(initialize):

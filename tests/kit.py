@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 import keras
@@ -43,6 +43,7 @@ from resnet_keras.architectures import (
 )
 from resnet_keras.data.augmentation import Augmentation, PadAndCrop
 from resnet_keras.data.images import resize
+from resnet_keras.data.splits import ArraySplit, EncodedSplit, Split
 from resnet_keras.errors import InputError, Interrupted
 from resnet_keras.networks.loading import load_model
 from resnet_keras.networks.models import build
@@ -51,6 +52,8 @@ from resnet_keras.runs.run import Run
 from resnet_keras.training.callbacks import Progress
 from resnet_keras.weights.layer_map import TORCHVISION, places
 from resnet_keras.weights.layouts import to_torch
+
+T = TypeVar("T")
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -270,6 +273,24 @@ def pixels(*shape: int) -> np.ndarray:
 # --- Files ---
 
 
+def known(value: T | None) -> T:
+    """A value of which a test knows that it is there."""
+    assert value is not None
+    return value
+
+
+def of_files(split: Split) -> EncodedSplit:
+    """A split of which a test knows that its images are encoded."""
+    assert isinstance(split, EncodedSplit)
+    return split
+
+
+def of_arrays(split: Split) -> ArraySplit:
+    """A split of which a test knows that its images are arrays."""
+    assert isinstance(split, ArraySplit)
+    return split
+
+
 def contents(folder: Path) -> dict[Path, bytes]:
     """The bytes of all files in a folder and below, by their paths in it."""
     return {
@@ -279,9 +300,9 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def docs_script(name: str) -> ModuleType:
     """The module docs/NAME.py, which is in no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    spec = known(importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    known(spec.loader).exec_module(module)
     return module
 
 

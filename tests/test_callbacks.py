@@ -52,7 +52,7 @@ class Diary(keras.callbacks.Callback):
         self.lines.append("end")
 
     def on_epoch_end(self, epoch, logs=None):
-        assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= set(logs)
+        assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= set(logs or ())
         self.lines.append(f"epoch {epoch}")
 
     def on_train_batch_end(self, batch, logs=None):

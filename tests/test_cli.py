@@ -422,7 +422,7 @@ def test_evaluate_compares_runs_and_averages_them(trained, tmp_path, monkeypatch
 
 def test_runs_on_different_images_are_in_tables_of_their_own(trained, capsys):
     run = Run(trained[0] / "runs/one")
-    details, errors = run.read_details(), read_evaluation(run)
+    details, errors = run.read_details(), kit.known(read_evaluation(run))
     photos = replace(details, data="photos", fingerprint="0123")
     rows = [(Run("a"), details, errors), (Run("b"), photos, errors), (Run("c"), details, errors)]
     console.print_comparisons(rows)

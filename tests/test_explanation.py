@@ -111,7 +111,9 @@ def test_mistakes_are_drawn_with_both_classes():
     mistakes = [Mistake(image, 0, 1 + image % 4, 0.5) for image in range(12)]
     long = [rf"$\{name}$ is a class with a very long name" for name in NAMES]  # no formulas
     sizes = [
-        plots.pixels(explanation.explain_mistakes(model, split, mistakes[:count], long)).shape
+        plots.pixels(
+            kit.known(explanation.explain_mistakes(model, split, mistakes[:count], long))
+        ).shape
         for count in (1, 2, 3, 8, 12)
     ]
     assert sizes[0] == sizes[1] != sizes[2] != sizes[3] == sizes[4]
@@ -194,13 +196,13 @@ def test_the_report_explains_the_worst_mistakes(run):
     report.write_report(run)
     page = run.report.read_text()
     assert page.count(HEAT) == 1
-    write_evaluation(run, read_evaluation(run), Protocol("ten-crop"))
+    write_evaluation(run, kit.known(read_evaluation(run)), Protocol("ten-crop"))
     report.write_report(run)
     assert run.report.read_text().count(HEAT) == 1  # other protocols have no single view
 
 
 def test_the_report_without_a_model_or_mistakes(run):
-    evaluation = read_evaluation(run)
+    evaluation = kit.known(read_evaluation(run))
     faultless = dataclasses.replace(evaluation, top1_error=0.0, mistakes=())
     assert evaluation.mistakes
     run.best_model.rename(run.folder / "kept.keras")

@@ -103,8 +103,8 @@ def test_pooling_takes_the_average_or_the_maximum_of_the_last_map():
     maps_model = randomize(build(TINY, (16, 24, 3), Features()))
     maps = answers(maps_model, x)
     assert maps_model.output_shape == (None, 4, 6, 16) == (None, *maps.shape[1:])
-    for pooling, reduce in (("avg", np.mean), ("max", np.max)):
-        model = build(TINY, (16, 24, 3), Features(pooling))
+    for head, reduce in ((Features("avg"), np.mean), (Features("max"), np.max)):
+        model = build(TINY, (16, 24, 3), head)
         model.set_weights(maps_model.get_weights())
         assert model.output_shape == (None, 16)
         expected = reduce(maps, axis=(1, 2))

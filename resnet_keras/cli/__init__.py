@@ -19,7 +19,7 @@ from resnet_keras.cli.arguments import dispatch
 from resnet_keras.cli.backend import BACKENDS
 from resnet_keras.cli.console import Output
 from resnet_keras.errors import ExportError, InputError, Interrupted, TrainingError
-from resnet_keras.training import launch as supervision
+from resnet_keras.training.launch import LOST, is_supervised, supervise
 
 NO_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -76,9 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stdout.reconfigure(errors="backslashreplace")
         sys.stdout = Output(sys.stdout)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not supervision.is_supervised():
+    if not is_supervised():
         if arguments[:1] == ["train"] and any(one.startswith("--hosts") for one in arguments):
-            raise SystemExit(supervision.supervise([arguments]))
+            raise SystemExit(supervise([arguments]))
         _run(arguments)
         return
     status = 1
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = end.code
     except Exception as error:
         if _tells_of_a_lost_process(error):
-            status = supervision.LOST
+            status = LOST
         else:
             traceback.print_exc()
     finally:

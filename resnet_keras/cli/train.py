@@ -176,7 +176,7 @@ def train(
         _tell_results(folder)
         return
     with quiet_tensorflow():
-        from resnet_keras.training import devices as distribution
+        from resnet_keras.training import devices
         from resnet_keras.training import train as training
 
     is_first = True
@@ -184,7 +184,7 @@ def train(
         if hosts.hosts:
             launch.follow_parent()
             is_first = stack.enter_context(
-                distribution.initialize_distributed(hosts.address, hosts.process, hosts.processes)
+                devices.initialize_distributed(hosts.address, hosts.process, hosts.processes)
             )
             if not is_first:
                 stack.enter_context(

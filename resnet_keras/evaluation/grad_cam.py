@@ -47,14 +47,7 @@ def grad_cam(
     stages = features(network).output
     classifier = network.layers[-1]
     stage = stage or list(stages)[-1]
-    if not isinstance(classifier, keras.layers.Dense):
-        raise InputError(
-            "Grad-CAM needs a classifier",
-            received=repr(model.name),
-            accepted="a model whose last layer is Dense",
-        )
-    if stage not in stages:
-        raise InputError("no such stage", received=repr(stage), accepted=", ".join(stages))
+    _check(network, stage, list(stages))
     if classes is not None:
         _check_classes(np.asarray(classes), len(images), classifier.units)
     with recursion_for(len(network.layers)):
@@ -88,6 +81,17 @@ def explained_stages(model: keras.Model) -> tuple[str, ...]:
         return tuple(features(model).output)
     except InputError:
         return ()
+
+
+def _check(network: keras.Model, stage: str, stages: Sequence[str]) -> None:
+    if not isinstance(network.layers[-1], keras.layers.Dense):
+        raise InputError(
+            "Grad-CAM needs a classifier",
+            received=repr(network.name),
+            accepted="a model whose last layer is Dense",
+        )
+    if stage not in stages:
+        raise InputError("no such stage", received=repr(stage), accepted=", ".join(stages))
 
 
 def _check_classes(classes: np.ndarray, images: int, known: int) -> None:

@@ -23,6 +23,7 @@ from resnet_keras.evaluation.evaluate import (
 )
 from resnet_keras.evaluation.explanation import explain_mistakes
 from resnet_keras.evaluation.protocols import SINGLE, says_top5
+from resnet_keras.evaluation.results import Mistake
 from resnet_keras.files import html
 from resnet_keras.files.atomic import write_text
 from resnet_keras.runs.run import Run, RunDetails, best_row
@@ -178,31 +179,35 @@ def _measured(
     if len(present) > SHOWN_CLASSES:
         present.sort(key=lambda pair: -pair[0].wrong / pair[0].images)
     bars = present[:SHOWN_CLASSES]
-    shown = evaluation.mistakes[:SHOWN_MISTAKES]
-    mistakes = None
-    if shown and test is not None:
-        captions = [
-            f"{class_names[mistake.label]} taken for "
-            f"{class_names[mistake.predicted]}\n{mistake.probability:.0%} sure"
-            for mistake in shown
-        ]
-        images = np.stack([resize(test.image(mistake.image), image_size) for mistake in shown])
-        mistakes = _data_url(plots.gallery(images, captions))
+    class_errors = plots.class_errors(
+        [one.wrong / one.images for one, _ in bars],
+        [one.interval for one, _ in bars],
+        [name for _, name in bars],
+    )
     return _Measured(
         title,
         evaluation,
         len(bars),
         len(present) - len(bars),
-        _data_url(
-            plots.class_errors(
-                [one.wrong / one.images for one, _ in bars],
-                [one.interval for one, _ in bars],
-                [name for _, name in bars],
-            )
-        ),
+        _data_url(class_errors),
         _data_url(plots.confusion_matrix(np.array(evaluation.confusion_matrix), class_names)),
-        mistakes,
+        _gallery(evaluation.mistakes[:SHOWN_MISTAKES], class_names, test, image_size),
     )
+
+
+def _gallery(
+    mistakes: Sequence[Mistake], class_names: Sequence[str], test: Split | None, image_size: int
+) -> str | None:
+    """The images that were taken for another class; None if there are none to show."""
+    if not mistakes or test is None:
+        return None
+    captions = [
+        f"{class_names[mistake.label]} taken for "
+        f"{class_names[mistake.predicted]}\n{mistake.probability:.0%} sure"
+        for mistake in mistakes
+    ]
+    images = np.stack([resize(test.image(mistake.image), image_size) for mistake in mistakes])
+    return _data_url(plots.gallery(images, captions))
 
 
 def _heat(run: Run, details: RunDetails, evaluation: Evaluation, test: Split) -> str | None:
