@@ -12,6 +12,7 @@ import pytest
 from kit import refusal
 
 import resnet_keras
+from resnet_keras import recipes
 from resnet_keras.files.atomic import file_name, write_file, write_text
 from resnet_keras.recipes import QUICK
 from resnet_keras.runs.run import HISTORY_COLUMNS, Run, RunDetails
@@ -168,6 +169,13 @@ def test_one_process_at_a_time_trains_into_a_folder(run):
         aside = run.set_aside()
         refusal(train, aside)
     train(aside)
+
+
+def test_a_recipe_that_the_user_edits_stays(run):
+    assert recipes.find(run.recipe) == DETAILS.recipe
+    run.recipe.write_text("epochs = 3")
+    run.write_details(DETAILS)
+    assert run.recipe.read_text() == "epochs = 3"
 
 
 def test_half_written_files_go_and_whole_ones_stay(run):
