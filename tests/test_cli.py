@@ -331,8 +331,12 @@ def test_recipes_are_listed_and_shown(capsys, tmp_path):
     for name, preset in recipes.PRESETS.items():
         assert f"{name}: {preset.purpose}" in listed
     cli.main(["recipe", "show", "rsb-a3"])
-    (tmp_path / "mine.toml").write_text(capsys.readouterr().out)
-    assert recipes.find(tmp_path / "mine.toml") == recipes.RECIPES["rsb-a3"]
+    shown, path = capsys.readouterr().out, tmp_path / "mine.toml"
+    cli.main(["recipe", "show", "rsb-a3", "-o", str(path)])
+    assert path.read_text("utf-8") == shown
+    assert recipes.find(path) == recipes.RECIPES["rsb-a3"]
+    assert "exists" in command_refusal("recipe", "show", "quick", "-o", path)
+    assert path.read_text("utf-8") == shown
 
 
 def test_long_names_of_classes_are_cut(trained, tmp_path, capsys, monkeypatch):
