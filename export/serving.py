@@ -274,7 +274,7 @@ def _stamp(path: Path) -> str:
     return f"{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
-def find(folder: Path, path: str) -> Path | None:
+def file_of(folder: Path, path: str) -> Path | None:
     """The file that a URL's path names: one of the page's, of the runtimes', or of the export's.
 
     Returns:
@@ -303,7 +303,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Gives what the page asks for: a file that `find` names, or what `describe` tells."""
+    """Gives what the page asks for: a file that `file_of` names, or what `describe` tells."""
 
     protocol_version = "HTTP/1.1"
     timeout = IDLE_SECONDS
@@ -322,7 +322,7 @@ class _Handler(SimpleHTTPRequestHandler):
         try:
             if path == "/export.json":
                 return self._text(HTTPStatus.OK, json.dumps(describe(self.folder)), TYPES[".json"])
-            if file := find(self.folder, path):
+            if file := file_of(self.folder, path):
                 return self._head_of(file)
         except FileNotFoundError:  # the export is being replaced, or has gone
             pass
