@@ -109,6 +109,8 @@ def of_torch(batch_size: int, precision: str) -> Callable[[int], None]:
     """The same step of timm's or torchvision's ResNet-50: compiled, channels last."""
     import torch
 
+    from resnet_keras.architectures import IMAGENET_PREPROCESSING
+
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "float32"
     torch.backends.cudnn.benchmark = True
     model = _torch_resnet50().cuda().train().to(memory_format=torch.channels_last)
@@ -117,8 +119,10 @@ def of_torch(batch_size: int, precision: str) -> Callable[[int], None]:
     half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
     images = torch.randint(256, (batch_size, SIZE, SIZE, 3), dtype=torch.uint8, device="cuda")
     labels = torch.randint(CLASSES, (batch_size,), device="cuda")
-    mean = torch.tensor([123.675, 116.28, 103.53], device="cuda").view(1, 3, 1, 1)
-    std = torch.tensor([58.395, 57.12, 57.375], device="cuda").view(1, 3, 1, 1)
+    mean, std = (
+        torch.tensor(values, device="cuda").view(1, 3, 1, 1)
+        for values in (IMAGENET_PREPROCESSING.mean, IMAGENET_PREPROCESSING.std)
+    )
 
     @torch.compile(mode="max-autotune-no-cudagraphs")
     def loss_of() -> Any:

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -388,10 +389,10 @@ def _draw_layer(axes: Axes, layout: Layout, name: str, center: tuple[float, floa
         )
     )
     offset = 0.08 if is_named else 0.0
-    text = {"ha": "center", "va": "center"}
-    axes.text(x, y - offset, label(layer), size=TEXT, linespacing=1.15, **text)
+    write = partial(axes.text, x, ha="center", va="center")
+    write(y - offset, label(layer), size=TEXT, linespacing=1.15)
     if is_named:
-        axes.text(x, y + offset + 0.02, name, size=NAME, color=MUTED, **text)
+        write(y + offset + 0.02, name, size=NAME, color=MUTED)
 
 
 def draw(*rows: Sequence[Panel]) -> Figure:

@@ -18,10 +18,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -141,6 +141,17 @@ def _check(
                 received=repr(name),
                 accepted=f"names of one line, for {LABELS}",
             )
+    _check_images(model, images, calibration)
+    if labels.shape != (len(images),) or not np.isin(labels, np.arange(len(class_names))).all():
+        raise InputError(
+            "the labels do not fit the images and the class names",
+            received=f"labels of shape {labels.shape}, {len(images)} images, "
+            f"{len(class_names)} classes",
+            accepted=f"{len(images)} labels from 0 to {len(class_names) - 1}",
+        )
+
+
+def _check_images(model: "keras.Model", images: np.ndarray, calibration: np.ndarray) -> None:
     if len(images) == 0 or len(calibration) == 0:
         raise InputError(
             "an export needs held-out images and training images",
@@ -155,13 +166,6 @@ def _check(
                 received=f"{given.shape[1:]} {given.dtype}",
                 accepted=f"{expected} uint8",
             )
-    if labels.shape != (len(images),) or not np.isin(labels, np.arange(len(class_names))).all():
-        raise InputError(
-            "the labels do not fit the images and the class names",
-            received=f"labels of shape {labels.shape}, {len(images)} images, "
-            f"{len(class_names)} classes",
-            accepted=f"{len(images)} labels from 0 to {len(class_names) - 1}",
-        )
 
 
 def _export(
@@ -199,24 +203,24 @@ def _export(
         )
         _put_into_place(workspace, folder, manifest, made, card)
     if failed:
-        raise ExportError(
-            f"{len(failed)} of {len(names)} files are not exported, earlier ones of the same name "
-            "stay: "
-            + "; ".join(f"{FORMATS[name].file}: {why}" for name, why in failed.items())
-            + f". Exported: {', '.join(one.file for one in made) or 'none'}"
-            + _way_on(failed)
-        )
+        raise _not_all(made, failed)
     return manifest
 
 
-def _way_on(failed: Iterable[str]) -> str:
-    calibrated = [name for name in failed if FORMATS[name].is_calibrated]
-    if not calibrated:
-        return ""
-    return (
-        ". int8 that is too far from Keras may do better with other or more training images "
-        "(--calibration-images); the formats of floats and tflite-dynamic-int8 need none"
+def _not_all(made: Sequence[Exported], failed: Mapping[str, str]) -> ExportError:
+    """Tells which files are not exported and why, and what may help."""
+    told = (
+        f"{len(failed)} of {len(made) + len(failed)} files are not exported, earlier ones of the "
+        "same name stay: "
+        + "; ".join(f"{FORMATS[name].file}: {why}" for name, why in failed.items())
+        + f". Exported: {', '.join(one.file for one in made) or 'none'}"
     )
+    if any(FORMATS[name].is_calibrated for name in failed):
+        told += (
+            ". int8 that is too far from Keras may do better with other or more training images "
+            "(--calibration-images); the formats of floats and tflite-dynamic-int8 need none"
+        )
+    return ExportError(told)
 
 
 @contextmanager
@@ -291,7 +295,7 @@ def _do(workspace: Workspace, step: str, doing: str, kind: type[T]) -> T | str:
 
 
 @contextmanager
-def _worker(workspace: Workspace, step: str, log: Any) -> Iterator[subprocess.Popen[bytes]]:
+def _worker(workspace: Workspace, step: str, log: TextIO) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         **os.environ,
         "KERAS_BACKEND": "tensorflow",

@@ -7,12 +7,12 @@ in others (tf2onnx not where the convolution has a bias already); folded here, a
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import keras
 import numpy as np
 
 from resnet_keras.errors import InputError
+from resnet_keras.networks.graph import layers_called_once
 from resnet_keras.networks.layers import BatchNormalization, Conv2D, Dense, ZeroPaddedShortcut
 from resnet_keras.networks.recursion import recursion_for
 
@@ -58,7 +58,9 @@ def inference_model(model: keras.Model) -> keras.Model:
             size, has a layer that is not known here or is called twice, or does not end in a
             classifier.
     """
-    layers = _layers(model)
+    layers = layers_called_once(model)
+    for layer in layers:
+        _check(layer)
     source = model.inputs[0]
     pixels = keras.Input(_image_shape(source), dtype="float32", name="pixels")
     gives_probabilities(layers[-1])
@@ -74,30 +76,6 @@ def inference_model(model: keras.Model) -> keras.Model:
         folded = keras.Model(pixels, outputs, name=model.name)
     folded.dtype_policy = "float32"  # a model takes the global one, which may be another
     return folded
-
-
-def _layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers in an order in which they can be called."""
-    operations = getattr(model, "operations", ())
-    if len(operations) < 2 or len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise InputError(
-            "the model is not a functional model from one tensor to one",
-            received=repr(model.name),
-            accepted="a functional model of layers with one input and one output",
-        )
-    layers = [layer for layer in operations if not isinstance(layer, keras.layers.InputLayer)]
-    for layer in layers:
-        _check(layer)
-    needed = {id(tensor) for layer in layers for tensor in keras.tree.flatten(layer.input)}
-    # Of a layer that was called again, only the first call shows.
-    given = {id(model.inputs[0]), *(id(layer.output) for layer in layers)}
-    if not needed <= given or id(model.outputs[0]) != id(layers[-1].output):
-        raise InputError(
-            "the layers of the model are not called once each",
-            received=repr(model.name),
-            accepted="a model that calls every layer once",
-        )
-    return layers
 
 
 def _check(layer: keras.layers.Layer) -> None:
@@ -130,7 +108,7 @@ def _check(layer: keras.layers.Layer) -> None:
             )
 
 
-def _image_shape(source: Any) -> tuple[int, int, int]:
+def _image_shape(source: keras.KerasTensor) -> tuple[int, int, int]:
     shape = tuple(source.shape[1:])
     if len(shape) != 3 or None in shape:
         raise InputError(
@@ -185,7 +163,7 @@ def _is_affine(layer: keras.layers.Layer) -> bool:
     return type(layer) in AFFINE
 
 
-def _replace(group: Sequence[keras.layers.Layer], x: Any) -> Any:
+def _replace(group: Sequence[keras.layers.Layer], x: keras.KerasTensor) -> keras.KerasTensor:
     first = group[0]
     if type(first) in CONVOLUTIONS:
         return _convolve(x, first, *_scale_and_shift(group[1:]))
@@ -215,11 +193,13 @@ def _scale_and_shift(layers: Sequence[keras.layers.Layer]) -> tuple[np.ndarray, 
     return scale, shift
 
 
-def _float64(variable: Any) -> np.ndarray:
+def _float64(variable: keras.Variable) -> np.ndarray:
     return keras.ops.convert_to_numpy(variable).astype("float64")
 
 
-def _convolve(x: Any, layer: keras.layers.Conv2D, scale: Any, shift: Any) -> Any:
+def _convolve(
+    x: keras.KerasTensor, layer: keras.layers.Conv2D, scale: np.ndarray, shift: np.ndarray
+) -> keras.KerasTensor:
     # Stock Keras compiles grouped convolutions with XLA, which no converter takes.
     kind = Conv2D if layer.groups > 1 else keras.layers.Conv2D
     convolution = kind(
@@ -238,7 +218,7 @@ def _convolve(x: Any, layer: keras.layers.Conv2D, scale: Any, shift: Any) -> Any
     return _call(convolution, x, [_float64(layer.kernel) * scale, bias * scale + shift])
 
 
-def _transform(x: Any, layers: Sequence[keras.layers.Layer]) -> Any:
+def _transform(x: keras.KerasTensor, layers: Sequence[keras.layers.Layer]) -> keras.KerasTensor:
     """What affine layers in a row do where there is no convolution before them."""
     layers = [layer for layer in layers if not isinstance(layer, keras.layers.Dropout)]
     if not layers:
@@ -253,7 +233,7 @@ def _transform(x: Any, layers: Sequence[keras.layers.Layer]) -> Any:
     return _call(depthwise, x, [scale[None, None, :, None], shift])
 
 
-def _connect(x: Any, layer: keras.layers.Dense) -> Any:
+def _connect(x: keras.KerasTensor, layer: keras.layers.Dense) -> keras.KerasTensor:
     weights = [_float64(weight) for weight in layer.weights]
     activation = layer.activation
     if layer.units == 1 and activation is keras.activations.sigmoid:
@@ -271,7 +251,9 @@ def _connect(x: Any, layer: keras.layers.Dense) -> Any:
     return _call(dense, x, weights)
 
 
-def _call(layer: keras.layers.Layer, x: Any, weights: Sequence[np.ndarray]) -> Any:
+def _call(
+    layer: keras.layers.Layer, x: keras.KerasTensor, weights: Sequence[np.ndarray]
+) -> keras.KerasTensor:
     outputs = layer(x)
     layer.set_weights([weight.astype("float32") for weight in weights])
     return outputs

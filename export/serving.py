@@ -5,12 +5,12 @@ import hashlib
 import io
 import json
 import shlex
-import shutil
 import sys
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -20,6 +20,7 @@ from resnet_keras.errors import InputError
 from resnet_keras.export.card import LABELS
 from resnet_keras.export.manifest import CHECK, CHECK_ARRAYS, MANIFEST
 from resnet_keras.files import structured
+from resnet_keras.files.structured import JsonObject
 
 ADDRESS = "127.0.0.1"
 # What a browser on this machine calls it. A request by another name comes from a foreign page whose
@@ -206,7 +207,7 @@ def _is_there(folder: Path, name: str) -> bool:
     return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
-def describe(folder: Path) -> dict[str, Any]:
+def describe(folder: Path) -> JsonObject:
     """What the page has to know of an export.
 
     Returns:
@@ -301,37 +302,56 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(SimpleHTTPRequestHandler):
+    """Gives what the page asks for: a file that `find` names, or what `describe` tells."""
+
     protocol_version = "HTTP/1.1"
     timeout = IDLE_SECONDS
 
     def __init__(self, folder: Path, *connection: Any) -> None:
         self.folder = folder
+        self.file = Path()  # that is asked for
+        self.etag = ""
         super().__init__(*connection)
 
-    def do_GET(self) -> None:
+    def send_head(self) -> BinaryIO | None:
+        """Sends the status and the headers; the standard library sends the body that this gives."""
         if not self._is_for_us():
-            self._send_text(HTTPStatus.FORBIDDEN, "this server answers to localhost only")
-            return
+            return self._text(HTTPStatus.FORBIDDEN, "this server answers to localhost only")
         path = unquote(urlsplit(self.path).path)
         try:
             if path == "/export.json":
-                description = json.dumps(describe(self.folder))
-                self._send_text(HTTPStatus.OK, description, TYPES[".json"])
-                return
-            file = find(self.folder, path)
-            if file is not None:
-                self._send_file(file)
-                return
+                return self._text(HTTPStatus.OK, json.dumps(describe(self.folder)), TYPES[".json"])
+            if file := find(self.folder, path):
+                return self._head_of(file)
         except FileNotFoundError:  # the export is being replaced, or has gone
             pass
         except (InputError, PermissionError) as error:  # it was damaged or locked up meanwhile
-            self._send_text(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
-            return
-        self._send_text(HTTPStatus.NOT_FOUND, "no such file")
+            return self._text(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        return self._text(HTTPStatus.NOT_FOUND, "no such file")
 
-    def do_HEAD(self) -> None:
-        self.do_GET()
+    def _head_of(self, file: Path) -> BinaryIO | None:
+        # Dates alone would take an older version of the page, installed again, for what is known.
+        self.file, self.etag = file, f'"{_stamp(file)}"'
+        if self.headers.get("If-None-Match") != self.etag:
+            return super().send_head()
+        self.send_response(HTTPStatus.NOT_MODIFIED)
+        self.end_headers()
+        return None
+
+    def translate_path(self, path: str) -> str:
+        return str(self.file)
+
+    def guess_type(self, path: str | PathLike[str]) -> str:
+        return TYPES.get(Path(path).suffix, "application/octet-stream")
+
+    def end_headers(self) -> None:
+        if self.etag:
+            self.send_header("ETag", self.etag)
+            self.etag = ""
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Says nothing: a page asks for dozens of files, and the browser shows what goes wrong."""
@@ -342,35 +362,12 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:  # not a host's name at all
             return False
 
-    def _send_file(self, path: Path) -> None:
-        with path.open("rb") as file:
-            etag = f'"{_stamp(path)}"'
-            if self.headers.get("If-None-Match") == etag:
-                self._start(HTTPStatus.NOT_MODIFIED, {"ETag": etag})
-                return
-            status = path.stat()
-            headers = {
-                "Content-Type": TYPES.get(path.suffix, "application/octet-stream"),
-                "Content-Length": str(status.st_size),
-                "ETag": etag,
-                "Last-Modified": self.date_time_string(int(status.st_mtime)),
-            }
-            self._start(HTTPStatus.OK, headers)
-            self._send_body(file)
-
-    def _send_text(
+    def _text(
         self, status: HTTPStatus, text: str, kind: str = "text/plain; charset=utf-8"
-    ) -> None:
+    ) -> BinaryIO:
         body = text.encode()
-        self._start(status, {"Content-Type": kind, "Content-Length": str(len(body))})
-        self._send_body(io.BytesIO(body))
-
-    def _start(self, status: HTTPStatus, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in {**HEADERS, **headers}.items():
-            self.send_header(name, value)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-
-    def _send_body(self, body: BinaryIO) -> None:
-        if self.command != "HEAD":
-            shutil.copyfileobj(body, self.wfile)
+        return io.BytesIO(body)

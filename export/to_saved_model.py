@@ -16,7 +16,6 @@ longer than the convolutions of one image.
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -49,16 +48,16 @@ def convert(model: keras.Model, card: ModelCard, calibration: np.ndarray, path: 
     ]
 
     @tf.function(input_signature=[pixels])
-    def answer(pixels: Any) -> Any:
+    def answer(pixels: tf.Tensor) -> tf.Tensor:
         constants = ([tf.constant(weight) for weight in of] for of in weights)
         return model.stateless_call(*constants, pixels, training=False)[0]
 
-    def classify(pixels: Any) -> dict[str, Any]:
+    def classify(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         scores = answer(pixels)
         labels = tf.broadcast_to(tf.constant(card.class_names), tf.shape(scores))
         return {"scores": scores, "labels": labels}
 
-    def classify_bytes(images: Any) -> dict[str, Any]:
+    def classify_bytes(images: tf.Tensor) -> dict[str, tf.Tensor]:
         shown = tf.map_fn(
             lambda content: tf_view.show_bytes(content, view),
             images,

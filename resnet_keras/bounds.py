@@ -1,11 +1,11 @@
-"""Numbers that settings accept, declared beside the setting: `Annotated[int, whole(1, 100)]`."""
+"""Values that settings accept, declared beside the setting: `Annotated[int, whole(1, 100)]`."""
 
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from numbers import Integral, Real
-from typing import Any, ParamSpec, TypeVar, get_args
+from typing import Any, Literal, ParamSpec, TypeVar, get_args, get_origin
 
 from resnet_keras.errors import InputError
 
@@ -44,7 +44,7 @@ class Bounds:
             and (value < self.high or (self.has_high and value == self.high))
         )
 
-    def check(self, name: str, value: Any) -> None:
+    def check(self, name: str, value: object) -> None:
         """Raises InputError if a setting's value, or one of a tuple, is outside."""
         if not all(one in self for one in (value if isinstance(value, tuple) else [value])):
             raise InputError(f"{name} is out of range", received=repr(value), accepted=self)
@@ -69,19 +69,33 @@ PORTS = whole(0, 65535)  # 0 is any free one
 POSITIVE = number(0, LARGEST_FLOAT, "(]")
 
 
-def check_fields(settings: Any) -> None:
-    """Checks the fields of a dataclass whose annotations have bounds.
+def check_fields(settings: object) -> None:
+    """Checks the fields of a dataclass: bounds of numbers, choices of `Literal`, and booleans.
 
     Raises:
-        InputError: the first field that is out of its bounds.
+        InputError: the first field that is out of its bounds, no choice or no boolean.
     """
     _check(_bounds_of(type(settings)), vars(settings))
+    for name, choices in _choices_of(type(settings)).items():
+        value = getattr(settings, name)
+        if not any(type(value) is type(one) and value == one for one in choices):
+            raise InputError(
+                f"{name} has an unknown value",
+                received=repr(value),
+                accepted=" or ".join(map(repr, choices)),
+            )
+
+
+def bounds_of(annotated: Callable[..., object]) -> dict[str, Bounds]:
+    """Bounds of the fields of a dataclass or the arguments of a function, by their names."""
+    return {name: bounds for name, bounds, _ in _bounds_of(annotated)}
 
 
 def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
     """Decorator that checks those arguments of a function whose annotations have bounds.
 
-    Whoever calls the function gets an InputError for the first one that is out of its bounds.
+    Arguments that are dataclasses are checked by `check_fields`. Whoever calls the function gets an
+    InputError for the first value that is out of its bounds.
     """
     bounds, signature = _bounds_of(function), inspect.signature(function)
 
@@ -89,19 +103,22 @@ def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
     def check_and_call(*arguments: P.args, **options: P.kwargs) -> T:
         given = signature.bind_partial(*arguments, **options).arguments
         _check([one for one in bounds if one[0] in given], given)
+        for value in given.values():
+            if is_dataclass(value) and not isinstance(value, type):
+                check_fields(value)
         return function(*arguments, **options)
 
     return check_and_call
 
 
-def _check(bounds: Sequence[tuple[str, Bounds, bool]], values: Mapping[str, Any]) -> None:
+def _check(bounds: Sequence[tuple[str, Bounds, bool]], values: Mapping[str, object]) -> None:
     for name, one, may_be_none in bounds:
         if values[name] is not None or not may_be_none:
             one.check(name, values[name])
 
 
 @functools.cache
-def _bounds_of(annotated: Any) -> tuple[tuple[str, Bounds, bool], ...]:
+def _bounds_of(annotated: Callable[..., object]) -> tuple[tuple[str, Bounds, bool], ...]:
     """Names, their bounds, and whether None is a value, too."""
     return tuple(
         (name, one, type(None) in get_args(get_args(hint)[0]))
@@ -109,3 +126,11 @@ def _bounds_of(annotated: Any) -> tuple[tuple[str, Bounds, bool], ...]:
         for one in getattr(hint, "__metadata__", ())
         if isinstance(one, Bounds)
     )
+
+
+@functools.cache
+def _choices_of(annotated: type) -> dict[str, tuple[Any, ...]]:
+    """Names of the fields that are a `Literal` or a boolean, and what they may be."""
+    hints = inspect.get_annotations(annotated)
+    choices = {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
+    return choices | {name: (True, False) for name, hint in hints.items() if hint is bool}

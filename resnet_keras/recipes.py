@@ -3,9 +3,12 @@
 A preset states only what differs from the defaults of `Recipe`.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Annotated, Literal, get_args
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from resnet_keras.bounds import IMAGE_SIZE, LARGEST_FLOAT, POSITIVE, check_fields, number, whole
 from resnet_keras.data.augmentation import (
@@ -19,6 +22,7 @@ from resnet_keras.data.augmentation import (
     ScaleJitterCrop,
 )
 from resnet_keras.errors import InputError, nearest
+from resnet_keras.files import settings
 
 Optimizer = Literal["sgd", "lamb"]
 Loss = Literal["cross-entropy", "binary"]
@@ -29,6 +33,12 @@ WarmUpShape = Literal["linear", "constant"]
 
 NO_AUGMENTATION = Augmentation()
 
+FILE = "recipe.toml"  # of every run folder
+HEADING = (
+    "Edit this file, then train with it: resnet-keras train NETWORK --recipe FILE",
+    'A line that is deleted takes its default, or the value of a preset: base = "quick".',
+)
+
 HEAD = "head"
 NOTHING, BACKBONE = "nothing", "backbone"  # to be frozen
 
@@ -37,50 +47,53 @@ NOTHING, BACKBONE = "nothing", "backbone"  # to be frozen
 class Recipe:
     """How a network is trained: a warm-up, then a decaying learning rate.
 
+    The first sentence of each attribute is also its help on the command line and in recipe files.
+
     Attributes:
-        epochs: passes over the training images, in full batches; which few are left over changes
-            from epoch to epoch.
+        epochs: passes over the training images. Batches are full; the few images that are left over
+            change from epoch to epoch.
         batch_size: images a step.
         accumulate: steps whose gradients are averaged into one update of the weights.
-        optimizer: "sgd" with momentum, or "lamb" (You et al. 2020).
-        learning_rate: the highest, after the warm-up.
-        momentum: of SGD; the learning rate stands inside it, as in the papers' Caffe.
-        momentum_correction: scale the momentum along when the learning rate changes (Goyal et al.
-            2017, remark 2), as if the learning rate stood outside.
-        l2: factor of the L2 term that is added to the gradient of every parameter before momentum,
-            which is what both papers call weight decay.
-        l2_on_bn: whether the gamma and beta of batch normalisation have that term, too.
-        weight_decay: factor of decoupled weight decay (Loshchilov & Hutter 2019), of kernels alone:
-            biases and batch normalisation are left out. LAMB has it inside its trust ratio.
-        clip_norm: the norm of all gradients together is cut to this; None leaves it.
-        ema: share of the past in an exponential moving average of the weights, which then is what
-            is validated and kept as best; 0 for none.
+        optimizer: sgd with momentum, or lamb. You et al. 2020 have the latter.
+        learning_rate: highest learning rate, after the warm-up.
+        momentum: momentum of SGD. The learning rate stands inside it, as in the papers' Caffe.
+        momentum_correction: scale the momentum when the learning rate changes. Goyal et al. 2017,
+            remark 2: as if the learning rate stood outside of the momentum.
+        l2: factor of the L2 term on every parameter (the papers' weight decay). The term is added
+            to the gradient before momentum.
+        l2_on_bn: let the L2 term include gamma and beta of batch normalisation.
+        weight_decay: factor of decoupled weight decay, on kernels only. Loshchilov & Hutter 2019;
+            biases and batch normalisation are left out, and LAMB has it inside its trust ratio.
+        clip_norm: largest norm of all gradients together. None leaves the gradients.
+        ema: share of the past in a moving average of the weights, or 0 for none. The average is
+            then what is validated and kept as best.
         warmup_epochs: epochs of warm-up.
-        warmup: "linear" grows the learning rate, "constant" holds it at `warmup_rate`.
-        warmup_start: the learning rate of a linear warm-up's first update; 0 for one increment.
-        warmup_rate: of a constant warm-up.
-        decay: "cosine" to zero, or "steps" by `decay_factor`.
+        warmup: linear grows the learning rate, constant holds it at warmup_rate.
+        warmup_start: learning rate at the start of a linear warm-up, or 0 for one increment.
+        warmup_rate: learning rate of a constant warm-up.
+        decay: cosine to zero, or steps by decay_factor.
         decay_at: when the steps come, as fractions of all epochs.
-        decay_factor: what each step multiplies the learning rate by.
-        loss: "cross-entropy" of a softmax, or "binary" cross-entropy of one sigmoid for every
-            class, to which all classes mixed into an image are present (Wightman et al. 2021).
-        zero_init_last_gamma: start residual units as the identity (Goyal et al. 2017); plain
-            networks have none and ignore it.
-        classifier_std: standard deviation of the classifier's initial weights, which are then drawn
-            from a normal distribution; None draws them as all other kernels (He et al. 2015).
-        augmentation: what is done to the training images.
-        image_size: side in pixels; None takes the smaller of the network's and the data's own.
-        centre: side of the centre square that is shown in validation, as a share of the shorter
-            side: 224 / 256 shows what resizing the shorter side to 256 and cropping 224 does.
-        head_epochs: first epochs, in which the head alone is trained.
-        freeze: what keeps its weights and statistics afterwards, too: "nothing"; "stem", "stage2"
-            and on, each with all parts below it; or "backbone", everything but the head.
-        freeze_bn: keep the batch normalisations of the other parts as they are, too: a few small
-            batches of other images are no measure for them.
-        stage_decay: learning rate of each part (head, last stage, …, stem) over that of the part
-            above it. Howard & Ruder 2018 call this discriminative fine-tuning.
-        precision: "auto", or a Keras policy: float32, mixed_bfloat16, mixed_float16.
-        seed: of the initial weights, the order of the images and the augmentation.
+        decay_factor: factor of the learning rate at each step.
+        loss: cross-entropy of a softmax, or binary cross-entropy of a sigmoid for every class. In
+            the latter all classes mixed into an image are present (Wightman et al. 2021).
+        zero_init_last_gamma: start residual units as the identity. Goyal et al. 2017; plain
+            networks have no residual units and ignore it.
+        classifier_std: standard deviation of the classifier's initial weights. They are drawn from
+            a normal distribution; None draws them as all other kernels (He et al. 2015).
+        augmentation: changes of the training images.
+        image_size: side of the images in pixels. None takes the smaller of the network's and the
+            data's own.
+        centre: centre square that validation shows, as a share of the shorter side. 224 / 256 shows
+            what resizing the shorter side to 256 and cropping 224 does.
+        head_epochs: first epochs, in which the new head alone is trained.
+        freeze: frozen part: nothing, stem, stage2 and on with all parts below, or backbone. It
+            keeps its weights and statistics after the head's epochs, too.
+        freeze_bn: keep the statistics of the other batch normalisations. A few small batches of
+            other images are no measure for them.
+        stage_decay: learning rate of each part over that of the part above it. The parts are head,
+            last stage, …, stem; Howard & Ruder 2018 call this discriminative fine-tuning.
+        precision: auto, float32, mixed_bfloat16 or mixed_float16.
+        seed: seed of the initial weights, the order of the images and the augmentation.
     """
 
     epochs: Annotated[int, whole(1, 1_000_000)] = 90
@@ -100,7 +113,7 @@ class Recipe:
     warmup_start: Annotated[float, number(0, LARGEST_FLOAT)] = 0.0
     warmup_rate: Annotated[float, POSITIVE] = 0.01
     decay: Decay = "cosine"
-    decay_at: tuple[float, ...] = (0.5, 0.75)
+    decay_at: Annotated[tuple[float, ...], number(0, 1, "()")] = (0.5, 0.75)
     decay_factor: Annotated[float, POSITIVE] = 0.1
     loss: Loss = "cross-entropy"
     zero_init_last_gamma: bool = False
@@ -124,20 +137,6 @@ class Recipe:
                 received=self.decay_at,
                 accepted="fractions of all epochs between 0 and 1, each above the one before",
             )
-        for name in ("freeze_bn", "l2_on_bn"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(
-                    f"{name} has the wrong type",
-                    received=repr(getattr(self, name)),
-                    accepted="True or False",
-                )
-        for name, kind in CHOICES.items():
-            if getattr(self, name) not in get_args(kind):
-                raise InputError(
-                    f"unknown {name}",
-                    received=repr(getattr(self, name)),
-                    accepted=" or ".join(map(repr, get_args(kind))),
-                )
         if self.loss == "binary" and self.augmentation.label_smoothing:
             raise InputError(
                 "label_smoothing would make every class present in binary loss",
@@ -172,14 +171,6 @@ class Recipe:
             )
 
 
-CHOICES = {
-    "optimizer": Optimizer,
-    "warmup": WarmUpShape,
-    "decay": Decay,
-    "loss": Loss,
-    "precision": Precision,
-}
-
 QUICK = Recipe(
     epochs=24,
     batch_size=32,
@@ -188,8 +179,7 @@ QUICK = Recipe(
     zero_init_last_gamma=True,
     augmentation=Augmentation(PadAndCrop()),
 )
-"""Minutes on a CPU, for small data. `make train-resnet50`: 1 to 2% test error on digits, run
-here."""
+"""Ours."""
 
 PAPER_CIFAR10 = Recipe(
     epochs=182,
@@ -197,8 +187,7 @@ PAPER_CIFAR10 = Recipe(
     augmentation=Augmentation(PadAndCrop(), flip=True),
 )
 """He et al. 2016, section 4.2: 64k iterations of 128 out of 45,000 images, 0.1 divided by 10 at 32k
-and 48k; docs/recipes.md has the departures. `resnet-keras train resnet56 --data cifar10 --recipe
-paper-cifar10`: 6.97% in the paper. Not run here on CIFAR-10."""
+and 48k; docs/recipes.md has the departures."""
 
 PAPER_CIFAR10_WARMUP = Recipe(
     epochs=182,
@@ -208,8 +197,7 @@ PAPER_CIFAR10_WARMUP = Recipe(
     augmentation=PAPER_CIFAR10.augmentation,
 )
 """The same for ResNet-110, which starts with 400 iterations at 0.01 (section 4.2: until the
-training error is below 80%). `resnet-keras train resnet110 --data cifar10 --recipe
-paper-cifar10-warmup`: 6.43% in the paper. Not run here on CIFAR-10."""
+training error is below 80%)."""
 
 PAPER_IMAGENET = Recipe(
     epochs=120,
@@ -221,8 +209,7 @@ PAPER_IMAGENET = Recipe(
     centre=224 / 256,
 )
 """He et al. 2016, section 3.4: up to 60e4 iterations of 256. The paper divides the learning rate by
-10 where the error stops falling; here that is every 30 epochs. `resnet-keras train resnet50 --data
-imagenet2012 --recipe paper-imagenet`: 22.85% top-1 (10-crop) in the paper. Not run here."""
+10 where the error stops falling; here that is every 30 epochs."""
 
 LARGE_BATCH = Recipe(
     epochs=90,
@@ -244,9 +231,7 @@ LARGE_BATCH = Recipe(
 """Goyal et al. 2017, section 5.1: 0.1 for every 256 images of a batch of 8192, of which each step
 has the 32 that a worker of theirs normalises by. Departures: the momentum is plain (theirs is
 Nesterov's, "equally effective" by their words), the moving statistics follow every step of 32
-images, and the error is that of the best validation epoch, not the median of the last five.
-`resnet-keras train resnet50v1.5 --data imagenet2012 --recipe large-batch`: 23.74% top-1 in that
-paper (table 1). Not run here."""
+images, and the error is that of the best validation epoch, not the median of the last five."""
 
 RSB_A3 = Recipe(
     epochs=100,
@@ -271,8 +256,7 @@ RSB_A3 = Recipe(
     centre=0.95,
 )
 """Wightman et al. 2021, "ResNet strikes back", procedure A3: LAMB and binary cross-entropy at 160
-pixels. `resnet-keras train resnet50v1.5 --data imagenet2012 --recipe rsb-a3`: 78.1% top-1 accuracy
-at 224 in that paper (table 2). Not run here."""
+pixels."""
 
 FINETUNE = Recipe(
     epochs=15,
@@ -285,29 +269,136 @@ FINETUNE = Recipe(
     freeze_bn=True,
     stage_decay=0.8,
 )
-"""For a few hundred photographs, from weights that are already good. `resnet-keras train resnet50
---data photos --recipe finetune --weights imagenet`: what it reaches depends on both. Not run here
-on photographs; docs/weights.md has figures of digits."""
+"""Ours; docs/weights.md tells what its phases do."""
 
-RECIPES = {
-    "quick": QUICK,
-    "paper-cifar10": PAPER_CIFAR10,
-    "paper-cifar10-warmup": PAPER_CIFAR10_WARMUP,
-    "paper-imagenet": PAPER_IMAGENET,
-    "large-batch": LARGE_BATCH,
-    "rsb-a3": RSB_A3,
-    "finetune": FINETUNE,
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe that has a name.
+
+    Attributes:
+        recipe: how to train.
+        purpose: what it is for, in a line.
+        command: a command of resnet-keras that trains with it.
+        result: what the command reaches, and who ran it.
+    """
+
+    recipe: Recipe
+    purpose: str
+    command: str
+    result: str
+
+
+PRESETS = {
+    "quick": Preset(
+        QUICK,
+        "minutes on a CPU, for small data",
+        "train resnet50",
+        "1 to 2% test error on digits, run here",
+    ),
+    "paper-cifar10": Preset(
+        PAPER_CIFAR10,
+        "CIFAR-10 as He et al. 2016 train, section 4.2",
+        "train resnet56 --data cifar10 --recipe paper-cifar10",
+        "6.97% error in the paper, not run here on CIFAR-10",
+    ),
+    "paper-cifar10-warmup": Preset(
+        PAPER_CIFAR10_WARMUP,
+        "the same for ResNet-110, which needs a warm-up",
+        "train resnet110 --data cifar10 --recipe paper-cifar10-warmup",
+        "6.43% error in the paper, not run here on CIFAR-10",
+    ),
+    "paper-imagenet": Preset(
+        PAPER_IMAGENET,
+        "ImageNet as He et al. 2016 train, section 3.4",
+        "train resnet50 --data imagenet2012 --recipe paper-imagenet",
+        "22.85% top-1 error (10-crop) in the paper, not run here",
+    ),
+    "large-batch": Preset(
+        LARGE_BATCH,
+        "ImageNet with 8192 images an update, as Goyal et al. 2017 train",
+        "train resnet50v1.5 --data imagenet2012 --recipe large-batch",
+        "23.74% top-1 error in the paper (table 1), not run here",
+    ),
+    "rsb-a3": Preset(
+        RSB_A3,
+        "ImageNet with LAMB at 160 pixels, as Wightman et al. 2021 train",
+        "train resnet50v1.5 --data imagenet2012 --recipe rsb-a3",
+        "21.9% top-1 error at 224 in the paper (table 2), not run here",
+    ),
+    "finetune": Preset(
+        FINETUNE,
+        "a few hundred photographs, from weights that are already good",
+        "train resnet50 --data photos --recipe finetune --weights imagenet",
+        "depends on the photographs, not run here on any",
+    ),
 }
 
+RECIPES = {name: preset.recipe for name, preset in PRESETS.items()}
 
-def find(recipe: str) -> Recipe:
-    """The preset of a name.
+ACCEPTED = "a recipe as `resnet-keras recipe show quick` prints it"
+
+
+def find(recipe: str | PathLike[str]) -> Recipe:
+    """The preset of a name, or the recipe of a .toml file.
 
     Raises:
-        InputError: there is no such recipe; the nearest names are suggested.
+        InputError: there is no such recipe; the nearest names are suggested. Or the file cannot be
+            read, see `read`.
     """
-    if recipe not in RECIPES:
+    if recipe in RECIPES:
+        return RECIPES[str(recipe)]
+    path = Path(recipe)
+    if path.suffix == settings.SUFFIX:
+        return read(path)
+    names = [*RECIPES, *([str(path / FILE)] if (path / FILE).is_file() else [])]
+    raise InputError(
+        "unknown recipe",
+        received=repr(str(recipe)),
+        accepted=nearest(str(recipe), [*names, f"a {settings.SUFFIX} file"]),
+    )
+
+
+def read(path: Path) -> Recipe:
+    """The recipe of a TOML file: `base`, the name of a preset, and the values that differ from it.
+
+    Without a base, values that the file does not state are the defaults of `Recipe`. A table such
+    as [augmentation.crop] changes that part of the base, or stands for a part of another kind.
+
+    Raises:
+        InputError: the file cannot be read or is no TOML, the base or a field is unknown, or a
+            value is of another type or out of range. The message names the file.
+    """
+    table = settings.read(path, ACCEPTED)
+    base = table.pop("base", None)
+    if base is None:
+        return changed(Recipe(), table, str(path))
+    if not (isinstance(base, str) and base in RECIPES):
         raise InputError(
-            "unknown recipe", received=repr(recipe), accepted=nearest(recipe, list(RECIPES))
+            f"{path}: unknown base", received=repr(base), accepted=nearest(str(base), [*RECIPES])
         )
-    return RECIPES[recipe]
+    return changed(RECIPES[base], table, str(path))
+
+
+def changed(recipe: Recipe, table: Mapping[str, Any], place: str = "") -> Recipe:
+    """A recipe with the values of a table in place of its own, see `settings.changed`.
+
+    Another number of epochs leaves the parts of the course their shares, see `Recipe.in_epochs`, as
+    far as the table does not state them.
+    """
+    whole_course = settings.changed(recipe, table, place)
+    shares = recipe.in_epochs(whole_course.epochs)
+    return settings.changed(shares, table, place)
+
+
+def write(recipe: Recipe, heading: Sequence[str] = HEADING) -> str:
+    """A recipe as a TOML text that states every value, which `read` turns into the same recipe."""
+    return settings.write(recipe, heading)
+
+
+def name_of(recipe: str) -> str:
+    """The name of a preset, or a name for the recipe of a file: the file's, or that of its run."""
+    path = Path(recipe)
+    if recipe in RECIPES:
+        return recipe
+    return path.absolute().parent.name if path.name == FILE else path.stem

@@ -8,13 +8,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import resnet_keras  # noqa: F401  # isort: skip
 
 import functools
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import kit
 import pytest
 
 from resnet_keras.errors import InputError
+from resnet_keras.runs.run import Run
 
 RAISED: list[InputError] = []
 
@@ -25,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if cache := getattr(config, "cache", None):  # -p no:cacheprovider
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.mkdir("xla")))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    InputError.__init__ = _remembering(InputError.__init__)
+    setattr(InputError, "__init__", _remembering(InputError.__init__))  # noqa: B010
 
 
 def _remembering(initialize):
@@ -59,3 +62,16 @@ def tiny_network():
     """Puts `kit.TINY`, a network of seconds, into the table of named ones as "tiny"."""
     with kit.tiny_names():
         yield kit.TINY
+
+
+@pytest.fixture
+def mixed_bfloat16(fresh_keras: None) -> None:
+    """Layers compute in bfloat16; the next test's fresh_keras takes the policy back."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A copy of the finished run."""
+    shutil.copytree(kit.finished_run().folder, tmp_path / "run")
+    return Run(tmp_path / "run")

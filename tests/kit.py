@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 import keras
@@ -43,15 +43,17 @@ from resnet_keras.architectures import (
 )
 from resnet_keras.data.augmentation import Augmentation, PadAndCrop
 from resnet_keras.data.images import resize
+from resnet_keras.data.splits import ArraySplit, EncodedSplit, Split
 from resnet_keras.errors import InputError, Interrupted
 from resnet_keras.networks.loading import load_model
 from resnet_keras.networks.models import build
 from resnet_keras.recipes import Recipe
 from resnet_keras.runs.run import Run
 from resnet_keras.training.callbacks import Progress
+from resnet_keras.weights.layer_map import TORCHVISION, places
 from resnet_keras.weights.layouts import to_torch
-from resnet_keras.weights.naming import TORCHVISION
-from resnet_keras.weights.places import places
+
+T = TypeVar("T")
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -263,7 +265,30 @@ def draw_images(count: int, size: int | tuple[int, int] = 32, seed: int = 0) -> 
     return (patches[:, :height, :width] + tint + noise).clip(0, 255).astype("uint8")
 
 
+def pixels(*shape: int) -> np.ndarray:
+    """Noise of this shape, float32 in 0..255: for comparisons of numbers, not of answers."""
+    return np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
+
+
 # --- Files ---
+
+
+def known(value: T | None) -> T:
+    """A value of which a test knows that it is there."""
+    assert value is not None
+    return value
+
+
+def of_files(split: Split) -> EncodedSplit:
+    """A split of which a test knows that its images are encoded."""
+    assert isinstance(split, EncodedSplit)
+    return split
+
+
+def of_arrays(split: Split) -> ArraySplit:
+    """A split of which a test knows that its images are arrays."""
+    assert isinstance(split, ArraySplit)
+    return split
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -275,9 +300,9 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def docs_script(name: str) -> ModuleType:
     """The module docs/NAME.py, which is in no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    spec = known(importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    known(spec.loader).exec_module(module)
     return module
 
 

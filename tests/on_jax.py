@@ -78,7 +78,7 @@ def a_dilated_backbone_learns(folder):
 def fine_tuning_freezes_to_the_bit(folder):
     digits = sources.find("digits")
     train("tiny", digits, RECIPE, folder / "learnt", verbose=0)
-    images = digits.load("train")
+    images = kit.of_arrays(digits.load("train"))
     kept = np.flatnonzero(images.labels < 2)
     others = Arrays((images.images[kept], images.labels[kept]), class_names=("no", "yes"))
     recipe = replace(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import sample_images
 import tensorflow as tf
-from kit import refusal, run_python
+from kit import known, of_files, refusal, run_python
 from PIL import Image
 from sample_images import BAD, ORIENTATION, PLAIN, RED, folder_with, photo, saved
 
@@ -177,9 +177,9 @@ def test_good_data_passes_and_knows_its_plain_images(tmp_path):
     assert checked.image_size == source.image_size == 16
     seen = set()
     for name in SPLIT_NAMES:
-        split = checked.load(name)
+        split = of_files(checked.load(name))
         assert split.paths == source.load(name).paths
-        for path, plain in zip(split.paths, split.plain, strict=True):
+        for path, plain in zip(known(split.paths), known(split.plain), strict=True):
             assert plain == (os.path.basename(path) not in NOT_PLAIN)
             seen.add(os.path.basename(path))
     assert seen >= {*PLAIN, *NOT_PLAIN}
@@ -193,11 +193,11 @@ def test_all_offenders_are_told_at_once_and_skipped_on_demand(tmp_path):
     assert set(reasons(error)) == set(BAD)
     checked = check(source, skip_bad_images=True)
     assert {Path(image.path).name for image in checked.skipped} == set(BAD)
-    left = [path for name in SPLIT_NAMES for path in checked.load(name).paths]
+    left = [path for name in SPLIT_NAMES for path in known(of_files(checked.load(name)).paths)]
     assert len(left) == 12 and not {os.path.basename(path) for path in left} & set(BAD)
     for name in SPLIT_NAMES:
-        split = checked.load(name)
-        assert split.plain.all() and len(split.plain) == len(split)
+        split = of_files(checked.load(name))
+        assert known(split.plain).all() and len(known(split.plain)) == len(split)
         for index in range(len(split)):
             label = source.class_names.index(Path(split.paths[index]).parent.name)
             assert split.labels[index] == label
@@ -315,7 +315,7 @@ def test_labels_out_of_range(tmp_path, monkeypatch):
     lost = {image.path.split()[0] for image in checked.skipped}
     assert "test" in lost and len(checked.skipped) == 2
     assert sum(len(checked.load(name)) for name in SPLIT_NAMES) == 48
-    assert all(checked.load(name).plain.all() for name in SPLIT_NAMES)
+    assert all(of_files(checked.load(name)).plain.all() for name in SPLIT_NAMES)
 
 
 def test_arrays_pass_and_unused_class_names_stay():
@@ -351,7 +351,9 @@ def test_a_second_check_decodes_nothing_until_a_file_changes(tmp_path, monkeypat
         == (BadImage(str(tmp_path / "a" / "text.jpg"), first.skipped[0].reason),)
     )
     for name in SPLIT_NAMES:
-        np.testing.assert_array_equal(second.load(name).plain, first.load(name).plain)
+        np.testing.assert_array_equal(
+            of_files(second.load(name)).plain, of_files(first.load(name)).plain
+        )
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent))
     (tmp_path / "a" / "text.jpg").write_bytes(PLAIN["colour.jpg"])

@@ -140,7 +140,6 @@ def outputs_and_gradients(layer, x, upstream):
     """Of one step in training, and the types of all operations that compute them."""
     weights = [weight.value for weight in layer.weights]
 
-    @tf.function
     def forward_and_back(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -149,9 +148,10 @@ def outputs_and_gradients(layer, x, upstream):
         return [outputs, *tape.gradient(loss, [x, *weights])]
 
     x = tf.constant(x)
-    graph = forward_and_back.get_concrete_function(x).graph
+    traced = tf.function(forward_and_back)
+    graph = traced.get_concrete_function(x).graph
     operations = {operation.type for operation in graph.get_operations()}
-    return [value.numpy() for value in forward_and_back(x)], operations
+    return [value.numpy() for value in traced(x)], operations
 
 
 OF_KERNEL = "Conv2DBackpropFilter"

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from resnet_keras.architectures import NETWORKS
 from resnet_keras.networks.models import build
-from resnet_keras.weights.download import PUBLISHED, HubFile
+from resnet_keras.weights.download import PUBLISHED, HubFile, KerasFile
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -31,15 +31,15 @@ from pathlib import Path
 
 import kit
 from resnet_keras import InputError, architectures, create
-from resnet_keras.weights import published
+from resnet_keras.weights import download
 
-published.BUCKET, md5, home, *kinds = sys.argv[1:]
+download.BUCKET, md5, home, *kinds = sys.argv[1:]
 caches = {kind: Path(home, kind) for kind in kinds}
-files = {"keras": published.KerasFile("tiny.h5", md5), "hub": published.HubFile("tiny/tiny")}
+files = {"keras": download.KerasFile("tiny.h5", md5), "hub": download.HubFile("tiny/tiny")}
 architectures.NETWORKS["tiny"] = kit.TINY
 
 def ask(kind):
-    published.PUBLISHED["tiny"] = files[kind]
+    download.PUBLISHED["tiny"] = files[kind]
     try:
         model = create("tiny", weights="imagenet")
     except InputError as error:
@@ -47,7 +47,7 @@ def ask(kind):
     return model.layers[-1].get_weights()[1].tolist()
 
 answers = {"served": {kind: ask(kind) for kind in kinds}}
-published.BUCKET = "http://127.0.0.1:9"
+download.BUCKET = "http://127.0.0.1:9"
 if "hub" in kinds:
     from huggingface_hub import constants
     constants.HF_HUB_OFFLINE = True  # else the hub's package tries again for half a minute
@@ -74,7 +74,7 @@ class Server(http.server.SimpleHTTPRequestHandler):
             self.send_header("X-Repo-Commit", COMMIT)
         super().end_headers()
 
-    def log_message(self, *_):
+    def log_message(self, format, *args):
         pass
 
 
@@ -153,4 +153,6 @@ def test_checksums_are_those_that_keras_publishes():
     from keras.src.applications.resnet import WEIGHTS_HASHES
 
     for network in ("resnet50", "resnet101", "resnet152"):
-        assert PUBLISHED[network].md5 == WEIGHTS_HASHES[network][0]
+        published = PUBLISHED[network]
+        assert isinstance(published, KerasFile)
+        assert published.md5 == WEIGHTS_HASHES[network][0]

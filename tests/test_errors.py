@@ -1,5 +1,6 @@
 """InputError tells the whole story in one line, and the check of its form can fail."""
 
+import inspect
 import pickle
 
 import pytest
@@ -78,7 +79,7 @@ def test_did_you_mean_beside_names_a_neighbour_of_the_path(tmp_path):
 def unheard(**parts):
     """An InputError of which conftest.py does not hear: its form would fail the test."""
     error = InputError.__new__(InputError)
-    InputError.__init__.__wrapped__(error, **{**GOOD, **parts})
+    inspect.unwrap(InputError.__init__)(error, **{**GOOD, **parts})
     return error
 
 
@@ -131,7 +132,7 @@ class Outcomes:
 def test_a_test_that_meets_a_bad_error_fails(tmp_path, request, monkeypatch):
     (tmp_path / "test_inner.py").write_text(INNER)
     # The tests inside are under the same conftest.py, which remembers errors once more.
-    monkeypatch.setattr(InputError, "__init__", InputError.__init__.__wrapped__)
+    monkeypatch.setattr(InputError, "__init__", inspect.unwrap(InputError.__init__))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     conftest = request.config.pluginmanager.getplugin(str(TESTS / "conftest.py"))
     outcomes = Outcomes()

@@ -24,7 +24,6 @@ from resnet_keras.evaluation.introspection import responses
 from resnet_keras.evaluation.protocols import Protocol
 from resnet_keras.networks.feature_maps import features
 from resnet_keras.networks.models import build
-from resnet_keras.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -35,13 +34,6 @@ NAMES = ("a", "b", "c", "d", "e")
 def finished():
     """A finished run, not to be changed."""
     return kit.finished_run()
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy of it."""
-    shutil.copytree(finished.folder, tmp_path / "run")
-    return Run(tmp_path / "run")
 
 
 @pytest.fixture
@@ -119,7 +111,9 @@ def test_mistakes_are_drawn_with_both_classes():
     mistakes = [Mistake(image, 0, 1 + image % 4, 0.5) for image in range(12)]
     long = [rf"$\{name}$ is a class with a very long name" for name in NAMES]  # no formulas
     sizes = [
-        plots.pixels(explanation.explain_mistakes(model, split, mistakes[:count], long)).shape
+        plots.pixels(
+            kit.known(explanation.explain_mistakes(model, split, mistakes[:count], long))
+        ).shape
         for count in (1, 2, 3, 8, 12)
     ]
     assert sizes[0] == sizes[1] != sizes[2] != sizes[3] == sizes[4]
@@ -202,13 +196,13 @@ def test_the_report_explains_the_worst_mistakes(run):
     report.write_report(run)
     page = run.report.read_text()
     assert page.count(HEAT) == 1
-    write_evaluation(run, read_evaluation(run), Protocol("ten-crop"))
+    write_evaluation(run, kit.known(read_evaluation(run)), Protocol("ten-crop"))
     report.write_report(run)
     assert run.report.read_text().count(HEAT) == 1  # other protocols have no single view
 
 
 def test_the_report_without_a_model_or_mistakes(run):
-    evaluation = read_evaluation(run)
+    evaluation = kit.known(read_evaluation(run))
     faultless = dataclasses.replace(evaluation, top1_error=0.0, mistakes=())
     assert evaluation.mistakes
     run.best_model.rename(run.folder / "kept.keras")

@@ -74,9 +74,9 @@ def of_patches():
     generator = np.random.default_rng(0)
     images, labels = grey_noise(600, generator), np.arange(600) % 4
     places = generator.integers(0, SIZE - PATCH + 1, (600, 2))
-    for image, label, place in zip(images, labels, places, strict=True):
+    for image, label, (top, left) in zip(images, labels, places, strict=True):
         if label < 3:
-            plant(image, *place, (RED, GREEN, BLUE)[label])
+            plant(image, top, left, (RED, GREEN, BLUE)[label])
     model = build(TINY, (SIZE, SIZE, 3), Classifier(4))
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
     model.fit(images[100:], labels[100:], batch_size=25, epochs=3, verbose=0)

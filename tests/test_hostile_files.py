@@ -108,7 +108,7 @@ def parts():
             return {name: archive.read(name) for name in archive.namelist()}
 
 
-def write_keras(path, compression=zipfile.ZIP_STORED, **changes):
+def write_keras(path, compression=zipfile.ZIP_STORED, /, **changes):
     with zipfile.ZipFile(path, "w", compression, compresslevel=1) as archive:
         for name, content in (parts() | changes).items():
             archive.writestr(name, content)

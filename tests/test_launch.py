@@ -10,6 +10,7 @@ import pytest
 from kit import PROGRAM, command_refusal, refusal
 
 from resnet_keras import cli
+from resnet_keras.cli.train import HostOptions, train
 from resnet_keras.training import launch
 
 
@@ -136,7 +137,7 @@ def test_what_cannot_be_launched(arguments, received):
     ],
 )
 def test_hosts_that_make_no_sense(options, received):
-    assert refusal(cli.train, "resnet20", **options).received == received
+    assert refusal(train, "resnet20", hosts=HostOptions(**options)).received == received
 
 
 def test_bad_input_of_a_training_process_is_passed_on(capfd):

@@ -13,7 +13,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from kit import TINY, answers, randomize, refusal, run_python, tiny
+from kit import TINY, answers, pixels, randomize, refusal, run_python, tiny
 
 from resnet_keras.architectures import NETWORKS, OPTION_A, OPTION_B, OPTION_C, RESNET50
 from resnet_keras.networks.feature_maps import features
@@ -22,16 +22,6 @@ from resnet_keras.networks.models import Features, build, create
 
 GOLDEN = Path(__file__).parent / "fixtures" / "golden_model"
 SUFFIXES = (".keras", ".weights.h5")
-
-
-@pytest.fixture
-def mixed_bfloat16(fresh_keras):
-    # The next test's fresh_keras takes it back.
-    keras.config.set_dtype_policy("mixed_bfloat16")
-
-
-def pixels(*shape):
-    return np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
 
 
 def save(model, folder, suffix):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-from kit import TINY, answers, randomize, tiny
+from kit import TINY, answers, pixels, randomize, tiny
 
 from resnet_keras.architectures import (
     BOTTLENECK_V15,
@@ -21,16 +21,6 @@ from resnet_keras.networks.models import Classifier, Features, build
 TINY_IMAGENET = tiny(RESNET50, (1, 1, 1, 1), (2, 4, 6, 8), input_size=64)
 TINY_COURSE = tiny(NETWORKS["resnet50-course"], (1, 1, 1, 1), (2, 4, 6, 8), input_size=64)
 TINIES = {"cifar": TINY, "imagenet": TINY_IMAGENET, "course": TINY_COURSE}
-
-
-@pytest.fixture
-def mixed_bfloat16(fresh_keras):
-    # The next test's fresh_keras takes it back.
-    keras.config.set_dtype_policy("mixed_bfloat16")
-
-
-def pixels(*shape):
-    return np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
 
 
 def names(model):
@@ -113,8 +103,8 @@ def test_pooling_takes_the_average_or_the_maximum_of_the_last_map():
     maps_model = randomize(build(TINY, (16, 24, 3), Features()))
     maps = answers(maps_model, x)
     assert maps_model.output_shape == (None, 4, 6, 16) == (None, *maps.shape[1:])
-    for pooling, reduce in (("avg", np.mean), ("max", np.max)):
-        model = build(TINY, (16, 24, 3), Features(pooling))
+    for head, reduce in ((Features("avg"), np.mean), (Features("max"), np.max)):
+        model = build(TINY, (16, 24, 3), head)
         model.set_weights(maps_model.get_weights())
         assert model.output_shape == (None, 16)
         expected = reduce(maps, axis=(1, 2))

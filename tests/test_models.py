@@ -11,7 +11,7 @@ import keras
 import kit
 import numpy as np
 import pytest
-from kit import TINY, answers, randomize, refusal, tiny
+from kit import TINY, answers, pixels, randomize, refusal, tiny
 
 from resnet_keras import architectures, backbone, convolutional_block, identity_block, load_model
 from resnet_keras.architectures import (
@@ -70,10 +70,6 @@ def named(network):
 def forget_named_networks():
     yield
     named.cache_clear()
-
-
-def pixels(*shape):
-    return np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
 
 
 def layers_of(model, kind):

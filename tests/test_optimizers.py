@@ -1,6 +1,7 @@
 """SGD with the papers' L2 term, and the learning rate over a training."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -169,7 +170,7 @@ def test_accumulated_gradients_are_averaged_into_one_update(kind):
         tuple((a + b) / 2 for a, b in zip(one, other, strict=True))
         for one, other in zip(GRADIENTS[::2], GRADIENTS[1::2], strict=True)
     ]
-    options = {"momentum": 0.9} if kind is optimizers.SGD else {}
+    options: dict[str, Any] = {"momentum": 0.9} if kind is optimizers.SGD else {}
     accumulating = kind(0.1, gradient_accumulation_steps=2, **options)
     found = applied(accumulating, GRADIENTS, KERNEL, BIAS)
     expected = applied(kind(0.1, **options), averages, KERNEL, BIAS)

@@ -41,7 +41,7 @@ KINDS = {
 """Basic units; bottlenecks, pre-activation, projections and gates; dropout and dropped branches."""
 
 
-def network(kind="original", size=8, name=None):
+def network(kind="original", size: int | None = 8, name=None):
     """Three units, which recomputation cuts into four segments."""
     architecture = kit.tiny(KINDS[kind], blocks=(2, 1))
     return build(architecture, (size, size, 3), Classifier(3), name=name)

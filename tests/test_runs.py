@@ -12,6 +12,7 @@ import pytest
 from kit import refusal
 
 import resnet_keras
+from resnet_keras import recipes
 from resnet_keras.files.atomic import file_name, write_file, write_text
 from resnet_keras.recipes import QUICK
 from resnet_keras.runs.run import HISTORY_COLUMNS, Run, RunDetails
@@ -48,7 +49,11 @@ def test_details_and_history_are_read_as_they_were_written(run):
     finished = dataclasses.replace(DETAILS, finished=True)
     run.write_details(finished)
     assert run.read_details() == finished
-    assert sorted(path.name for path in run.folder.iterdir()) == ["history.csv", "run.json"]
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        "history.csv",
+        "recipe.toml",
+        "run.json",
+    ]
 
 
 def test_versions_name_what_is_installed():
@@ -166,13 +171,20 @@ def test_one_process_at_a_time_trains_into_a_folder(run):
     train(aside)
 
 
+def test_a_recipe_that_the_user_edits_stays(run):
+    assert recipes.find(run.recipe) == DETAILS.recipe
+    run.recipe.write_text("epochs = 3")
+    run.write_details(DETAILS)
+    assert run.recipe.read_text() == "epochs = 3"
+
+
 def test_half_written_files_go_and_whole_ones_stay(run):
     (run.folder / "examples").mkdir()
     for name in (".partial-best.keras", "examples/.partial-0.png", "examples/0.png"):
         (run.folder / name).write_bytes(b"")
     run.remove_partial()
     left = {path.relative_to(run.folder).as_posix() for path in run.folder.rglob("*")}
-    assert left == {"run.json", "examples", "examples/0.png"}
+    assert left == {"run.json", "recipe.toml", "examples", "examples/0.png"}
 
 
 def test_starting_over_keeps_what_was_there(run):

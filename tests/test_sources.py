@@ -6,15 +6,16 @@ import os
 import shlex
 import struct
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from kit import refusal
+from kit import of_arrays, of_files, refusal
 from PIL import Image
 
 from resnet_keras.data import sources
@@ -22,7 +23,7 @@ from resnet_keras.data.checks import check, naming_lost_images
 from resnet_keras.data.folder import Folder
 from resnet_keras.data.hdf5 import Hdf5
 from resnet_keras.data.pipelines import tf_pipeline
-from resnet_keras.data.splits import SPLIT_NAMES, MissingSplitError, resized
+from resnet_keras.data.splits import SPLIT_NAMES, MissingSplitError, SplitName, resized
 from resnet_keras.data.tfds_source import Tfds
 from resnet_keras.view import View
 
@@ -264,7 +265,7 @@ class Small(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         return {name: self._generate_examples(name) for name in self.counts}
 
-    def _generate_examples(self, split):
+    def _generate_examples(self, split) -> Iterator[tuple[str | int, dict[str, Any]]]:
         for number in range(self.counts[split]):
             image = np.full((32, 32, 3), number % 251, np.uint8)
             image[0, 0] = number % self.classes
@@ -372,13 +373,14 @@ def test_a_tfds_set_as_tfds_reads_it(data_dir):
     for index, example in enumerate(expected):
         np.testing.assert_array_equal(split.image(index), example["image"])
         assert split.labels[index] == example["label"]
-        assert split.read(index)[:4] == b"\x89PNG"
+        assert of_files(split).read(index)[:4] == b"\x89PNG"
 
 
 def test_the_last_tenth_validates_as_tfds_spells_it(data_dir):
     source = sources.find("tfds:small")
     spelled = sources.find("tfds:small,train=train[:450],validation=train[450:],test=test")
-    for name, count in (("train", 450), ("validation", 50), ("test", 100)):
+    counts: dict[SplitName, int] = {"train": 450, "validation": 50, "test": 100}
+    for name, count in counts.items():
         split, other = source.load(name), spelled.load(name)
         assert len(split) == count
         assert identities(split) == identities(other)
@@ -434,7 +436,7 @@ def test_unlabelled_test_images_leave_the_validation_images_to_test(data_dir):
     splits = {name: source.load(name) for name in SPLIT_NAMES}
     assert [len(splits[name]) for name in SPLIT_NAMES] == [54, 6, 20]
     assert splits["test"].image(0).shape == (30, 40 + splits["test"].image(0)[0, 0, 0], 3)
-    assert splits["train"].read(0)[:2] == b"\xff\xd8"
+    assert of_files(splits["train"]).read(0)[:2] == b"\xff\xd8"
     papers = Tfds("contest", {"validation": "validation", "test": "validation"})
     assert [len(papers.load(name)) for name in SPLIT_NAMES] == [60, 20, 20]
 
@@ -513,7 +515,7 @@ def test_a_truncated_file_of_records(tfrecords, tmp_path, monkeypatch):
     file.write_bytes(whole[:6000])
     error = refusal(Tfds("train_only").load, "train")
     assert str(file) in error.received and error.accepted == "100 records"
-    assert str(file) in refusal(split.read, 79).received
+    assert str(file) in refusal(of_files(split).read, 79).received
     assert str(file) in refusal(read_all, split).received
     file.write_bytes(struct.pack("<Q", 5) + bytes(4) + b"trash" + bytes(4) + whole)
     assert "damaged" in refusal(Tfds("train_only").load, "train").problem
@@ -530,7 +532,7 @@ def test_records_are_framed_as_tensorflow_writes_them(tfrecords):
 
 @pytest.mark.slow
 def test_the_45000_and_5000_of_cifar(tmp_path, monkeypatch):
-    class Cifar10(Small, skip_registration=True):
+    class Cifar10(Small, skip_registration=True):  # pyright: ignore[reportCallIssue, reportGeneralTypeIssues]
         counts: ClassVar = {"train": 50_000, "test": 10_000}
 
         def _generate_examples(self, split):
@@ -578,12 +580,14 @@ def test_the_courses_two_files(tmp_path):
     assert source.class_names == ("non-cat", "cat")
     assert source.image_size == 16 and source.name == str(tmp_path)
     test = source.load("test")
-    np.testing.assert_array_equal(test.images, written["test"][0])
+    np.testing.assert_array_equal(of_arrays(test).images, written["test"][0])
     np.testing.assert_array_equal(test.labels, written["test"][1])
     assert np.bincount(source.load("train").labels).tolist() == [18, 18]
     assert np.bincount(source.load("validation").labels).tolist() == [2, 2]
     again = sources.find(str(tmp_path))
-    np.testing.assert_array_equal(again.load("train").images, source.load("train").images)
+    np.testing.assert_array_equal(
+        of_arrays(again.load("train")).images, of_arrays(source.load("train")).images
+    )
 
 
 @pytest.mark.parametrize("labels", [(-1,), (1, -1), (-1, 1)])

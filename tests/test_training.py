@@ -47,13 +47,6 @@ def finished():
     return kit.finished_run()
 
 
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy of the finished run."""
-    shutil.copytree(finished.folder, tmp_path / "run")
-    return Run(tmp_path / "run")
-
-
 def state(run):
     """What has to come out alike, to the last bit: weights, optimizer, history."""
     model = load_model(run.last_model)
@@ -75,7 +68,7 @@ def test_a_run_leaves_its_folder(finished):
     assert not finished.checkpoints.exists()
     best = best_row(history)
     split = sources.find("digits").load("validation")
-    right = kit.answers(load_model(finished.best_model), split.images).argmax(1)
+    right = kit.answers(load_model(finished.best_model), kit.of_arrays(split).images).argmax(1)
     assert np.mean(right != split.labels) == pytest.approx(best["validation_top1_error"])
     last = load_model(finished.last_model)
     assert int(last.optimizer.iterations) == 2 * STEPS
@@ -273,7 +266,7 @@ def test_damaged_checkpoints_are_passed_over_and_never_push_out_whole_ones(tmp_p
     kept = Checkpoints(tmp_path)
     assert kept.read_latest().step == 4
     assert capsys.readouterr().out.count("looking at the one before it") == 4
-    kept.write(Checkpoint(5, {"weight": np.float32([5])}, {}))
+    kept.write(Checkpoint(5, {"weight": np.array([5], "float32")}, {}))
     assert kept.steps() == [4, 5]
 
 
@@ -281,7 +274,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     run = Run(tmp_path / "run")
     with kit.interrupted_after(6):
         train("tiny", "digits", RECIPE, run, checkpoint_steps=5)
-    checkpoint = Checkpoints(run.checkpoints).read_latest()
+    checkpoint = kit.known(Checkpoints(run.checkpoints).read_latest())
     renamed = {f"other {name}": array for name, array in checkpoint.arrays.items()}
     Checkpoints(run.checkpoints).write(dataclasses.replace(checkpoint, arrays=renamed))
     assert str(run) in str(refusal(train, "tiny", "digits", RECIPE, run))
@@ -360,7 +353,7 @@ def test_report_before_evaluation(run):
 
 
 def test_report_of_a_faultless_network(run):
-    faultless = dataclasses.replace(read_evaluation(run), top1_error=0.0, mistakes=())
+    faultless = dataclasses.replace(kit.known(read_evaluation(run)), top1_error=0.0, mistakes=())
     write_evaluation(run, faultless)
     report.write_report(run)
     assert "None of the 360 test images is classified wrongly" in run.report.read_text()
@@ -417,7 +410,7 @@ def test_an_image_lost_during_training_is_named_and_the_run_goes_on(tmp_path):
     folder_with(tmp_path / "data", {}, others=20)
     data, run = str(tmp_path / "data"), Run(tmp_path / "run")
     recipe = dataclasses.replace(RECIPE, batch_size=4)
-    lost = Path(sources.find(data).load("train").paths[0])
+    lost = Path(kit.of_files(sources.find(data).load("train")).paths[0])
     content = lost.read_bytes()
     lose = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: lost.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import keras
 import kit
@@ -140,7 +141,7 @@ def test_the_samples_of_an_exports_page_show_the_view(tmp_path):
         text = (tmp_path / page.README).read_text()
         functions = set(re.findall(r"^def show\(path\):\n(?:    .*\n)+", text, re.MULTILINE))
         (function,) = functions
-        namespace = {"np": np}
+        namespace: dict[str, Any] = {"np": np}
         exec(f"from PIL import Image, ImageOps\n{function}", namespace)
         for name, content in FILES.items():
             (tmp_path / name).write_bytes(content)

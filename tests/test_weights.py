@@ -544,7 +544,7 @@ def test_code_is_never_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"fc.weight": torch.zeros(1), "x": Mischief()}, "zip.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Mischief()))
-    np.savez("objects.npz", **{"conv1/0": np.array([Mischief()], dtype=object)})
+    np.savez("objects.npz", allow_pickle=True, **{"conv1/0": np.array([Mischief()], dtype=object)})
     for name in ("zip.pth", "plain.pth"):
         assert "code" in refusal(create, "small18", weights=tmp_path / name).problem
     assert "objects.npz" in refusal(create, "small18", weights=tmp_path / "objects.npz").received
@@ -561,7 +561,7 @@ def weights_file(suffix, folder):
     elif suffix == ".keras":
         model.save(path)
     elif suffix == ".npz":
-        np.savez(path, **{"conv1/0": tensors["conv1.weight"]})
+        np.savez(path, allow_pickle=False, **{"conv1/0": tensors["conv1.weight"]})
     elif suffix == ".h5":
         with h5py.File(path, "w") as file:
             save_weights_to_hdf5_group(file, model)

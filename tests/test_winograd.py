@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from resnet_keras.architectures import RESNET20
 from resnet_keras.networks import convolution, winograd
+from resnet_keras.networks.backend import Tensor
 from resnet_keras.networks.models import build
 from resnet_keras.networks.recomputation import recompute
 from resnet_keras.training.optimizers import SGD
@@ -55,7 +56,7 @@ def random_convolution(height, width, channels=5, filters=4, batch=3):
     return [generator.normal(size=shape).astype("float32") for shape in shapes]
 
 
-def outputs_and_gradients(convolve, x, kernel, upstream):
+def outputs_and_gradients(convolve, x, kernel, upstream) -> tuple[Tensor, ...]:
     x, kernel = tf.constant(x), tf.constant(kernel)
     with tf.GradientTape() as tape:
         tape.watch((x, kernel))
@@ -101,7 +102,7 @@ def test_unknown_shapes():
     """Of the batch, of its channels, and of what comes back from the operations after it."""
 
     @tf.function(input_signature=[tf.TensorSpec((None, 6, 7, None)), tf.TensorSpec((3, 3, 5, 4))])
-    def kernel_gradient(x, kernel):
+    def kernel_gradient(x, kernel) -> Tensor:
         with tf.GradientTape() as tape:
             tape.watch(kernel)
             outputs = winograd.convolve(x, kernel)
@@ -136,7 +137,8 @@ def test_gradients_of_gradients(request, compiled):
             with tf.GradientTape() as inner:
                 inner.watch(inputs)
                 loss = tf.reduce_sum(tf.sin(convolve(inputs, taps)))
-            penalty = tf.reduce_sum(inner.gradient(loss, inputs) ** 2)
+            slope: Tensor = inner.gradient(loss, inputs)
+            penalty = tf.reduce_sum(slope**2)
         return outer.gradient(penalty, taps)
 
     found = gradient_of_gradient(winograd.convolve, "float32")
@@ -188,7 +190,7 @@ def called(monkeypatch):
     return called
 
 
-def outputs_and_gradients_of_layer(call, layer, x):
+def outputs_and_gradients_of_layer(call, layer, x) -> tuple[Tensor, ...]:
     x = tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(x)

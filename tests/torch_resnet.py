@@ -1,10 +1,12 @@
 """A small ResNet in torch whose layers are named as torchvision's and timm's are."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 # Of bottlenecks: torchvision's and transformers'.
 BRANCH_ENDS = ("bn3", "layer.2.normalization")
@@ -82,7 +84,7 @@ class ResNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-def as_after_training(network: nn.Module, seed: int = 0) -> nn.Module:
+def as_after_training(network: Network, seed: int = 0) -> Network:
     """Gives a network random gammas and betas, and statistics about those of random images.
 
     Args:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from string import ascii_lowercase
+from typing import Annotated
 
 from resnet_keras.architectures.counting import (
     ParameterCount,
@@ -24,6 +25,7 @@ from resnet_keras.architectures.parts import (
     Unit,
     strided_size,
 )
+from resnet_keras.bounds import check_fields, number
 from resnet_keras.errors import InputError
 
 
@@ -63,11 +65,21 @@ class Architecture:
     classes: int = 1000
     numbered_stages: tuple[int, ...] = ()
     manipulation: Manipulation | None = None
-    final_survival: float = 1.0
+    final_survival: Annotated[float, number(0, 1, "(]")] = 1.0
     head_window: int | None = None
     output_stride: int | None = None
 
     def __post_init__(self) -> None:
+        self._check_parts()
+        self._check_shortcuts()
+        if self.output_stride not in (None, *self.undilated_strides):
+            raise InputError(
+                "no stage of the network has this output_stride",
+                received=self.output_stride,
+                accepted=", ".join(map(str, self.undilated_strides)),
+            )
+
+    def _check_parts(self) -> None:
         if not self.blocks or len(self.blocks) != len(self.filters) or min(self.blocks) < 1:
             raise InputError(
                 "blocks and filters do not describe the same stages",
@@ -81,12 +93,10 @@ class Architecture:
                     received=repr(getattr(self, name)),
                     accepted=f"a value of architectures.{kind.__name__}",
                 )
-        if not 0 < self.final_survival <= 1:
-            raise InputError(
-                "final_survival is out of range",
-                received=self.final_survival,
-                accepted="a number in (0, 1]",
-            )
+        check_fields(self)
+
+    def _check_shortcuts(self) -> None:
+        """Refuses what only shortcuts make possible in a network without them."""
         if (self.manipulation or self.final_survival < 1) and not self.is_residual:
             raise InputError(
                 "manipulations and stochastic depth need shortcuts",
@@ -104,12 +114,6 @@ class Architecture:
                 "zero_init_last_gamma needs shortcuts, or every unit outputs zeros",
                 received="a plain network",
                 accepted="networks with shortcuts",
-            )
-        if self.output_stride not in (None, *self.undilated_strides):
-            raise InputError(
-                "no stage of the network has this output_stride",
-                received=self.output_stride,
-                accepted=", ".join(map(str, self.undilated_strides)),
             )
 
     def adapted(self, preprocessing: Preprocessing, bn_epsilon: float) -> "Architecture":

@@ -6,10 +6,11 @@ change in any release: pyproject.toml asks for the release that this module was 
 
 import inspect
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from functools import partial
 from itertools import islice, takewhile
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Union, get_type_hints, is_typeddict
 
 import tyro
 from tyro import _errors as failures
@@ -18,13 +19,37 @@ from resnet_keras.errors import InputError, nearest
 from resnet_keras.version import VERSION
 
 PROGRAM = "resnet-keras"
-KINDS = {"INT": "a whole number", "INT ...": "whole numbers", "FLOAT": "a number"}  # by metavar
+KINDS = {  # by metavar
+    "INT": "a whole number",
+    "INT ...": "whole numbers",
+    "INT|none": "a whole number or none",
+    "FLOAT": "a number",
+    "FLOAT FLOAT": "two numbers",
+    "FLOAT ...": "numbers",
+    "FLOAT|none": "a number or none",
+}
 TYRO_OPTIONS = ("--tyro-print-completion", "--tyro-write-completion")
+CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
+HELP = {"-h", "--help"}
+FLAG = tyro.conf.arg(help_behavior_hint="")
+"""Of options that take no value and whose help says all."""
+HIDDEN = "hidden"
+"""Marks arguments, in `Annotated`, whose options --help leaves out."""
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 
 
-def dispatch(arguments: Sequence[str], commands: Mapping[str, Callable[..., None]]) -> None:
+def dispatch(
+    arguments: Sequence[str],
+    commands: Mapping[str, Callable[..., None]],
+    summary_of: Callable[[str], str] | None = None,
+) -> None:
     """Parses arguments and calls the function of the command that they name, or tells the version.
+
+    Args:
+        arguments: of the program.
+        commands: their functions by their names.
+        summary_of: tells a command's first line of help by its name, where that is quicker than
+            asking the function.
 
     Raises:
         InputError: the arguments cannot be parsed.
@@ -42,15 +67,40 @@ def dispatch(arguments: Sequence[str], commands: Mapping[str, Callable[..., None
         raise InputError(
             "an argument is empty", received=_shown(arguments), accepted="arguments with a text"
         )
+    name = arguments[0] if arguments else ""
     with failures.on_parse_error(partial(_refuse, arguments, commands)):
-        tyro.extras.subcommand_cli_from_dict(
-            dict(commands),
+        if name in commands:  # the only one to be imported
+            command = commands[name]
+            if not HELP.isdisjoint(arguments):
+                command = _without_hidden(command)
+            tyro.cli(command, prog=f"{PROGRAM} {name}", args=arguments[1:], config=CONFIG)
+            return
+        tyro.cli(
+            _any_of(commands, summary_of, in_full=name.replace("_", "-") in TYRO_OPTIONS),
             prog=PROGRAM,
             description="ResNets in Keras: built, trained, evaluated and reported. "
             "--version prints the version.",
             args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff,),
+            config=CONFIG,
         )
+
+
+def _any_of(
+    commands: Mapping[str, Callable[..., None]],
+    summary_of: Callable[[str], str] | None,
+    in_full: bool,
+) -> Any:
+    """The commands as tyro's subcommands, each with a line of help; in full with their options."""
+
+    def nothing() -> None: ...
+
+    members = []
+    for name in commands:
+        summary = summary_of(name) if summary_of else (commands[name].__doc__ or "").split("\n")[0]
+        command = commands[name] if in_full else nothing
+        told = tyro.conf.subcommand(name, constructor=command, description=summary)
+        members.append(Annotated[Any, told])
+    return Union[tuple(members)]  # noqa: UP007 - its members are known only now
 
 
 def _check_completion(arguments: Sequence[str]) -> None:
@@ -79,7 +129,7 @@ def _refuse(
         case failures.MissingArgs(missing_arguments=missing):
             raise _missing([one.arg for one in missing], arguments)
         case failures.BadValue(argument=argument) if argument.is_positional():
-            known = ["--help", *options_of(commands[arguments[0]])]
+            known = ["--help", *options_of(commands[arguments[0]], with_hidden=True)]
             options = [one.partition("=")[0].replace("_", "-") for one in arguments]
             for option, token in zip(options, arguments, strict=True):
                 if option.startswith("--") and option not in known:  # hence it took no value
@@ -149,7 +199,7 @@ def _unknown(
             f"{command} takes no further argument", received=repr(token), accepted=help_text
         )
     option = token.partition("=")[0].replace("_", "-")
-    known = [*options_of(commands[command]), "--help"]
+    known = [*options_of(commands[command], with_hidden="." in option), "--help"]
     meant = [one for one in known if _initials(one) == option.strip("-")]  # of --lr, say
     return InputError(
         f"unknown option of {command}",
@@ -162,19 +212,55 @@ def _initials(option: str) -> str:
     return "".join(word[0] for word in option.strip("-").split("-"))
 
 
-def options_of(command: Callable[..., None]) -> list[str]:
-    """The options of a command, such as --batch-size, in the order of its arguments."""
-    options = []
+def options_of(command: Callable[..., None], with_hidden: bool = False) -> list[str]:
+    """The options of a command, such as --batch-size, in the order of its arguments.
+
+    Args:
+        command: the command's function.
+        with_hidden: whether to include options that --help leaves out.
+    """
+    defaults = {
+        name: parameter.default for name, parameter in inspect.signature(command).parameters.items()
+    }
     hints = get_type_hints(command, include_extras=True)
-    for name, parameter in inspect.signature(command).parameters.items():
-        told = getattr(hints[name], "__metadata__", ())
-        if tyro.conf.Positional in told:
+    return list(_options_in({name: hints[name] for name in defaults}, defaults, "", with_hidden))
+
+
+def _options_in(
+    hints: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str, with_hidden: bool
+) -> Iterator[str]:
+    for name, hint in hints.items():
+        told = getattr(hint, "__metadata__", ())
+        kind = getattr(hint, "__origin__", hint)
+        if tyro.conf.Positional in told or (HIDDEN in told and not with_hidden):
             continue
         named = [one.name for one in told if getattr(one, "name", None)]
-        option = named[0] if named else name.replace("_", "-")
-        options.append(f"--no-{option}" if parameter.default is True else f"--{option}")
-        options += [alias for one in told for alias in getattr(one, "aliases", None) or ()]
-    return options
+        option = prefix + (named[0] if named else name.replace("_", "-"))
+        if is_dataclass(kind) or is_typeddict(kind):
+            inner = prefix if tyro.conf.OmitArgPrefixes in told else f"{option}."
+            parts = get_type_hints(kind, include_extras=True)
+            yield from _options_in(parts, vars(kind), inner, with_hidden)
+            continue
+        yield f"--no-{option}" if defaults.get(name) is True else f"--{option}"
+        yield from (alias for one in told for alias in getattr(one, "aliases", None) or ())
+
+
+def _without_hidden(command: Callable[..., None]) -> Callable[..., None]:
+    """A function that has the command's help, without its hidden options."""
+    hints = get_type_hints(command, include_extras=True)
+    signature = inspect.signature(command)
+    kept = [
+        parameter
+        for name, parameter in signature.parameters.items()
+        if HIDDEN not in getattr(hints[name], "__metadata__", ())
+    ]
+
+    def shown(**_: Any) -> None: ...
+
+    shown.__doc__ = command.__doc__
+    shown.__annotations__ = {one.name: hints[one.name] for one in kept}
+    shown.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    return shown
 
 
 def _called(argument: Any, with_value: bool = False) -> str:

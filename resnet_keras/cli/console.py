@@ -1,29 +1,70 @@
 """What the command line prints at the end: tables, and what to type next."""
 
+import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from resnet_keras.architectures import Architecture
 from resnet_keras.evaluation.protocols import says_top5
-from resnet_keras.runs.run import Run, RunDetails
+from resnet_keras.recipes import PRESETS
 
 if TYPE_CHECKING:
+    from resnet_keras.architectures import Architecture
     from resnet_keras.evaluation.results import ErrorRates, Evaluation
     from resnet_keras.export import Manifest
+    from resnet_keras.runs.run import Run, RunDetails
 
 WIDTH = 120  # in columns, of what is no terminal
 WORST_CLASSES = 3
 
 
-def networks(of: Mapping[str, Architecture]) -> Table:
+class Output:
+    """stdout that may be closed at its other end, as by `| head`: the command goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with self._unheard():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._unheard():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextmanager
+    def _unheard(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            # What is still in the buffer goes there, too, when Python ends.
+            with open(os.devnull, "w", encoding="utf-8") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+
+
+def bar() -> int:
+    """Keras's progress bar on a terminal, nothing elsewhere."""
+    return 1 if sys.stdout.isatty() else 0
+
+
+def verbosity() -> int:
+    """Keras's progress bar on a terminal, a line an epoch in a file or a pipe."""
+    return 1 if sys.stdout.isatty() else 2
+
+
+def networks(of: "Mapping[str, Architecture]") -> Table:
     """Networks by name, with what they cost."""
     table = Table(box=None, pad_edge=False)
     table.add_column("network", width=16, no_wrap=True)
@@ -46,6 +87,12 @@ def networks(of: Mapping[str, Architecture]) -> Table:
         )
     table.add_row()
     return table
+
+
+def print_presets() -> None:
+    """The recipes that have a name: what each is for, its command and what that reaches."""
+    for name, preset in PRESETS.items():
+        print(f"{name}: {preset.purpose}\n  resnet-keras {preset.command}\n  {preset.result}")
 
 
 def print_comparisons(measured: "Iterable[tuple[Run, RunDetails, Evaluation]]") -> None:
@@ -85,7 +132,7 @@ def _interval(pair: tuple[float, float]) -> str:
     return f"{pair[0]:.2%} to {pair[1]:.2%}"
 
 
-def print_summary(run: Run, measured: "Evaluation") -> None:
+def print_summary(run: "Run", measured: "Evaluation") -> None:
     """Errors of a run, the classes it is worst at, and what to look at."""
     says_something = says_top5(measured.classes)
     top5 = f", {measured.top5_error:.2%} top-5" if says_something else ""
@@ -106,8 +153,10 @@ def print_summary(run: Run, measured: "Evaluation") -> None:
 
 def _hardest(measured: "Evaluation", class_names: Sequence[str]) -> str:
     """A line of the classes with the highest errors; none where no image is wrong."""
+    from resnet_keras.data.splits import shortened  # with NumPy, which --help need not wait for
+
     named = [
-        (one.wrong / one.images, f"{name} ({one.wrong} of {one.images} wrong)")
+        (one.wrong / one.images, f"{shortened(name)} ({one.wrong} of {one.images} wrong)")
         for one, name in zip(measured.class_errors, class_names, strict=True)
         if one.wrong
     ]

@@ -6,7 +6,7 @@ of them turn to JSON with `dataclasses.asdict` and back with `from_dict`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from resnet_keras.bounds import IMAGE_SIZE, POSITIVE, check_fields, number, whole
 from resnet_keras.errors import InputError
@@ -20,7 +20,8 @@ class PadAndCrop:
     What is not square yet becomes the centre square of the network's size first.
 
     Attributes:
-        pad: as a fraction of the side: 1/8 pads 32 pixels by 4, as the paper does for CIFAR.
+        pad: padding as a fraction of the side. 1/8 pads 32 pixels by 4, as the paper does for
+            CIFAR.
     """
 
     pad: Annotated[float, number(0, 1, "[)")] = 1 / 8
@@ -186,9 +187,9 @@ class Augmentation:
         randaugment: operations drawn from a list.
         color: a shift of colour.
         erasing: a rectangle of noise.
-        mixup, cutmix: another image of the batch takes part; with both, every batch draws one.
-        label_smoothing: share of the label that all classes get alike (Szegedy et al. 2016,
-            section 7).
+        mixup, cutmix: another image of the batch takes part. With both, every batch draws one.
+        label_smoothing: share of the label that all classes get alike. Szegedy et al. 2016,
+            section 7.
     """
 
     crop: Crop | None = None
@@ -218,7 +219,7 @@ class Augmentation:
             )
 
 
-def from_dict(values: Mapping[str, Any]) -> Augmentation:
+def from_dict(values: Mapping[str, object]) -> Augmentation:
     """The augmentation that `dataclasses.asdict` made these values of; JSON may lie in between.
 
     Raises:

@@ -8,17 +8,19 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 
 from resnet_keras.files.atomic import read_arrays
 
 
 def folder() -> Path:
-    """Where it is kept: resnet-keras/ in XDG_CACHE_HOME, or in ~/.cache.
+    """The user's folder of the cache: on Linux resnet-keras/ in XDG_CACHE_HOME or ~/.cache.
 
     Raises:
         RuntimeError: the user has no home.
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet-keras"
+    # Of a user without a home, platformdirs gives "~" back.
+    return platformdirs.user_cache_path("resnet-keras", appauthor=False).expanduser()
 
 
 def remembered(key: str, names: Collection[str]) -> dict[str, np.ndarray] | None:

@@ -104,22 +104,12 @@ def check(source: Source, skip_bad_images: bool = False) -> CheckedSource:
             or nothing good is left to train on, or of another split.
     """
     bad: list[BadImage] = list(source.problems) if isinstance(source, Folder) else []
-    classes = len(source.class_names)
     started = time.time()
     splits: dict[SplitName, Split] = {}
     good: dict[SplitName, np.ndarray] = {}
     odd: list[BadImage] = []
-    for name in SPLIT_NAMES:
-        try:
-            split = source.load(name)
-        except MissingSplitError:
-            if name == "train":
-                raise
-            continue
-        reasons = {
-            int(index): f"label {split.labels[index]}, of {classes} classes"
-            for index in np.flatnonzero((split.labels < 0) | (split.labels >= classes))
-        }
+    for name, split in _splits_of(source):
+        reasons = _bad_labels(split, len(source.class_names))
         if isinstance(split, EncodedSplit):
             decoded = _decoded(split, name)
             split = replace(split, plain=decoded.plain, checked=started)
@@ -148,6 +138,24 @@ def check(source: Source, skip_bad_images: bool = False) -> CheckedSource:
     if bad:
         notes.append(f"left out as bad: {lost:,} images, {(~kept).sum()} classes")
     return replace(usable, notes=tuple(notes))
+
+
+def _splits_of(source: Source) -> Iterator[tuple[SplitName, Split]]:
+    """The splits that there are; MissingSplitError if there are no training images."""
+    for name in SPLIT_NAMES:
+        try:
+            yield name, source.load(name)
+        except MissingSplitError:
+            if name == "train":
+                raise
+
+
+def _bad_labels(split: Split, classes: int) -> dict[int, str]:
+    """What is wrong with labels outside of the classes, by the images' indices."""
+    return {
+        int(index): f"label {split.labels[index]}, of {classes} classes"
+        for index in np.flatnonzero((split.labels < 0) | (split.labels >= classes))
+    }
 
 
 def _missing_classes(source: CheckedSource) -> Iterator[str]:

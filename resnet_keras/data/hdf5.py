@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -32,7 +31,7 @@ class Hdf5(Arrays):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         place = Path(os.path.abspath(os.path.expanduser(path)))
-        arrays: dict[str, Any] = {}
+        arrays: dict[str, np.ndarray] = {}
         for file in files_in(place) if place.is_dir() else [place]:
             arrays.update(_read(file))
         lacking = [name for name in NEEDED if name not in arrays]
@@ -91,7 +90,7 @@ def files_in(folder: Path) -> list[Path]:
     return train + test
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> dict[str, np.ndarray]:
     try:
         with h5py.File(file, "r") as content:
             check_self_contained(content, file)
@@ -108,7 +107,7 @@ def _read(file: Path) -> dict[str, Any]:
         ) from error
 
 
-def _text(name: Any) -> str:
+def _text(name: object) -> str:
     try:
         return name.decode() if isinstance(name, bytes) else str(name)
     except UnicodeDecodeError as error:

@@ -3,11 +3,9 @@
 import json
 import os
 import shlex
-import struct
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +18,21 @@ from resnet_keras.data.splits import (
     SplitName,
     split_called,
 )
+from resnet_keras.data.tfds_records import (
+    ArrayRecords,
+    Records,
+    TFRecords,
+    count,
+    cut,
+    image_in,
+    label_in,
+    overlap,
+)
 from resnet_keras.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.utils.shard_utils import FileInstruction
 
 UNLABELLED = -1  # as TFDS marks the images of a contest
 
@@ -85,7 +97,7 @@ class Tfds:
         records.places = found["places"]
 
         def read(index: int) -> bytes:
-            return _value(records[index], self._image, "bytes_list")
+            return image_in(records[index], self._image)
 
         return EncodedSplit(read, found["labels"], stamp=mark)
 
@@ -118,7 +130,7 @@ class Tfds:
             )
         return images[0], labels[0]
 
-    def _divide(self) -> dict[SplitName, list[Any]]:
+    def _divide(self) -> dict[SplitName, list["FileInstruction"]]:
         """Which part of which file belongs to a split."""
         there = self._builder.info.splits
         named = self._named(there)
@@ -130,17 +142,17 @@ class Tfds:
                 accepted=f"{self.name},train=SPLIT",
             )
         train, validation = parts["train"], parts.get("validation")
-        aside = int(min(SET_ASIDE * _count(train), SET_ASIDE_AT_MOST))
+        aside = int(min(SET_ASIDE * count(train), SET_ASIDE_AT_MOST))
         test = parts.get("test")
         if not test or ("test" not in self._asked and not self._is_labelled(test)):
             if validation is not None and "validation" not in self._asked:
                 test, validation = validation, None
             else:
-                train, test = _cut(train, aside)
+                train, test = cut(train, aside)
         if validation is None:
-            train, validation = _cut(train, aside)
+            train, validation = cut(train, aside)
         for split, part in (("validation", validation), ("test", test)):
-            if _overlap(train, part):
+            if overlap(train, part):
                 raise InputError(
                     f"images to train on are {split} images too",
                     received=self.name,
@@ -167,7 +179,7 @@ class Tfds:
             named[split] = name
         return named
 
-    def _part(self, expression: str) -> list[Any]:
+    def _part(self, expression: str) -> list["FileInstruction"]:
         there = self._builder.info.splits
         try:
             return [part for part in there[expression].file_instructions if part.take > 0]
@@ -179,129 +191,34 @@ class Tfds:
                 "and parts (train[:80%], train[:45000])",
             ) from error
 
-    def _records(self, instructions: Sequence[Any]) -> "_Records":
+    def _records(self, instructions: Sequence["FileInstruction"]) -> Records:
         from tensorflow_datasets.core.file_adapters import FileFormat
 
         form = self._builder.info.file_format
         if form == FileFormat.TFRECORD:
-            return _TFRecords(instructions)
+            return TFRecords(instructions)
         if form == FileFormat.ARRAY_RECORD:
-            return _ArrayRecords(instructions)
+            return ArrayRecords(instructions)
         raise InputError(
             f"the files of {self.name} have no random access",
             received=form,
             accepted="tfrecord, array_record",
         )
 
-    def _is_labelled(self, instructions: Sequence[Any]) -> bool:
+    def _is_labelled(self, instructions: Sequence["FileInstruction"]) -> bool:
         first = next(iter(self._records(instructions).scan(instructions[0])))[1]
-        return _value(first, self._label, "int64_list") != UNLABELLED
+        return label_in(first, self._label) != UNLABELLED
 
 
-class _Records(Protocol):
-    """Examples as bytes, by index, once `places` are known."""
-
-    instructions: Sequence[Any]
-    places: np.ndarray
-
-    def __getitem__(self, index: int) -> bytes: ...
-
-    def scan(self, instruction: Any) -> Iterator[tuple[int, bytes]]:
-        """Reads one file's part in order: places and examples."""
-        ...
-
-
-class _TFRecords:
-    """TFRecord files, which know no index.
-
-    A record is its length (u64), a checksum of that (u32), the data and a checksum of those (u32).
-    A place is the file's number times 2**40 and the offset of the record in it.
-    """
-
-    header = struct.Struct("<Q4x")
-    footer = 4
-    offset_bits = 40
-
-    def __init__(self, instructions: Sequence[Any]) -> None:
-        self.instructions = instructions
-        self.places = np.empty(0, np.int64)
-
-    def __getitem__(self, index: int) -> bytes:
-        number, offset = divmod(int(self.places[index]), 1 << self.offset_bits)
-        path = self.instructions[number].filename
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            header = os.pread(descriptor, self.header.size, offset)
-            if len(header) == self.header.size:
-                (length,) = self.header.unpack(header)
-                data = os.pread(descriptor, length, offset + self.header.size)
-                if len(data) == length:
-                    return data
-        finally:
-            os.close(descriptor)
-        raise InputError(
-            "a file of records was truncated while it was in use",
-            received=path,
-            accepted="the whole file, as TFDS wrote it",
-        )
-
-    def scan(self, instruction: Any) -> Iterator[tuple[int, bytes]]:
-        base = self.instructions.index(instruction) << self.offset_bits
-        with open(instruction.filename, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            for number in range(instruction.skip + instruction.take):
-                offset = file.tell()
-                header = file.read(self.header.size)
-                length = self.header.unpack(header)[0] if len(header) == self.header.size else size
-                if offset + self.header.size + length + self.footer > size:
-                    raise InputError(
-                        "a file of records is truncated",
-                        received=f"{instruction.filename} with {number} records",
-                        accepted=f"{instruction.examples_in_shard} records",
-                    )
-                if number < instruction.skip:
-                    file.seek(length + self.footer, os.SEEK_CUR)
-                else:
-                    yield base + offset, file.read(length)
-                    file.seek(self.footer, os.SEEK_CUR)
-
-
-class _ArrayRecords:
-    """ArrayRecord files; a place is an index into all of them."""
-
-    chunk = 256
-
-    def __init__(self, instructions: Sequence[Any]) -> None:
-        from array_record.python.array_record_data_source import ArrayRecordDataSource
-
-        self.instructions = instructions
-        self.places = np.empty(0, np.int64)
-        self._source = ArrayRecordDataSource(list(instructions))
-
-    def __getitem__(self, index: int) -> bytes:
-        return self._source[int(self.places[index])]
-
-    def scan(self, instruction: Any) -> Iterator[tuple[int, bytes]]:
-        before = self.instructions[: self.instructions.index(instruction)]
-        first = _count(before)
-        places = range(first, first + instruction.take)
-        for start in range(0, len(places), self.chunk):
-            some = places[start : start + self.chunk]
-            yield from zip(some, self._source.__getitems__(some), strict=True)
-
-
-def _found(records: _Records, label: str) -> dict[str, np.ndarray]:
+def _found(records: Records, label: str) -> dict[str, np.ndarray]:
     """Reads every record once, for its place and its label."""
 
-    def of_file(instruction: Any) -> np.ndarray:
-        rows = [
-            (place, _value(example, label, "int64_list"))
-            for place, example in records.scan(instruction)
-        ]
+    def of_file(instruction: "FileInstruction") -> np.ndarray:
+        rows = [(place, label_in(example, label)) for place, example in records.scan(instruction)]
         return np.array(rows, np.int64).reshape(-1, 2)
 
     tables = []
-    total = _count(records.instructions)
+    total = count(records.instructions)
     with shown("reading the labels", total) as done, threads() as pool:
         for table in pool.map(of_file, records.instructions):
             tables.append(table)
@@ -310,51 +227,7 @@ def _found(records: _Records, label: str) -> dict[str, np.ndarray]:
     return {"places": table[:, 0], "labels": table[:, 1]}
 
 
-def _value(example: bytes, name: str, kind: str) -> Any:
-    """One value of a tf.train.Example, as it is stored: nothing is decoded."""
-    from google.protobuf.message import DecodeError
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    try:
-        feature = tf_example_pb2.Example.FromString(example).features.feature[name]
-        return getattr(feature, kind).value[0]
-    except (DecodeError, IndexError) as error:
-        raise InputError(
-            "a record is damaged",
-            received=f"{len(example)} bytes without {name!r}",
-            accepted="a tf.train.Example as TFDS writes it: prepare the set again",
-        ) from error
-
-
-def _count(instructions: Sequence[Any]) -> int:
-    return sum(part.take for part in instructions)
-
-
-def _cut(instructions: Sequence[Any], count: int) -> tuple[list[Any], list[Any]]:
-    """All records but the last `count`, and those."""
-    rest, aside = list(instructions), []
-    while count > 0:
-        last = rest.pop()
-        taken = min(last.take, count)
-        count -= taken
-        aside.insert(0, replace(last, skip=last.skip + last.take - taken, take=taken))
-        if taken < last.take:
-            rest.append(replace(last, take=last.take - taken))
-    return rest, aside
-
-
-def _overlap(one: Sequence[Any], other: Sequence[Any]) -> bool:
-    of_file: dict[str, list[range]] = {}
-    for part in one:
-        of_file.setdefault(part.filename, []).append(range(part.skip, part.skip + part.take))
-    return any(
-        max(mine.start, part.skip) < min(mine.stop, part.skip + part.take)
-        for part in other
-        for mine in of_file.get(part.filename, ())
-    )
-
-
-def _prepared(name: str) -> Any:
+def _prepared(name: str) -> "tfds.core.DatasetBuilder":
     """TFDS's view of a set on disk."""
     try:
         import tensorflow_datasets as tfds

@@ -3,10 +3,11 @@
 import logging
 import math
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import keras
 import numpy as np
+from sklearn.metrics import confusion_matrix
 
 from resnet_keras.architectures import find, model_name
 from resnet_keras.data import pipelines, sources
@@ -32,6 +33,9 @@ from resnet_keras.networks.models import is_of_logits, view_of
 from resnet_keras.runs.run import Run
 from resnet_keras.view import View
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 # TensorFlow counts the first predictions of all models as one function's, and warns of the fifth
 # that it is traced too often. Each model is traced once.
 logging.getLogger("tensorflow").addFilter(
@@ -39,6 +43,9 @@ logging.getLogger("tensorflow").addFilter(
 )
 
 BATCH_SIZE = 32
+
+Data: TypeAlias = Union[tuple[np.ndarray, np.ndarray], "tf.data.Dataset", keras.utils.PyDataset]
+"""What `Model.fit`, `evaluate` and `predict` take: arrays, or batches of the backend's pipeline."""
 
 
 def evaluate(model: keras.Model, split: Split, verbose: int | str = "auto") -> Evaluation:
@@ -61,7 +68,7 @@ def single_view(model: keras.Model, split: Split, verbose: int | str = "auto") -
 
 def evaluation_data(
     split: Split, view: View, multiple: int | None = None, share: Share = WHOLE
-) -> Any:
+) -> Data:
     """What Keras takes to measure on: arrays (images, labels) of what is in memory, else batches.
 
     Args:
@@ -120,8 +127,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
     predicted = probabilities.argmax(axis=1)
     # A tie counts against the network: a class as probable as the label stands before it.
     rivals = (probabilities >= of_label[:, None]).sum(axis=1) - 1
-    matrix = np.zeros((classes, classes), int)
-    np.add.at(matrix, (labels, predicted), 1)
+    matrix = confusion_matrix(labels, predicted, labels=range(classes))
     wrong = np.flatnonzero(predicted != labels)
     surest_first = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")]
     return Evaluation(
@@ -129,7 +135,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
         loss=float(-np.log(np.maximum(of_label, 1e-7)).mean()),
         top1_error=len(wrong) / count,
         top5_error=float((rivals >= 5).mean()),
-        confusion_matrix=tuple(tuple(int(cell) for cell in row) for row in matrix),
+        confusion_matrix=tuple(map(tuple, matrix.tolist())),
         mistakes=tuple(
             Mistake(
                 int(i), int(labels[i]), int(predicted[i]), float(probabilities[i, predicted[i]])

@@ -1,7 +1,6 @@
 """Grad-CAM: where a network sees a class (Selvaraju et al. 2017)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -9,6 +8,7 @@ from keras import ops
 
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation.introspection import gradients
+from resnet_keras.networks.backend import Tensor
 from resnet_keras.networks.feature_maps import features, in_float32
 from resnet_keras.networks.recursion import recursion_for
 
@@ -47,14 +47,7 @@ def grad_cam(
     stages = features(network).output
     classifier = network.layers[-1]
     stage = stage or list(stages)[-1]
-    if not isinstance(classifier, keras.layers.Dense):
-        raise InputError(
-            "Grad-CAM needs a classifier",
-            received=repr(model.name),
-            accepted="a model whose last layer is Dense",
-        )
-    if stage not in stages:
-        raise InputError("no such stage", received=repr(stage), accepted=", ".join(stages))
+    _check(network, stage, list(stages))
     if classes is not None:
         _check_classes(np.asarray(classes), len(images), classifier.units)
     with recursion_for(len(network.layers)):
@@ -62,7 +55,7 @@ def grad_cam(
         above = keras.Model(stages[stage], classifier.input)
 
     def heat(batch: slice) -> np.ndarray:
-        def score(maps: list[Any]) -> Any:
+        def score(maps: list[Tensor]) -> Tensor:
             vectors = above(maps[0], training=False)
             scores = ops.matmul(vectors, classifier.kernel) + classifier.bias
             asked = ops.argmax(scores, axis=1) if classes is None else np.asarray(classes)[batch]
@@ -88,6 +81,17 @@ def explained_stages(model: keras.Model) -> tuple[str, ...]:
         return tuple(features(model).output)
     except InputError:
         return ()
+
+
+def _check(network: keras.Model, stage: str, stages: Sequence[str]) -> None:
+    if not isinstance(network.layers[-1], keras.layers.Dense):
+        raise InputError(
+            "Grad-CAM needs a classifier",
+            received=repr(network.name),
+            accepted="a model whose last layer is Dense",
+        )
+    if stage not in stages:
+        raise InputError("no such stage", received=repr(stage), accepted=", ".join(stages))
 
 
 def _check_classes(classes: np.ndarray, images: int, known: int) -> None:

@@ -2,19 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from resnet_keras.architectures.layer_names import is_convolution, part_of
+from resnet_keras.networks.backend import Tensor
 from resnet_keras.networks.recursion import recursion_for
 
 COUNTED = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
 
 
-def gradient_norms(model: keras.Model, images: Any, labels: Any) -> dict[str, float]:
+def gradient_norms(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The gradients' length, layer by layer, on one batch in training mode; nothing changes.
 
     Args:
@@ -97,17 +97,17 @@ def multiply_adds(model: keras.Model) -> int:
     )
 
 
-def _local(variable: Any) -> Any:
+def _local(variable: keras.Variable) -> Tensor:
     return ops.convert_to_tensor(ops.convert_to_numpy(variable))
 
 
-def _of_weights(model: keras.Model, images: Any, labels: Any) -> list[Any]:
+def _of_weights(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> list[Tensor]:
     """The gradients of the training loss with respect to the trainable weights."""
     # Values of this process alone, so that on JAX no other process has to take part.
     values = [_local(weight) for weight in model.trainable_variables]
     others = [(variable, _local(variable)) for variable in model.non_trainable_variables]
 
-    def loss(values: list[Any]) -> Any:
+    def loss(values: list[Tensor]) -> Tensor:
         mapping = zip(model.trainable_variables, values, strict=True)
         with keras.StatelessScope([*mapping, *others]):  # and so no statistics move
             outputs = model(images, training=True)
@@ -116,7 +116,7 @@ def _of_weights(model: keras.Model, images: Any, labels: Any) -> list[Any]:
     return gradients(loss, values)
 
 
-def gradients(function: Callable[[list[Any]], Any], values: list[Any]) -> list[Any]:
+def gradients(function: Callable[[list[Tensor]], Tensor], values: list[Tensor]) -> list[Tensor]:
     """Gradients of a scalar function of a list of tensors, with respect to each tensor."""
     if keras.backend.backend() == "jax":
         import jax  # pyright: ignore[reportMissingImports]

@@ -48,7 +48,7 @@ def _of_any_script(draw: Callable[_Arguments, bytes]) -> Callable[_Arguments, by
     return drawn
 
 
-def _drawable(value: Any) -> Any:
+def _drawable(value: object) -> Any:
     """Texts, also in lists and tables, with escapes for bytes of file names that are not UTF-8."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()

@@ -2,7 +2,7 @@
 
 import base64
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from resnet_keras.evaluation.evaluate import (
 )
 from resnet_keras.evaluation.explanation import explain_mistakes
 from resnet_keras.evaluation.protocols import SINGLE, says_top5
+from resnet_keras.evaluation.results import Mistake
 from resnet_keras.files import html
 from resnet_keras.files.atomic import write_text
 from resnet_keras.runs.run import Run, RunDetails, best_row
@@ -80,7 +81,7 @@ def write_report(run: Run) -> None:
         run.report,
         "report.html.j2",
         details=details,
-        recipe=dataclasses.asdict(details.recipe),
+        recipe=dict(_recipe_rows(details.recipe)),
         parameters=find(details.network, details.shortcut).parameters(
             len(details.class_names), details.image_size
         ),
@@ -91,6 +92,26 @@ def write_report(run: Run) -> None:
         measured=measured,
         top5=says_top5(len(details.class_names)),
     )
+
+
+def _recipe_rows(settings: Any, within: str = "") -> Iterator[tuple[str, str]]:
+    """Names and values of a recipe; those of its parts after the name of the part."""
+    for field in dataclasses.fields(settings):
+        name, value = f"{within}{field.name}", getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            if within:
+                yield name, type(value).__name__
+            yield from _recipe_rows(value, f"{name}.")
+        else:
+            yield name, _in_words(value)
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_in_words, value))
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def write_ensemble_report(folder: Path, source: Source | None = None) -> Path:
@@ -130,7 +151,7 @@ def write_ensemble_report(folder: Path, source: Source | None = None) -> Path:
     return page
 
 
-def _write_page(path: Path, template: str, **values: Any) -> None:
+def _write_page(path: Path, template: str, **values: object) -> None:
     write_text(
         path, html.html_templates("resnet_keras.evaluation").get_template(template).render(values)
     )
@@ -158,31 +179,35 @@ def _measured(
     if len(present) > SHOWN_CLASSES:
         present.sort(key=lambda pair: -pair[0].wrong / pair[0].images)
     bars = present[:SHOWN_CLASSES]
-    shown = evaluation.mistakes[:SHOWN_MISTAKES]
-    mistakes = None
-    if shown and test is not None:
-        captions = [
-            f"{class_names[mistake.label]} taken for "
-            f"{class_names[mistake.predicted]}\n{mistake.probability:.0%} sure"
-            for mistake in shown
-        ]
-        images = np.stack([resize(test.image(mistake.image), image_size) for mistake in shown])
-        mistakes = _data_url(plots.gallery(images, captions))
+    class_errors = plots.class_errors(
+        [one.wrong / one.images for one, _ in bars],
+        [one.interval for one, _ in bars],
+        [name for _, name in bars],
+    )
     return _Measured(
         title,
         evaluation,
         len(bars),
         len(present) - len(bars),
-        _data_url(
-            plots.class_errors(
-                [one.wrong / one.images for one, _ in bars],
-                [one.interval for one, _ in bars],
-                [name for _, name in bars],
-            )
-        ),
+        _data_url(class_errors),
         _data_url(plots.confusion_matrix(np.array(evaluation.confusion_matrix), class_names)),
-        mistakes,
+        _gallery(evaluation.mistakes[:SHOWN_MISTAKES], class_names, test, image_size),
     )
+
+
+def _gallery(
+    mistakes: Sequence[Mistake], class_names: Sequence[str], test: Split | None, image_size: int
+) -> str | None:
+    """The images that were taken for another class; None if there are none to show."""
+    if not mistakes or test is None:
+        return None
+    captions = [
+        f"{class_names[mistake.label]} taken for "
+        f"{class_names[mistake.predicted]}\n{mistake.probability:.0%} sure"
+        for mistake in mistakes
+    ]
+    images = np.stack([resize(test.image(mistake.image), image_size) for mistake in mistakes])
+    return _data_url(plots.gallery(images, captions))
 
 
 def _heat(run: Run, details: RunDetails, evaluation: Evaluation, test: Split) -> str | None:

@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ PARTIAL = ".partial-"  # what a killed process may leave behind
 LONGEST_NAME = 120  # bytes of a text in a file's name, which may have 255 with all around it
 
 
-def write_file(path: Path, write: Callable[[Path], Any]) -> None:
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` make a file beside `path`, then renames it into place.
 
     The name beside it keeps its ending, which tells Keras the format.

@@ -12,11 +12,12 @@ from resnet_keras.architectures import find, model_name
 from resnet_keras.bounds import IMAGE_SIZE, check_arguments
 from resnet_keras.errors import InputError, first_line
 from resnet_keras.files.atomic import check_writable, make_folder, write_file
-from resnet_keras.networks.loading import Source, Stored, fit_weights, read_weights
+from resnet_keras.networks.loading import Source, fit_weights, read_weights
 from resnet_keras.networks.models import Classifier, Features, build, dtype_policy
 from resnet_keras.weights.checks import check_conversion
+from resnet_keras.weights.loaded import LoadedWeights
 from resnet_keras.weights.metadata import to_metadata
-from resnet_keras.weights.translate import unbridge
+from resnet_keras.weights.translate import to_torchvision
 
 
 @check_arguments
@@ -26,7 +27,7 @@ def convert(
     path: str | PathLike[str],
     image_size: Annotated[int | None, IMAGE_SIZE] = None,
     class_names: tuple[str, ...] | None = None,
-) -> Stored:
+) -> LoadedWeights:
     """Writes weights as a model of this package, or by torchvision's names.
 
     Args:
@@ -80,8 +81,8 @@ def convert(
     return stored
 
 
-def _save_tensors(stored: Stored, path: Path) -> None:
-    tensors, card = unbridge(
+def _save_tensors(stored: LoadedWeights, path: Path) -> None:
+    tensors, card = to_torchvision(
         stored.weights, stored.architecture, stored.class_names, stored.activation
     )
     path.write_bytes(save(tensors, to_metadata(card)))

@@ -3,27 +3,28 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import keras
+import numpy as np
 
-from resnet_keras.architectures import NETWORKS, Architecture, Preprocessing, model_name
+from resnet_keras.architectures import Architecture, Preprocessing
 from resnet_keras.architectures.layer_names import is_classifier
 from resnet_keras.errors import InputError, first_line
+from resnet_keras.files.structured import JsonObject
 from resnet_keras.networks.layers import check_data_format
 from resnet_keras.networks.recursion import recursion_for
 from resnet_keras.weights.archive import read_config, read_layers
+from resnet_keras.weights.checks import OUR_STEM, check_name
 from resnet_keras.weights.download import IMAGENET, fetch
 from resnet_keras.weights.layouts import Weights
+from resnet_keras.weights.loaded import LoadedWeights
 from resnet_keras.weights.metadata import UNKNOWN, Card, beside, is_of_keras_hub, of_keras_hub
 from resnet_keras.weights.reading import Layers, find_in, read_weights_file
-from resnet_keras.weights.translate import Bridged, bridge, translate
+from resnet_keras.weights.translate import read_foreign, translate
 
 NORMALIZE = "normalize"  # the layer with a network's preprocessing
-OUR_STEM = "conv1"
 MOST_LAYERS = 20_000  # that a file may have Keras walk by recursion: four times resnet1202's
 
 
@@ -38,7 +39,7 @@ def load_model(path: str | PathLike[str]) -> keras.Model:
     return _load(path, read_config(path))
 
 
-def _load(path: Path, config: dict[str, Any]) -> keras.Model:
+def _load(path: Path, config: JsonObject) -> keras.Model:
     """The model in a .keras file, whose checked description is at hand."""
     check_data_format()
     layers = config["config"].get("layers")
@@ -56,61 +57,14 @@ def _load(path: Path, config: dict[str, Any]) -> keras.Model:
 Source = str | PathLike[str] | keras.Model
 
 
-@dataclass(frozen=True)
-class Stored:
-    """What a source has for a network.
-
-    Attributes:
-        source: a file's path, or a model's name.
-        architecture: of the network as the weights want it: with the preprocessing and the epsilon
-            that they were trained with.
-        weights: by layer, in the order of get_weights.
-        class_names: of the classifier, in the order of its outputs; None if they are not known.
-        activation: of the classifier: "softmax", "sigmoid" or "linear".
-        input_shape: of a model of this package, (height, width, channels), which may be open; None
-            of other sources.
-        centre: of the view, which a model of this package may know.
-        include_preprocessing: whether the source normalises pixels 0..255 itself.
-    """
-
-    source: str
-    architecture: Architecture
-    weights: Weights
-    class_names: tuple[str, ...] | None = None
-    activation: str = "softmax"
-    input_shape: tuple[int | None, int | None, int] | None = None
-    centre: float | None = None
-    include_preprocessing: bool = True
-
-    @property
-    def classes(self) -> int | None:
-        """How many the classifier tells apart; None if there is none."""
-        for name, values in self.weights.items():
-            if is_classifier(name):
-                return len(values[-1])
-        return None
-
-    def without_classifier(self) -> "Stored":
-        trunk = {name: values for name, values in self.weights.items() if not is_classifier(name)}
-        return replace(self, weights=trunk, class_names=None)
-
-    def for_classes(self, class_names: tuple[str, ...]) -> "Stored":
-        """Without the classifier, if it tells other classes apart; unnamed ones are counted."""
-        if self.class_names is None:
-            same = self.classes == len(class_names)
-        else:
-            same = self.class_names == class_names
-        return self if same else self.without_classifier()
-
-
-def read_weights(source: Source, network: str, architecture: Architecture) -> Stored:
+def read_weights(source: Source, network: str, architecture: Architecture) -> LoadedWeights:
     """Reads weights for a network that is yet to be built.
 
     Args:
         source: a .keras or .weights.h5 file of this package; one of another project, see
             `weights.reading`; a folder with one of them (a run's, or one of the Hugging Face hub);
             a live model of this package, keras.applications or KerasHub; or "imagenet", which
-            `weights.published` fetches.
+            `weights.download` fetches.
         network: its name, for "imagenet".
         architecture: of the network.
 
@@ -139,34 +93,24 @@ def read_weights(source: Source, network: str, architecture: Architecture) -> St
         weights = read_weights_file(path)
         card = UNKNOWN if OUR_STEM in weights else beside(path)
         return _of_layers(weights, str(path), architecture, card)
-    return _of_bridged(bridge(path, architecture), str(path))
+    return read_foreign(path, architecture)
 
 
-def _check_name(model: keras.Model, source: str, network: str) -> None:
-    """Refuses a network of another name here, whose shapes may fit: v1 and v1.5 have the same."""
-    names = {model_name(name): name for name in NETWORKS}
-    found = names.get(model.name)
-    if OUR_STEM in {layer.name for layer in model.layers} and found not in (None, network):
-        raise InputError(
-            f"these are weights of {found}",
-            received=f"{source} for {network}",
-            accepted=f"weights of {network}",
-        )
-
-
-def _of_model(model: keras.Model, source: str, network: str, architecture: Architecture) -> Stored:
+def _of_model(
+    model: keras.Model, source: str, network: str, architecture: Architecture
+) -> LoadedWeights:
     if any(kind.__module__.startswith("keras_hub.") for kind in type(model).__mro__):
         card = of_keras_hub(_description_of(model), source)
         return _of_layers(_weights_of_keras_hub(model), source, architecture, card)
-    _check_name(model, source, network)
     names = {layer.name for layer in model.layers}
+    check_name(model.name, names, source, network)
     head = model.layers[-1] if model.layers else None
     activation = getattr(getattr(head, "activation", None), "__name__", "softmax")
     if OUR_STEM not in names:
         card = Card(activation="sigmoid" if activation == "sigmoid" else None)
         return _of_layers(_weights_of(model), source, architecture, card)
     class_names = getattr(head, "class_names", None)
-    return Stored(
+    return LoadedWeights(
         source,
         adapted_to(model, architecture),
         _weights_of(model),
@@ -189,28 +133,19 @@ def _weights_of_keras_hub(model: keras.Model) -> Weights:
     return {name: values for name, values in weights.items() if name != backbone.name}
 
 
-def _description_of(model: keras.Model) -> dict[str, Any]:
+def _description_of(model: keras.Model) -> JsonObject:
     """What a .keras file would have as config.json; functions by their names."""
     text = json.dumps(model.get_config(), default=lambda value: getattr(value, "__name__", ""))
     return {"class_name": type(model).__name__, "config": json.loads(text)}
 
 
-def _of_layers(weights: Weights, source: str, architecture: Architecture, card: Card) -> Stored:
+def _of_layers(
+    weights: Weights, source: str, architecture: Architecture, card: Card
+) -> LoadedWeights:
     if OUR_STEM in weights:
-        return Stored(source, architecture, weights)
+        return LoadedWeights(source, architecture, weights)
     content = Layers({name: values for name, values in weights.items() if values})
-    try:
-        return _of_bridged(translate(content, architecture, card), source)
-    except InputError as error:
-        raise InputError(
-            error.problem, received=f"{error.received}, in {source}", accepted=error.accepted
-        ) from error
-
-
-def _of_bridged(bridged: Bridged, source: str) -> Stored:
-    return Stored(
-        source, bridged.architecture, bridged.weights, bridged.class_names, bridged.activation
-    )
+    return translate(content, source, architecture, card)
 
 
 def adapted_to(model: keras.Model, architecture: Architecture) -> Architecture:
@@ -262,7 +197,7 @@ def load_weights(
 
 def fit_weights(
     model: keras.Model,
-    stored: Mapping[str, list[Any]],
+    stored: Mapping[str, list[np.ndarray]],
     source: str,
     skip_classifier: bool = False,
 ) -> list[str]:

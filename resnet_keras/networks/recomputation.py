@@ -13,6 +13,7 @@ from keras import ops
 
 from resnet_keras.errors import InputError
 from resnet_keras.networks.backend import Tensor
+from resnet_keras.networks.graph import layers_called_once
 from resnet_keras.networks.recursion import recursion_for
 
 
@@ -167,7 +168,14 @@ _RECOMPUTERS = {"tensorflow": _recompute_on_tensorflow, "jax": _recompute_on_jax
 
 def _segments(model: keras.Model) -> Iterator[_Segment]:
     """Cuts a model into segments of like size, which balances them with the tensors at the cuts."""
-    layers = _layers(model)
+    layers = layers_called_once(model)
+    for layer in layers:
+        if not isinstance(layer, keras.layers.Layer):
+            raise InputError(
+                "recomputation takes layers alone",
+                received=f"{layer.name!r} ({type(layer).__name__})",
+                accepted="a model of layers, without bare operations",
+            )
     done = list(accumulate(_size(layer.output) for layer in layers))
     cuts = list(_cuts(layers))
     enough = math.sqrt(done[-1] * fmean(_size(layers[cut].output) for cut in cuts))
@@ -177,22 +185,6 @@ def _segments(model: keras.Model) -> Iterator[_Segment]:
         if is_last or done[cut] - done[begin] >= enough:
             yield _Segment(start, layers[begin : cut + 1])
             start, begin = layers[cut].output, cut + 1
-
-
-def _layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers in an order in which they can be called."""
-    layers = [op for op in model.operations if not isinstance(op, keras.layers.InputLayer)]
-    if all(isinstance(layer, keras.layers.Layer) for layer in layers):
-        needed = {id(tensor) for layer in layers for tensor in keras.tree.flatten(layer.input)}
-        # Of a layer that was called again, only the first call shows.
-        given = {id(model.inputs[0]), *(id(layer.output) for layer in layers)}
-        if needed <= given and layers[-1].output is model.outputs[0]:
-            return layers
-    raise InputError(
-        "recomputation cannot follow the layers of this model",
-        received=repr(model.name),
-        accepted="a model of layers that are called once each",
-    )
 
 
 def _size(tensor: keras.KerasTensor) -> int:

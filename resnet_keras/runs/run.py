@@ -1,6 +1,7 @@
 """The run folder: everything that one training leaves behind, in a versioned format.
 
     run.json          what was trained, on what, how, with which versions
+    recipe.toml       the recipe, for `train --recipe`
     history.csv       one row an epoch
     speed.csv         images a second, epoch by epoch
     best.keras        the model that validates best
@@ -31,6 +32,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from resnet_keras import recipes
 from resnet_keras.architectures import Preprocessing
 from resnet_keras.data.splits import BadImage
 from resnet_keras.errors import InputError, did_you_mean_beside
@@ -148,6 +150,10 @@ class Run:
         return self.folder / "report.html"
 
     @property
+    def recipe(self) -> Path:
+        return self.folder / recipes.FILE
+
+    @property
     def exists(self) -> bool:
         return self._details.exists()
 
@@ -226,8 +232,11 @@ class Run:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def write_details(self, details: RunDetails) -> None:
+        """Writes run.json, and recipe.toml where there is none: a user may be editing it."""
         content = {"format": FORMAT_VERSION, **asdict(details)}
         write_text(self._details, json.dumps(content, indent=2) + "\n")
+        if not self.recipe.exists():
+            write_text(self.recipe, recipes.write(details.recipe))
 
     def read_details(self) -> RunDetails:
         """Reads run.json.

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from resnet_keras import architectures
+from resnet_keras.architectures import IMAGENET_PREPROCESSING
 from resnet_keras.evaluation.introspection import multiply_adds
 from resnet_keras.networks.models import Classifier, InputShape, build
 from resnet_keras.recipes import QUICK
@@ -42,8 +43,8 @@ def densenet(input_shape: InputShape, head: Classifier, name: str) -> keras.Mode
     """Keras's DenseNet-121 with its preprocessing inside, as in our networks."""
     inputs = keras.Input(input_shape)
     # As keras.applications.densenet.preprocess_input has it.
-    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    x = keras.layers.Rescaling((1 / (255 * std)).tolist(), (-mean / std).tolist())(inputs)
+    mean, std = map(np.array, (IMAGENET_PREPROCESSING.mean, IMAGENET_PREPROCESSING.std))
+    x = keras.layers.Rescaling((1 / std).tolist(), (-mean / std).tolist())(inputs)
     network = keras.applications.DenseNet121(
         weights=None, input_tensor=x, classes=head.classes, classifier_activation=head.activation
     )
@@ -125,32 +126,36 @@ def _examine(results: Results) -> Findings:
                     }
                 ),
             ),
-            Table(
-                "Parameters and multiply-adds are of 1,000 classes and 224x224 pixels, counted on "
-                "the layers; speed and error are of the training here",
-                (
-                    "network",
-                    "parameters",
-                    "multiply-adds, 1e9",
-                    "images/s",
-                    f"of {RESNET}'s",
-                    "test error, %",
-                    "paper: multiply-adds, 1e9",
-                    "paper: ten-crop error on ImageNet, %",
-                ),
-                tuple(
-                    (
-                        name,
-                        f"{size.parameters:,}",
-                        f"{size.multiply_adds / 1e9:.2f}",
-                        *_trained(results, name, speeds),
-                        *PAPER.get(name, ("", "")),
-                    )
-                    for name, size in sizes.items()
-                ),
-            ),
+            _table(results, sizes, speeds),
             "ResNeXt's and DenseNet's own papers are not among those repeated here, and their "
             "figures are not shown. The VGG networks are not trained.",
+        ),
+    )
+
+
+def _table(results: Results, sizes: Mapping[str, _Size], speeds: Mapping[str, float]) -> Table:
+    return Table(
+        "Parameters and multiply-adds are of 1,000 classes and 224x224 pixels, counted on "
+        "the layers; speed and error are of the training here",
+        (
+            "network",
+            "parameters",
+            "multiply-adds, 1e9",
+            "images/s",
+            f"of {RESNET}'s",
+            "test error, %",
+            "paper: multiply-adds, 1e9",
+            "paper: ten-crop error on ImageNet, %",
+        ),
+        tuple(
+            (
+                name,
+                f"{size.parameters:,}",
+                f"{size.multiply_adds / 1e9:.2f}",
+                *_trained(results, name, speeds),
+                *PAPER.get(name, ("", "")),
+            )
+            for name, size in sizes.items()
         ),
     )
 

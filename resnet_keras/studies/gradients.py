@@ -33,6 +33,8 @@ BATCH = 128  # training images, whose gradient is measured
 SHRUNK = 0.1  # times the last layers' gradient, in the first ones
 KINDS = ("plain{}", "resnet{}", "plain{}-without-bn", "resnet{}-without-bn")
 
+Norms = Mapping[str, Mapping[str, float]]  # of gradients, by the network and the layer
+
 
 def _trainings(setting: Setting, seed: int) -> Sequence[Training]:
     return [training(kind.format(_depth(setting)), setting, seed) for kind in KINDS]
@@ -76,23 +78,27 @@ def _examine(results: Results) -> Findings:
                 "Norm of the gradient by stage, epoch by epoch, on one batch.",
                 _by_epoch(first),
             ),
-            Table(
-                "Norm of the gradient, mean of three layers, of the first seed's networks",
-                (
-                    "network",
-                    *("first, start", "last, start", "first, trained", "last, trained"),
-                    "test error, %",
-                ),
-                tuple(
-                    (
-                        label,
-                        *_ends(start[label]),
-                        *(_ends(end[label]) if label in end else ("diverged", "diverged")),
-                        results.spread(label, test_error),
-                    )
-                    for label in results.labels
-                ),
-            ),
+            _table(results, start, end),
+        ),
+    )
+
+
+def _table(results: Results, start: Norms, end: Norms) -> Table:
+    return Table(
+        "Norm of the gradient, mean of three layers, of the first seed's networks",
+        (
+            "network",
+            *("first, start", "last, start", "first, trained", "last, trained"),
+            "test error, %",
+        ),
+        tuple(
+            (
+                label,
+                *_ends(start[label]),
+                *(_ends(end[label]) if label in end else ("diverged", "diverged")),
+                results.spread(label, test_error),
+            )
+            for label in results.labels
         ),
     )
 
@@ -121,9 +127,7 @@ def _norms(result: Result, model: keras.Model) -> dict[str, float]:
     return {layer: norm for layer, norm in norms.items() if is_convolution(layer)}
 
 
-def _by_layer(
-    start: Mapping[str, Mapping[str, float]], end: Mapping[str, Mapping[str, float]]
-) -> Figure:
+def _by_layer(start: Norms, end: Norms) -> Figure:
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     panels = zip(
         figure.subplots(1, 2, sharey=True),

@@ -168,22 +168,23 @@ def _examine(results: Results) -> Findings:
                 f"Test error after the removal, and after swaps, of several units ({DRAWS} draws).",
                 _lines(lesioned),
             ),
-            Table(
-                "Top-1 test error, %",
-                ("network", "whole", "one unit removed", *(f"{n} removed" for n in COUNTS[1:])),
-                tuple(
-                    (
-                        label,
-                        spread([one.whole for one in of_seeds]),
-                        spread([fmean(one.single) for one in of_seeds]),
-                        *(
-                            spread([one.removed[at] for one in of_seeds])
-                            for at in range(1, len(COUNTS))
-                        ),
-                    )
-                    for label, of_seeds in lesioned.items()
-                ),
-            ),
+            _table(lesioned),
+        ),
+    )
+
+
+def _table(lesioned: Mapping[str, Sequence[_Lesioned]]) -> Table:
+    return Table(
+        "Top-1 test error, %",
+        ("network", "whole", "one unit removed", *(f"{n} removed" for n in COUNTS[1:])),
+        tuple(
+            (
+                label,
+                spread([one.whole for one in of_seeds]),
+                spread([fmean(one.single) for one in of_seeds]),
+                *(spread([one.removed[at] for one in of_seeds]) for at in range(1, len(COUNTS))),
+            )
+            for label, of_seeds in lesioned.items()
         ),
     )
 

@@ -68,20 +68,24 @@ def _examine(results: Results) -> Findings:
                 "before the ReLU and the addition; above in the layers' order, below sorted.",
                 _drawn(strengths),
             ),
-            Table(
-                "Standard deviation of the responses; the paper prints a figure alone",
-                ("network", "layers", "mean", "least", "largest"),
-                tuple(
-                    (
-                        label,
-                        str(len(strengths[label])),
-                        spread([fmean(_strengths(result)) for result in results.of(label)]),
-                        f"{min(strengths[label]):.2f}",
-                        f"{max(strengths[label]):.2f}",
-                    )
-                    for label in results.labels
-                ),
-            ),
+            _table(results, strengths),
+        ),
+    )
+
+
+def _table(results: Results, strengths: Mapping[str, np.ndarray]) -> Table:
+    return Table(
+        "Standard deviation of the responses; the paper prints a figure alone",
+        ("network", "layers", "mean", "least", "largest"),
+        tuple(
+            (
+                label,
+                str(len(strengths[label])),
+                spread([fmean(_strengths(result)) for result in results.of(label)]),
+                f"{min(strengths[label]):.2f}",
+                f"{max(strengths[label]):.2f}",
+            )
+            for label in results.labels
         ),
     )
 

@@ -10,9 +10,9 @@ from functools import partial
 import keras
 
 from resnet_keras.architectures import Architecture, model_name
-from resnet_keras.data.splits import Split
+from resnet_keras.data.splits import Split, shortened
 from resnet_keras.errors import InputError, TrainingError
-from resnet_keras.networks.loading import Stored, fit_weights, read_weights
+from resnet_keras.networks.loading import fit_weights, read_weights
 from resnet_keras.networks.models import Builder, Classifier, build, dtype_policy
 from resnet_keras.recipes import Recipe
 from resnet_keras.runs.checkpoints import Checkpoint, Checkpoints
@@ -23,6 +23,7 @@ from resnet_keras.training.fine_tuning import Phase
 from resnet_keras.training.plan import Plan, check_same, pairs
 from resnet_keras.training.precision import Precision
 from resnet_keras.version import versions
+from resnet_keras.weights.loaded import LoadedWeights
 
 NAMED_CLASSES = 5
 
@@ -70,7 +71,7 @@ class _Network:
     """What makes the model: a builder, the weights it starts from, and run.json as far as known."""
 
     builder: Builder
-    stored: Stored | None
+    stored: LoadedWeights | None
     details: RunDetails
 
 
@@ -190,7 +191,7 @@ def _build(plan: Plan, network: _Network, group: DeviceGroup) -> keras.Model:
     return model
 
 
-def _take_over(model: keras.Model, stored: Stored) -> None:
+def _take_over(model: keras.Model, stored: LoadedWeights) -> None:
     left = fit_weights(model, stored.weights, stored.source, skip_classifier=True)
     fresh = f"; {', '.join(left)} starts afresh, as it tells other classes apart" if left else ""
     print(f"weights from {stored.source}{fresh}")
@@ -254,7 +255,8 @@ def _start(
 
 def _announce(plan: Plan, details: RunDetails, group: DeviceGroup) -> None:
     recipe, names, splits = details.recipe, details.class_names, plan.data.splits
-    classes = ", ".join(names) if len(names) <= NAMED_CLASSES else f"{names[0]} to {names[-1]}"
+    shown = [shortened(name) for name in names]
+    classes = ", ".join(shown) if len(names) <= NAMED_CLASSES else f"{shown[0]} to {shown[-1]}"
     test_images = len(splits["test"]) if "test" in splits else 0
     print(
         f"data: {len(names)} classes ({classes}); {len(splits['train']):,} images to train on, "

@@ -30,7 +30,7 @@ from resnet_keras.training.plan import Request, check_run_folder, make_plan
 def train(
     network: str,
     source: Source | str,
-    recipe: Recipe | str,
+    recipe: Recipe | str | PathLike[str],
     run: Run | str | PathLike[str],
     shortcut: str | None = None,
     *,
@@ -66,7 +66,7 @@ def train(
         network: its name, such as "resnet50".
         source: labelled images, or as --data spells them; the training and validation splits are
             used.
-        recipe: how to train, or the name of a preset.
+        recipe: how to train, the name of a preset, or a .toml file, see `recipes.read`.
         run: the folder; made if missing.
         shortcut: option "A", "B" or "C" in place of the network's own.
         builder: makes a network that has no name here; a run that goes on needs it again.
@@ -88,7 +88,7 @@ def train(
         TrainingError: the loss is not finite, or a file cannot be written.
         Interrupted: SIGINT or SIGTERM came; the running step was finished and kept.
     """
-    recipe = recipes.find(recipe) if isinstance(recipe, str) else recipe
+    recipe = recipe if isinstance(recipe, Recipe) else recipes.find(recipe)
     request = Request(network, recipe, shortcut, builder, weights, skip_bad_images)
     options = Options(recompute, checkpoint_steps, log_diagnostics, verbose, tuple(callbacks))
     source, run = _source(source), run if isinstance(run, Run) else Run(run)
@@ -112,7 +112,7 @@ def fine_tune(
     source: Source | str,
     weights: Weights,
     run: Run | str | PathLike[str],
-    recipe: Recipe | str = "finetune",
+    recipe: Recipe | str | PathLike[str] = "finetune",
     **how: Any,
 ) -> keras.Model:
     """Fits a network that has learnt other images to those of a source.
@@ -126,7 +126,7 @@ def fine_tune(
         source: labelled images, or as --data spells them; the classes are theirs.
         weights: what the network has learnt, see `loading.read_weights`.
         run: the run folder, as of every training.
-        recipe: how to train, or the name of a preset.
+        recipe: as of `train`.
         **how: further arguments of `train`, such as `callbacks`; `train` tells what is raised, too.
 
     Returns:

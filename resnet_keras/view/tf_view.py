@@ -1,7 +1,6 @@
 """The view in TensorFlow's graphs: for the input pipeline, and inside SavedModels."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
@@ -13,7 +12,7 @@ JPEG_EXIF, PNG_EXIF = b"Exif\0\0", b"eXIf"
 ORIENTATION = 0x0112
 
 
-def window(shape: Any, view: View) -> Any:
+def window(shape: tf.Tensor, view: View) -> tf.Tensor:
     """The centre piece of an image, see `View.window`.
 
     Args:
@@ -34,7 +33,7 @@ def window(shape: Any, view: View) -> Any:
     return tf.concat([corner, sides], 0)
 
 
-def show_bytes(content: Any, view: View) -> Any:
+def show_bytes(content: tf.Tensor, view: View) -> tf.Tensor:
     """What a network sees of an image file.
 
     Args:
@@ -50,7 +49,7 @@ def show_bytes(content: Any, view: View) -> Any:
     return resize(image[top : top + height, left : left + width], view)
 
 
-def resize(piece: Any, view: View) -> Any:
+def resize(piece: tf.Tensor, view: View) -> tf.Tensor:
     """Resizes the centre piece, (h, w, 3) uint8, to the input's (height, width, channels) uint8."""
     resized = tf.image.resize(piece, (view.height, view.width), antialias=True)
     shown = tf.cast(resized + 0.5, tf.uint8)
@@ -59,13 +58,13 @@ def resize(piece: Any, view: View) -> Any:
     return tf.ensure_shape(shown, (view.height, view.width, view.channels))
 
 
-def decode(content: Any) -> Any:
+def decode(content: tf.Tensor) -> tf.Tensor:
     """Decodes an image file as `data.images.decode` does: upright, opaque, (h, w, 3) uint8."""
 
-    def jpeg() -> Any:
+    def jpeg() -> tf.Tensor:
         return tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
 
-    def png() -> Any:
+    def png() -> tf.Tensor:
         image = tf.cast(tf.io.decode_png(content, channels=4), tf.int32)
         colours, opacity = image[..., :3], image[..., 3:]
         # Of fewer than 8 bits, TensorFlow fills in their largest number where there is no opacity.
@@ -75,7 +74,7 @@ def decode(content: Any) -> Any:
         # Rounded as Pillow's alpha_composite does.
         return tf.cast((colours * opacity + 255 * (255 - opacity) + 127) // 255, tf.uint8)
 
-    def other() -> Any:
+    def other() -> tf.Tensor:
         return tf.io.decode_image(content, channels=3, expand_animations=False)
 
     is_png = tf.strings.substr(content, 0, 4) == tf.constant(b"\x89PNG")
@@ -84,14 +83,14 @@ def decode(content: Any) -> Any:
     return _upright(image, _orientation(content, is_jpeg))
 
 
-def grey(image: Any) -> Any:
+def grey(image: tf.Tensor) -> tf.Tensor:
     """RGB (h, w, 3) uint8 as luma (h, w, 1) uint8, by Pillow's integers (ITU-R 601-2)."""
     weights = tf.constant([19595, 38470, 7471], tf.int32)
     luma = tf.reduce_sum(tf.cast(image, tf.int32) * weights, -1, keepdims=True)
     return tf.cast((luma + 0x8000) // 0x10000, tf.uint8)
 
 
-def _orientation(content: Any, is_jpeg: Any) -> Any:
+def _orientation(content: tf.Tensor, is_jpeg: tf.Tensor) -> tf.Tensor:
     """EXIF's number of the camera's rotation, 1 to 8; 1 where there is none."""
     size = tf.minimum(tf.strings.length(content), EXIF_SEARCHED)
     head = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 0, size), tf.uint8), tf.int32)
@@ -103,8 +102,8 @@ def _orientation(content: Any, is_jpeg: Any) -> Any:
     head = tf.concat([head, room], 0)
     is_little = head[start] == ord("I")
 
-    def number(places: Any, length: int) -> Any:
-        digits = tf.gather(head, places[..., None] + tf.range(length))
+    def number(places: tf.Tensor, length: int) -> tf.Tensor:
+        digits = tf.gather(head, tf.expand_dims(places, -1) + tf.range(length))
         digits = tf.where(is_little, digits, tf.reverse(digits, [-1]))
         return tf.reduce_sum(digits * [256**place for place in range(length)], -1)
 
@@ -117,7 +116,7 @@ def _orientation(content: Any, is_jpeg: Any) -> Any:
     return tf.where(there & (value >= 1) & (value <= 8), value, 1)
 
 
-def _find(head: Any, marker: Sequence[int]) -> tuple[Any, Any]:
+def _find(head: tf.Tensor, marker: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
     """Whether a marker is there, and where what follows it begins."""
     count = tf.maximum(tf.size(head) - len(marker) + 1, 0)
     found = tf.reduce_all(
@@ -128,7 +127,7 @@ def _find(head: Any, marker: Sequence[int]) -> tuple[Any, Any]:
     return tf.reduce_any(found), first + len(marker)
 
 
-def _upright(image: Any, orientation: Any) -> Any:
+def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     transposed = [1, 0, 2]
     turns = (
         lambda: image,

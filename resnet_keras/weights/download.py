@@ -56,6 +56,16 @@ PUBLISHED: dict[str, KerasFile | HubFile] = {
 }
 
 
+def check_published(network: str) -> None:
+    """Raises InputError if no weights are published of a network."""
+    if network not in PUBLISHED:
+        raise InputError(
+            "no weights on ImageNet are published of this network",
+            received=repr(network),
+            accepted=", ".join(PUBLISHED),
+        )
+
+
 def fetch(network: str) -> Path:
     """Fetches a network's weights, or finds them in the cache of an earlier time.
 
@@ -71,12 +81,7 @@ def fetch(network: str) -> Path:
         InputError: none are published of this network, the place cannot be reached, what came is
             not what was published, or huggingface_hub is not installed.
     """
-    if network not in PUBLISHED:
-        raise InputError(
-            "no weights on ImageNet are published of this network",
-            received=repr(network),
-            accepted=", ".join(PUBLISHED),
-        )
+    check_published(network)
     published = PUBLISHED[network]
     if isinstance(published, KerasFile):
         return _from_keras(published)

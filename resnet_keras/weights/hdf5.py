@@ -66,7 +66,7 @@ def check_declared(path: Path, member: IO[bytes]) -> None:
     """
     declared = 0
 
-    def add(_name: str, item: Any) -> None:
+    def add(_name: str, item: h5py.Group | h5py.Dataset) -> None:
         nonlocal declared
         if isinstance(item, h5py.Dataset) and item.shape is not None:
             declared += _size(item)
@@ -104,7 +104,7 @@ def _keras3_layers(layers: h5py.Group) -> Iterator[tuple[str, list[h5py.Dataset]
 
 def _member(group: h5py.Group, name: str, kind: type[Member]) -> Member:
     """A group or a dataset below a group."""
-    found: Any = group
+    found: h5py.Group | h5py.Dataset = group
     for part in name.split("/"):
         if not isinstance(found, h5py.Group) or part not in found:
             raise LayoutError(f"no {part!r} in {group.name}")
@@ -118,7 +118,7 @@ def _member(group: h5py.Group, name: str, kind: type[Member]) -> Member:
     return found
 
 
-def _dtype(dataset: h5py.Dataset) -> np.dtype[Any]:
+def _dtype(dataset: h5py.Dataset) -> np.dtype:
     try:
         return dataset.dtype
     except TypeError as error:  # as in _attribute
@@ -143,7 +143,7 @@ def _attribute(group: h5py.Group, name: str) -> Any:
         raise LayoutError(f"{name} of {group.name}: {error}") from error
 
 
-def _text(name: Any) -> str:
+def _text(name: object) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 

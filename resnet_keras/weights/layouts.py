@@ -1,13 +1,14 @@
 """Arrays of other frameworks, laid out as Keras has them, and back."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from resnet_keras.errors import InputError
-from resnet_keras.weights.naming import Naming
-from resnet_keras.weights.places import Place
+from resnet_keras.weights.layer_map import Naming, Place
+
+T = TypeVar("T")
 
 Weights = dict[str, list[np.ndarray]]
 """Arrays by our layers' names, in the order in which a Keras layer has them."""
@@ -67,7 +68,7 @@ def from_keras(
     return _folded(lambda place: _find(layers, naming.name(place), place), places)
 
 
-def _find(values: Mapping[str, Any], name: str, place: Place) -> Any:
+def _find(values: Mapping[str, T], name: str, place: Place) -> T:
     if name not in values:
         raise InputError(
             f"the weights do not fit layer {place.layer!r}",

@@ -16,17 +16,19 @@ from resnet_keras.architectures import (
 from resnet_keras.architectures.layer_names import is_classifier
 from resnet_keras.errors import InputError
 from resnet_keras.weights import layouts, metadata, reading
-from resnet_keras.weights.layouts import Weights
-from resnet_keras.weights.metadata import UNKNOWN, Card
-from resnet_keras.weights.naming import (
+from resnet_keras.weights.layer_map import (
     APPLICATIONS,
     CAFFE,
     KERAS_HUB,
     TORCHVISION,
     TRANSFORMERS,
     Naming,
+    Place,
+    places,
 )
-from resnet_keras.weights.places import Place, places
+from resnet_keras.weights.layouts import Weights
+from resnet_keras.weights.loaded import LoadedWeights
+from resnet_keras.weights.metadata import UNKNOWN, Card
 from resnet_keras.weights.reading import Content, Layers, Tensors
 from resnet_keras.weights.variants import check_marks
 
@@ -67,56 +69,50 @@ ORIGINS = (
 )
 
 
-@dataclass(frozen=True)
-class Bridged:
-    """A source's weights, and the architecture that they are for.
-
-    Attributes:
-        architecture: with the source's preprocessing and epsilon.
-        weights: by our layers' names; without the classifier, if the source has none.
-        class_names: of the classifier; None if the source tells none.
-        activation: of the classifier, one of `cards.ACTIVATIONS`.
-    """
-
-    architecture: Architecture
-    weights: Weights
-    class_names: tuple[str, ...] | None
-    activation: str
-
-
-def bridge(path: Path, architecture: Architecture) -> Bridged:
-    """Reads weights that another project trained, or that `unbridge` wrote.
+def read_foreign(path: Path, architecture: Architecture) -> LoadedWeights:
+    """Reads weights that another project trained, or that `to_torchvision` wrote.
 
     Args:
-        path: a file that `reading.read` knows; what `cards.beside` knows beside it is heeded.
+        path: a file that `reading.read` knows; what `metadata.beside` knows beside it is heeded.
         architecture: of the network.
 
     Raises:
         InputError: the file cannot be read, its names are of no known source, or it is of another
             network: by what is stated beside it, or the first layer that is missing or left over.
     """
-    content, card = reading.read(path), metadata.beside(path)
-    try:
-        return translate(content, architecture, card)
-    except InputError as error:
-        raise InputError(
-            error.problem,
-            received=f"{error.received}, in {path}",
-            accepted=f"{error.accepted}{_hint(content)}",
-        ) from error
+    return translate(reading.read(path), str(path), architecture, metadata.beside(path))
 
 
-def translate(content: Content, architecture: Architecture, card: Card = UNKNOWN) -> Bridged:
+def translate(
+    content: Content, source: str, architecture: Architecture, card: Card = UNKNOWN
+) -> LoadedWeights:
     """Arrays by a source's names, as arrays by ours.
 
     Args:
         content: what was read of a file, or of a live model.
-        architecture: as in `bridge`.
-        card: what is known about them, beside what their file tells.
+        source: where it was read, for messages.
+        architecture: of the network.
+        card: what is known about the arrays, beside what their file tells.
+
+    Returns:
+        The weights, and the architecture with the source's preprocessing and epsilon.
 
     Raises:
-        InputError: as in `bridge`.
+        InputError: as `read_foreign`.
     """
+    try:
+        return _translated(content, source, architecture, card)
+    except InputError as error:
+        raise InputError(
+            error.problem,
+            received=f"{error.received}, in {source}",
+            accepted=f"{error.accepted}{_hint(content)}",
+        ) from error
+
+
+def _translated(
+    content: Content, source: str, architecture: Architecture, card: Card
+) -> LoadedWeights:
     _check_takes_others(architecture)
     content = _with_usual_names(content)
     origin = _origin(content)
@@ -132,7 +128,8 @@ def translate(content: Content, architecture: Architecture, card: Card = UNKNOWN
     if origin.takes_bgr:
         kernel, *_ = weights["conv1"]
         weights["conv1"] = [np.ascontiguousarray(kernel[:, :, ::-1])]
-    return Bridged(
+    return LoadedWeights(
+        source,
         _adapted(architecture, origin, card),
         weights,
         _class_names(card.class_names, classes),
@@ -140,7 +137,7 @@ def translate(content: Content, architecture: Architecture, card: Card = UNKNOWN
     )
 
 
-def unbridge(
+def to_torchvision(
     weights: Weights,
     architecture: Architecture,
     class_names: tuple[str, ...] | None,

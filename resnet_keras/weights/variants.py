@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from resnet_keras.architectures import NETWORKS
 from resnet_keras.errors import InputError
@@ -30,12 +29,12 @@ class Statement:
     """
 
     where: str
-    accepted: Mapping[str, Collection[Any]]
+    accepted: Mapping[str, Collection[object]]
     others: Collection[str] | None = None
     names: Mapping[str, str] = field(default_factory=dict)
 
 
-def check_stated(stated: Mapping[str, Any], statement: Statement) -> None:
+def check_stated(stated: Mapping[str, object], statement: Statement) -> None:
     """Refuses a setting with which a network computes something else than those here.
 
     Raises:

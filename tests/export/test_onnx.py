@@ -147,7 +147,7 @@ def test_calibration_images_without_black_and_white_leave_all_pixels_apart():
     first = next(node for node in graph.node if node.op_type == "QuantizeLinear")
     scale, zero_point = (constants[name].astype(np.float64) for name in first.input[1:])
     normalize = folded_digits().get_layer("normalize")
-    extremes = np.float64([[0], [255]]) * normalize.scale + normalize.offset
+    extremes = np.array([[0.0], [255.0]]) * normalize.scale + normalize.offset
     assert (0 - zero_point) * scale <= extremes.min() + scale
     assert (255 - zero_point) * scale >= extremes.max() - scale
 
@@ -183,7 +183,8 @@ def write_files(folder):
         model = inference_model(kit.trained(kit.TINY_FAMILY[name]))
         card = ModelCard(name, "", tuple("abcde"))
         to_onnx.convert_float32(model, card, np.empty(0), Path(folder, f"{name}.onnx"))
-    to_onnx.convert_int8(model, card, kit.draw_images(16), Path(folder, "int8.onnx"))
+        if name == PARTS[-1]:
+            to_onnx.convert_int8(model, card, kit.draw_images(16), Path(folder, "int8.onnx"))
 
 
 @pytest.mark.slow

@@ -176,7 +176,10 @@ def test_labels_that_are_damaged_are_told(folder):
 
 def test_idle_connections_end(folder, monkeypatch):
     monkeypatch.setattr(serving._Handler, "timeout", 0.05)
-    with running(folder) as server, socket.create_connection(server.server_address) as idle:
+    with (
+        running(folder) as server,
+        socket.create_connection(("127.0.0.1", server.server_port)) as idle,
+    ):
         idle.settimeout(5)
         assert idle.recv(1) == b""
 

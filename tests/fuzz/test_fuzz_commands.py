@@ -77,6 +77,7 @@ OF_WORDS = (
 )
 WELL_FORMED = {
     "list": ["nothing"],
+    "recipe": ["show", "nowhere.toml"],
     "train": ["resnet20"],
     "launch": ["evaluate"],
     "evaluate": ["nowhere"],
@@ -97,7 +98,7 @@ def arguments_of(rng):
     if rng.random() < 0.05:
         return [draw(rng, WORDS), draw(rng, PATHS)]
     command = draw(rng, list(WELL_FORMED))
-    options = [one for one in options_of(cli.COMMANDS[command]) if one != "--hosts"]
+    options = [one for one in options_of(cli.COMMANDS[command], True) if one != "--hosts"]
     arguments = [
         draw(rng, PATHS + WORDS) if rng.random() < 0.1 else one for one in WELL_FORMED[command]
     ]
@@ -132,7 +133,7 @@ def fault_of(arguments):
         status = end.code
     except Exception as error:
         return f"{type(error).__name__}: {error!s:.200}"
-    if status == 0 and arguments[0] == "list":
+    if status == 0 and arguments[0] in ("list", "recipe"):
         return None
     told = stderr.getvalue()
     is_refusal = told.startswith("resnet-keras: error: ") and told.count("\n") == 1

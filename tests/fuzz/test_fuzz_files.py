@@ -10,7 +10,7 @@ import pytest
 from damage import CASES, survive
 from PIL import Image
 
-from resnet_keras import Run, load_model
+from resnet_keras import Run, load_model, recipes
 from resnet_keras.data import cache, checks
 from resnet_keras.data.folder import Folder
 from resnet_keras.evaluation import ensembles, evaluate, report
@@ -53,6 +53,7 @@ def survives(path, use, seed=0, cases=CASES):
     ("name", "read"),
     [
         ("run.json", Run.read_details),
+        ("recipe.toml", lambda run: recipes.find(run.recipe)),
         ("history.csv", Run.read_history),
         ("speed.csv", Run.read_speeds),
         ("evaluation.json", evaluate.read_evaluations),
@@ -81,7 +82,7 @@ def test_the_model_of_a_run(run):
 
 
 def test_an_ensemble(tmp_path, run):
-    measured = evaluate.read_evaluation(run)
+    measured = kit.known(evaluate.read_evaluation(run))
     rates = evaluate.ErrorRates(measured.images, measured.top1_error, measured.top5_error)
     one_view = evaluate.ONE_VIEW
     members = (ensembles.Member(str(run), "tiny", one_view, rates),) * 2
@@ -135,7 +136,7 @@ def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch):
                 image = kit.draw_images(1, 8, seed=number)[0]
                 Image.fromarray(image).save(folder / f"{number}.png")
     source = Folder(tmp_path / "photos")
-    expected = checks.check(source).splits["train"].plain
+    expected = kit.known(kit.of_files(checks.check(source).splits["train"]).plain)
     path = next(
         file
         for file in cache.folder().iterdir()
@@ -144,7 +145,9 @@ def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch):
 
     def check_again(content):
         path.write_bytes(content)
-        np.testing.assert_array_equal(checks.check(source).splits["train"].plain, expected)
+        np.testing.assert_array_equal(
+            kit.of_files(checks.check(source).splits["train"]).plain, expected
+        )
         assert "plain" in read_arrays(path)
 
     survive(path.read_bytes(), check_again, cases=5 * CASES)
