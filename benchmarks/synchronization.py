@@ -69,8 +69,9 @@ def _callbacks(kind: str, model: Any, group: Any, steps: int) -> Any:
     if kind == EVERY_STEP:
         return [EveryStep()]
     progress = callbacks.Progress(steps)
-    loss: Any = callbacks.StopOnNonFiniteLoss(progress, checkpoints=None)
-    signal: Any = callbacks.StopOnSignal(signals.Interruption(), group, progress, checkpoints=None)
+    unused: Any = None  # there are no checkpoints
+    loss = callbacks.StopOnNonFiniteLoss(progress, checkpoints=unused)
+    signal = callbacks.StopOnSignal(signals.Interruption(), group, progress, checkpoints=unused)
     return CallbackList([progress, loss, signal], model, epochs=1, verbose=0)
 
 
