@@ -46,8 +46,7 @@ train-%: always $(RUNTIME) ## train, evaluate and report, as in make train-resne
 #: DATA=digits  RECIPE=quick  EPOCHS=12  RUN=folder  SHORTCUT=A|B|C
 #: WEIGHTS=imagenet|file, with RECIPE=finetune
 #: START_OVER=1  ARGS="any other option of resnet-keras train"
-	$(BIN)/resnet-keras train $* $(call options,DATA RECIPE EPOCHS RUN SHORTCUT WEIGHTS) \
-		$(if $(START_OVER),--start-over) $(ARGS)
+	$(BIN)/resnet-keras train $* $(call options,DATA RECIPE EPOCHS RUN SHORTCUT WEIGHTS) $(if $(START_OVER),--start-over) $(ARGS)
 
 convert: need-SOURCE need-NETWORK need-OUTPUT $(RUNTIME) ## turn other projects' weights into a model, or back
 #: SOURCE=model.safetensors  NETWORK=resnet50v1.5  OUTPUT=mine.keras
@@ -56,7 +55,6 @@ convert: need-SOURCE need-NETWORK need-OUTPUT $(RUNTIME) ## turn other projects'
 evaluate: need-RUN there-RUN $(RUNTIME) ## measure a run's best model again: RUN=runs/resnet50-digits-quick
 #: ARGS="--protocol ten-crop"
 	$(BIN)/resnet-keras evaluate $(call quoted,RUN) $(ARGS)
-
 predict: need-IMAGE need-RUN there-RUN $(RUNTIME) ## name what an image shows
 #: IMAGE="photo.jpg other.jpg", quoted as the shell wants them  RUN=runs/resnet50-digits-quick
 #: ARGS="--explain" draws why, beside the image
@@ -69,17 +67,14 @@ reproduce-%: always $(RUNTIME) ## repeat a table or figure of the papers, as in 
 export: there-RUN $(EXPORT) ## write SavedModel, TFLite and ONNX files, compared with Keras
 #: RUN=the latest one  FORMATS="tflite-int8 onnx-float32"
 	$(BIN)/resnet-keras export $(call quoted,RUN) $(if $(FORMATS),--formats $(FORMATS)) $(ARGS)
-
 phone: there-RUN $(EXPORT) $(PHONE_PAGE) ## try exported files in a browser, on a phone too
 #: RUN=the latest one  PORT=8000
 	$(BIN)/resnet-keras serve $(call quoted,RUN) --port $(or $(PORT),8000)
 
 list: $(RUNTIME) ## show the networks, their parameters and multiply-adds
 	$(BIN)/resnet-keras list $(ARGS)
-
 jupyter: $(DEV) $(NOTEBOOKS) $(PHONE_PAGE) ## open the notebooks in a browser, on this machine only
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir notebooks $(ARGS)
-
 tensorboard: there-RUN $(RUNTIME) ## watch runs in a browser, on this machine only
 #: RUN=one run's folder  PORT=6006
 	$(BIN)/tensorboard --logdir $(or $(call quoted,RUN),runs) --host 127.0.0.1 --port $(or $(PORT),6006)
@@ -87,13 +82,11 @@ tensorboard: there-RUN $(RUNTIME) ## watch runs in a browser, on this machine on
 ##@ Work on the code
 
 check: lint test ## what has to pass before a change goes in
-
 lint: $(DEV) ## style, formatting, types and the direction of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
-
 format: $(DEV) ## format the code, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -112,13 +105,11 @@ coverage: $(DEV) ## the fast tests, and which lines and branches they reach
 
 peers: $(DEV) .venv/.installed-peers ## install torch, transformers and KerasHub (1.2 GB), beside which weights are tested
 	@echo "ready: tests of other projects' weights are no longer skipped"
-
 chaos: $(DEV) ## kill, starve and misfeed trainings, and show what survived: 6 to 10 minutes
 	$(BIN)/python tests/chaos.py
 fuzz: $(DEV) ## damage files and arguments, and show how many were tried and how many failed: 2 minutes
 #: FUZZ=cases a test, 150 if not told
 	FUZZ=$(or $(FUZZ),150) $(BIN)/pytest -q tests/fuzz
-
 bench: $(EXPORT) ## time training, fit, exports and growth beside peers, into docs/benchmarks.md: 27 minutes
 #: make peers first, to have PyTorch among them
 	$(BIN)/python benchmarks/bench.py $(ARGS)
@@ -127,7 +118,6 @@ bench-check: $(RUNTIME) ## fail where a training step is not 1.5 times as fast a
 input-bench: $(RUNTIME) ## time the input pipeline beside Keras's
 #: ARGS=--keep writes benchmarks/results/input_pipeline.json
 	$(BIN)/python benchmarks/input_pipeline.py $(ARGS)
-
 pictures: $(DEV) ## draw the pictures of the docs anew
 	$(BIN)/python docs/draw_family.py
 	$(BIN)/python docs/draw_augmentations.py
@@ -149,8 +139,7 @@ docs: $(DOCS) ## the pages as a site, in build/docs; links are checked
 build: $(DEV) $(PHONE_PAGE) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
-# One version of a package for all extras, Pythons and platforms, from the public index whatever the
-# settings of the machine are.
+# One version of a package for all, from the public index whatever the settings of the machine are.
 lock: .venv/.created ## refresh requirements/lock.txt: ARGS=--upgrade for the newest
 	@$(PIP) uv
 	env -u UV_FIND_LINKS -u UV_INDEX -u UV_EXTRA_INDEX_URL UV_CUSTOM_COMPILE_COMMAND="make lock" \

@@ -5,10 +5,8 @@ end of its standard input.
 """
 
 import json
-import os
 import resource
 import sys
-import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +21,7 @@ from resnet_keras.export.formats import FORMATS
 from resnet_keras.export.workspace import PREPARE, REFUSED, Workspace
 from resnet_keras.networks.feature_maps import in_float32
 from resnet_keras.networks.loading import load_model
+from resnet_keras.processes import end_with_parent
 
 
 def prepare(workspace: Workspace) -> dict[str, object]:
@@ -64,17 +63,9 @@ def make(workspace: Workspace, name: str) -> dict[str, object]:
     return {"parity": asdict(found), "latency": parity.latency(predict, images)}
 
 
-def _follow_parent() -> None:
-    def follow() -> None:
-        os.read(0, 1)  # nobody writes: this returns when the other end is closed
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
 def main(folder: str, step: str) -> None:
     """Does one step, and leaves what it found."""
-    _follow_parent()
+    end_with_parent(sys.stdin.fileno(), 1)
     workspace = Workspace(Path(folder))
     keras.config.disable_interactive_logging()
     start = time.perf_counter()

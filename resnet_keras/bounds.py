@@ -86,7 +86,7 @@ def check_fields(settings: object) -> None:
             )
 
 
-def bounds_of(annotated: Any) -> dict[str, Bounds]:
+def bounds_of(annotated: Callable[..., object]) -> dict[str, Bounds]:
     """Bounds of the fields of a dataclass or the arguments of a function, by their names."""
     return {name: bounds for name, bounds, _ in _bounds_of(annotated)}
 
@@ -129,7 +129,7 @@ def _bounds_of(annotated: Callable[..., object]) -> tuple[tuple[str, Bounds, boo
 
 
 @functools.cache
-def _choices_of(annotated: Any) -> dict[str, tuple[Any, ...]]:
+def _choices_of(annotated: type) -> dict[str, tuple[Any, ...]]:
     """Names of the fields that are a `Literal` or a boolean, and what they may be."""
     hints = inspect.get_annotations(annotated)
     choices = {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}

@@ -7,6 +7,7 @@ from typing import Any
 from unicodedata import category
 
 QUESTION = "did you mean "
+MOST_NAMES = 100  # in a line
 
 
 class InputError(ValueError):
@@ -80,7 +81,10 @@ class Interrupted(KeyboardInterrupt):
 def nearest(received: str, accepted: Sequence[str]) -> str:
     """What is accepted in place of a name: the names most like it as a question, or all names."""
     close = difflib.get_close_matches(received, accepted, n=3, cutoff=0.6)
-    return f"{QUESTION}{', '.join(close)}?" if close else ", ".join(accepted)
+    if close:
+        return f"{QUESTION}{', '.join(close)}?"
+    more = len(accepted) - MOST_NAMES
+    return ", ".join(accepted[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def did_you_mean(received: str, known: Iterable[str]) -> str:

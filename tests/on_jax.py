@@ -16,7 +16,15 @@ import numpy as np
 
 from resnet_keras import Arrays, Run, backbone, build, fine_tune, load_model, recompute, train
 from resnet_keras.architectures import RESNET20
-from resnet_keras.data import sources
+from resnet_keras.data import pipelines, sources
+from resnet_keras.data.augmentation import (
+    Augmentation,
+    CutMix,
+    MixUp,
+    PCAColor,
+    RandAugment,
+    RandomErasing,
+)
 from resnet_keras.data.images import resize_whole
 from resnet_keras.data.splits import ArraySplit
 from resnet_keras.evaluation.grad_cam import grad_cam
@@ -113,7 +121,16 @@ def crops_and_scales_are_averages(folder):
 
 
 def an_interrupted_run_goes_on_to_the_same_end(folder):
-    recipe = replace(kit.RECIPE, ema=0.9, accumulate=2)
+    augmentation = Augmentation(
+        flip=True,
+        randaugment=RandAugment(1),
+        color=PCAColor(),
+        erasing=RandomErasing(),
+        mixup=MixUp(),
+        cutmix=CutMix(),
+        label_smoothing=0.1,
+    )
+    recipe = replace(kit.RECIPE, ema=0.9, accumulate=2, augmentation=augmentation)
 
     def attempt(name):
         run = Run(folder / name)
@@ -132,6 +149,13 @@ def an_interrupted_run_goes_on_to_the_same_end(folder):
         np.testing.assert_array_equal(one, other)
 
 
+def tensorflow_makes_the_batches_and_takes_no_gpu(folder):
+    import tensorflow as tf
+
+    assert pipelines.pipeline().__name__.endswith("tf_pipeline")
+    assert tf.config.get_visible_devices("GPU") == []
+
+
 FACTS = (
     logits_of_tensorflows_models,
     heat_of_tensorflows_model,
@@ -140,6 +164,7 @@ FACTS = (
     fine_tuning_freezes_to_the_bit,
     crops_and_scales_are_averages,
     an_interrupted_run_goes_on_to_the_same_end,
+    tensorflow_makes_the_batches_and_takes_no_gpu,
 )
 
 

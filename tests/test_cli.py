@@ -21,10 +21,13 @@ from PIL import Image
 from sample_images import deep_grey
 
 import resnet_keras
-from resnet_keras import architectures, cli, load_model
+from resnet_keras import architectures, cli, load_model, recipes, studies
+from resnet_keras.architectures.networks import SHORTCUT_OPTIONS
 from resnet_keras.cli import console
 from resnet_keras.data import cache
+from resnet_keras.evaluation import protocols
 from resnet_keras.evaluation.evaluate import read_evaluation
+from resnet_keras.export import formats
 from resnet_keras.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -60,6 +63,14 @@ BAD_ARGUMENTS = [
     (["evaluate", "x", "--scales", "4", "z", "--ensemble"], "'4' 'z'", "whole numbers"),
     (["--tyro-print-completion", "csh"], "csh", "bash"),
     (["list", "resnet51"], "resnet51", "resnet56"),
+    (["recipe"], "recipe", "list,show"),
+    (["recipe", "shwo", "quick"], "'shwo'", "did you mean show"),
+    (["recipe", "show"], "none", "recipe show NAME_OR_FILE"),
+    (["recipe", "list", "quick"], "quick", "recipe list"),
+    (["train", "resnet20", "--freeze-bn", "maybe"], "'maybe'", "yes, no"),
+    (["train", "resnet20", "--recipe.ema", "x"], "'x'", "a number"),
+    (["train", "resnet20", "--recipe.optimizr", "lamb"], "--recipe.optimizr", "--recipe.optimizer"),
+    (["train", "resnet20", "--shortcut", "None"], "'None'", "A, B, C"),
     (["train", "resnet20", "--epochs", "0"], "0", "1"),
     (["train", "resnet20", "--learning-rate", "-1"], "-1", "0"),
     (["train", "resnet20", "--seed", "9" * 23], "9" * 23, "4,294,967,295"),
@@ -85,6 +96,10 @@ BAD_ARGUMENTS = [
 BAD_INPUT = [
     (["train", "resnet51"], "resnet51", "resnet56"),
     (["train", "resnet20", "--recipe", "quik"], "quik", "quick"),
+    (["train", "resnet20", "--recipe", "nowhere.toml"], "nowhere.toml", "recipe show"),
+    (["recipe", "show", "nowhere.toml"], "nowhere.toml", "recipe show"),
+    (["train", "resnet20", "--weights", str(kit.TESTS / "kit.py")], "kit.py", ".safetensors"),
+    (["train", "resnet20", "--weights", str(kit.TESTS)], "tests", "best.keras"),
     (["train", "resnet20", "--data", "mnist"], "mnist", "tfds:NAME"),
     (["train", "resnet20", "--shortcut", "D"], "D", "A"),
     (["train", "plain20", "--shortcut", "A"], "plain20", ""),
@@ -268,6 +283,71 @@ def test_train_again_does_nothing(trained, monkeypatch, capsys):
     assert {path: path.stat().st_mtime_ns for path in trained[0].rglob("*")} == before
 
 
+def test_a_run_has_its_recipe_ready_to_be_given_again(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained[0] / "runs", "runs")
+    again = ("train", "tiny", "--recipe", "runs/one/recipe.toml", "--run", "runs/one")
+    cli.main(again)
+    assert "is finished (epochs: 2)" in capsys.readouterr().out
+    recipe = Path("runs/one/recipe.toml")
+    text = recipe.read_text("utf-8").replace("learning_rate = 0.1", "learning_rate = 0.2")
+    recipe.write_text(text, "utf-8")
+    assert "0.2" in command_refusal(*again)
+    recipe.write_text("epochs = 0", "utf-8")
+    assert "runs/one/recipe.toml" in command_refusal(*again)
+
+
+def words(text):
+    return set(re.findall(r"[\w.-]+", text))
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("train", [*recipes.RECIPES, *SHORTCUT_OPTIONS]),
+        ("reproduce", studies.STUDIES),
+        ("evaluate", protocols.NAMES),
+        ("export", formats.FORMATS),
+        ("list", words(" ".join(one.title.split(" (")[0] for one in architectures.FAMILY))),
+    ],
+)
+def test_help_has_every_name_of_its_table(command, names, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    shown = {word.rstrip(".") for word in words(capsys.readouterr().out)}
+    assert {name.rstrip(".") for name in names} <= shown
+
+
+def test_help_fits_a_screen(capsys):
+    for arguments in ([], *([command] for command in cli.COMMANDS if command != "train")):
+        with pytest.raises(SystemExit):
+            cli.main([*arguments, "--help"])
+        assert len(capsys.readouterr().out.splitlines()) <= 30, arguments
+
+
+def test_recipes_are_listed_and_shown(capsys, tmp_path):
+    cli.main(["recipe", "list"])
+    listed = capsys.readouterr().out
+    for name, preset in recipes.PRESETS.items():
+        assert f"{name}: {preset.purpose}" in listed
+    cli.main(["recipe", "show", "rsb-a3"])
+    (tmp_path / "mine.toml").write_text(capsys.readouterr().out)
+    assert recipes.find(tmp_path / "mine.toml") == recipes.RECIPES["rsb-a3"]
+
+
+def test_long_names_of_classes_are_cut(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "a very long name " * 20
+    named = ("--class-names", "names.txt", "--image-size", "8")
+    names = "\n".join(f"{name}{number}" for number in range(10))
+    Path("names.txt").write_text(names, "utf-8")
+    run = str(trained[0] / "runs/one")
+    cli.main(["convert", run, "--network", "tiny", "-o", "long.keras", *named])
+    image = str(trained[0] / "runs/one/examples/7.png")
+    cli.main(["predict", image, "--model", "long.keras"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 150
+
+
 def test_start_over_keeps_the_run_that_was_there(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained[0] / "runs", "runs")
@@ -365,6 +445,7 @@ def test_evaluate_refuses_before_it_measures(trained, tmp_path, monkeypatch):
         (["runs/one", "runs/two"], "runs/two/best.keras"),
         (["runs/one", "runs/two", "--ensemble"], "runs/two/best.keras"),
         (["runs/one", "./runs/one", "--ensemble"], "runs/one"),
+        (["runs/one", "./runs/one"], "runs/one and runs/one"),
         (["runs/one", "--ensemble"], "two"),
         (["runs/one", "--protocol", "multi-scale", "--scales", "1"], "4"),
     ):

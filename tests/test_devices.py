@@ -10,9 +10,18 @@ import numpy as np
 import pytest
 from kit import TESTS, refusal
 
-from resnet_keras.data.augmentation import Augmentation, PadAndCrop, ScaleJitterCrop
-from resnet_keras.data.epochs import Share
-from resnet_keras.data.pipelines import numpy_pipeline
+from resnet_keras.data.augmentation import (
+    Augmentation,
+    CutMix,
+    MixUp,
+    PadAndCrop,
+    PCAColor,
+    RandAugment,
+    RandomErasing,
+    ScaleJitterCrop,
+)
+from resnet_keras.data.epochs import WHOLE, Share
+from resnet_keras.data.pipelines import numpy_pipeline, tf_pipeline
 from resnet_keras.data.splits import ArraySplit
 from resnet_keras.recipes import Recipe
 from resnet_keras.training import devices
@@ -27,6 +36,7 @@ import keras
 import kit
 import numpy as np
 from resnet_keras import Run, load_model, train
+from resnet_keras.data.augmentation import CutMix
 from resnet_keras.training.devices import initialize_distributed
 
 folder, logical, settings = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
@@ -37,7 +47,7 @@ if logical > 1 and keras.backend.backend() == "tensorflow":
         cpu, [tf.config.LogicalDeviceConfiguration()] * logical
     )
 place, broken_off_after = settings.get("place"), settings.get("broken_off_after")
-augmentation = dataclasses.replace(kit.RECIPE.augmentation, flip=True)
+augmentation = dataclasses.replace(kit.RECIPE.augmentation, flip=True, cutmix=CutMix())
 recipe = dataclasses.replace(kit.RECIPE, learning_rate=0.05, augmentation=augmentation)
 run = Run(folder)
 with contextlib.ExitStack() as stack:
@@ -154,40 +164,60 @@ def test_a_run_on_two_devices_goes_on_where_it_was_killed_on_two_or_one(
 # What follows needs no training.
 
 
-@pytest.mark.parametrize("crop", [PadAndCrop(), ScaleJitterCrop(10, 14)])
-def test_the_shares_of_a_batch_make_it_whole(crop):
+OF_BATCHES = Augmentation(
+    PadAndCrop(), flip=True, color=PCAColor(), erasing=RandomErasing(1.0), mixup=MixUp()
+)
+OF_IMAGES = Augmentation(
+    ScaleJitterCrop(10, 14), flip=True, mixup=MixUp(), cutmix=CutMix(), label_smoothing=0.1
+)
+WITH_RANDAUGMENT = Augmentation(randaugment=RandAugment(1), cutmix=CutMix())
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "augmentation"),
+    [
+        (numpy_pipeline, Augmentation(PadAndCrop(), flip=True)),
+        (numpy_pipeline, Augmentation(ScaleJitterCrop(10, 14), flip=True)),
+        (tf_pipeline, OF_BATCHES),
+        (tf_pipeline, OF_IMAGES),
+        pytest.param(tf_pipeline, WITH_RANDAUGMENT, marks=pytest.mark.slow),
+    ],
+)
+def test_the_shares_of_a_batch_make_it_whole(pipeline, augmentation):
     images = np.random.default_rng(0).integers(0, 256, (50, 12, 12, 3)).astype("uint8")
     split = ArraySplit(images, np.arange(50))
 
-    def batch(**options):
-        return numpy_pipeline.training_batches(
+    def batch(share):
+        (found,) = pipeline.training_batches(
             split,
-            Augmentation(crop, flip=True),
-            image_size=8 if isinstance(crop, ScaleJitterCrop) else 12,
+            augmentation,
+            image_size=8 if isinstance(augmentation.crop, ScaleJitterCrop) else 12,
             classes=50,
             batch_size=12,
             seed=1,
             first_step=5,
             last_step=6,
-            **options,
-        )[0]
+            share=share,
+        )
+        return found
 
-    whole, parts = batch(), [batch(share=Share(number, 3)) for number in range(3)]
+    whole, parts = batch(WHOLE), [batch(Share(number, 3)) for number in range(3)]
     for index in range(2):
         joined = np.concatenate([part[index] for part in parts])
         np.testing.assert_array_equal(joined, whole[index])
 
 
+@pytest.mark.parametrize("pipeline", [numpy_pipeline, tf_pipeline])
 @pytest.mark.parametrize("images", [7, 8, 9, 16])
-def test_padded_evaluation_has_the_mean_of_all_images(images):
+def test_padded_evaluation_has_the_mean_of_all_images(images, pipeline):
     values = np.arange(images) ** 2
     split = ArraySplit(np.zeros((images, 4, 4, 3), "uint8"), values)
     seen = []
     for number in range(2):
-        batches = numpy_pipeline.shared_evaluation_batches(
+        batches = pipeline.shared_evaluation_batches(
             split, view=View(4, 4), batch_size=8, share=Share(number, 2)
         )
-        seen += [batches[index] for index in range(len(batches))]
+        seen += list(batches)
     assert all(len(labels) == len(weights) == 4 for _, labels, weights in seen)
     labels, weights = (np.concatenate([batch[index] for batch in seen]) for index in (1, 2))
     assert np.mean(labels * weights) == pytest.approx(values.mean())

@@ -185,8 +185,7 @@ def environment(tmp_path_factory):
     uv = Path(sys.executable).with_name("uv")
     run(uv, "venv", "--quiet", "--python", sys.executable, environment)
     install = (uv, "pip", "install", "--quiet", "--python", environment / "bin" / "python")
-    run(*install, "-r", ROOT / "requirements" / "jax.txt")
-    run(*install, "--no-deps", ROOT)
+    run(*install, "-c", ROOT / "requirements" / "lock.txt", f"{ROOT}[jax]")
     return environment
 
 

@@ -1,4 +1,4 @@
-"""What is installed and how: the lists of requirements, the Makefile and the wheel."""
+"""What is installed and how: the lock, the Makefile and the wheel."""
 
 import os
 import re
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from kit import ROOT, run
-from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -23,23 +22,15 @@ from resnet_keras.export.serving import RUNTIMES
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT, TOOLS = PYPROJECT["project"], PYPROJECT["tool"]
 EXTRAS = PROJECT["optional-dependencies"]
-LISTS = {
-    ("requirements.txt" if extra == "tensorflow" else f"requirements/{extra}.txt"): [
-        *PROJECT["dependencies"],
-        *packages,
-    ]
-    for extra, packages in EXTRAS.items()
-}
+LOCK = "requirements/lock.txt"
 
 
 def pins(path):
-    """The requirements of a list by name; a name has several where it depends on the platform."""
-    found = {}
-    for line in (ROOT / path).read_text().splitlines():
-        if line and not line.lstrip().startswith("#"):
-            requirement = Requirement(line)
-            found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
-    return found
+    """The requirements of a list by name."""
+    lines = (ROOT / path).read_text().splitlines()
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert len({canonicalize_name(pin.name) for pin in found}) == len(found)
+    return {canonicalize_name(pin.name): pin for pin in found}
 
 
 def version(requirement):
@@ -61,70 +52,52 @@ def make(*arguments, folder=ROOT, **variables):
     )
 
 
-def test_every_extra_has_its_requirements_list():
-    listed = {f"requirements/{path.name}" for path in (ROOT / "requirements").iterdir()}
-    assert {"requirements.txt", *listed} == set(LISTS)
+@pytest.mark.parametrize("extra", ["", *EXTRAS])
+def test_requirements_of_every_extra_are_pinned_within_their_ranges(extra):
+    pinned = pins(LOCK)
+    for declared in map(Requirement, EXTRAS.get(extra, PROJECT["dependencies"])):
+        if declared.name == PROJECT["name"]:
+            assert declared.extras <= set(EXTRAS)
+        else:
+            pin = pinned[canonicalize_name(declared.name)]
+            assert declared.specifier.contains(version(pin)), (declared, pin)
 
 
-def test_jax_needs_no_tensorflow():
-    pinned = pins("requirements/jax.txt")
-    assert "jax" in pinned and not [name for name in pinned if "tensorflow" in name]
+def test_requirements_are_versions_of_the_public_index_and_no_place():
+    for pin in pins(LOCK).values():
+        assert "+" not in version(pin)
+        assert pin.url is None
+        assert not pin.extras  # which pip refuses in constraints
 
 
-@pytest.mark.parametrize("path", LISTS)
-def test_requirements_pin_every_dependency_within_its_range(path):
-    pinned = pins(path)
-    for declared in map(Requirement, LISTS[path]):
-        for requirement in pinned[canonicalize_name(declared.name)]:
-            assert declared.specifier.contains(version(requirement)), (declared, requirement)
-
-
-@pytest.mark.parametrize("path", LISTS)
-def test_requirements_name_versions_of_the_public_index_and_no_place(path):
-    for requirements in pins(path).values():
-        for requirement in requirements:
-            assert "+" not in version(requirement)
-            assert requirement.url is None
-    text = (ROOT / path).read_text()
-    assert "://" not in text
-    assert not re.search(r"^\s*-", text, re.MULTILINE), "an option of pip"
-    constraints = set(re.findall(r"-c (\S+)", text))
-    assert constraints <= {"pyproject.toml", *LISTS}
-
-
-@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
-@pytest.mark.parametrize("platform", ["linux", "darwin"])
-def test_requirements_lists_can_be_installed_together(python, platform):
-    chosen = {}
-    for path in LISTS:
-        for name, requirements in pins(path).items():
-            for requirement in requirements:
-                if holds(requirement.marker, python, platform):
-                    assert chosen.setdefault(name, version(requirement)) == version(requirement)
-
-
-def holds(marker: Marker | None, python, platform):
-    environment = {
-        "python_version": python,
-        "python_full_version": f"{python}.9",
-        "sys_platform": platform,
-    }
-    return marker is None or marker.evaluate(environment)
-
-
-def test_requirements_of_the_peers_take_torch_for_cpus_as_well():
-    pinned = pins("requirements/peers.txt")
-    assert [str(requirement) for requirement in pinned["torch"]] == ["torch==2.13.0"]
-    assert not [name for name in pinned if re.match("nvidia|cuda|triton", name)]
+def test_requirements_file_is_the_package_with_tensorflow_at_the_locked_versions():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        f"-c {LOCK}",
+        "-e .[tensorflow]",
+    ]
 
 
 def test_version_is_that_of_the_project():
     assert resnet_keras.__version__ == PROJECT["version"]
 
 
+def test_changelog_and_citation_name_the_version_and_its_date():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    released, date = re.findall(r"^## \[(\d\S*)\] - (\S+)$", changelog, re.MULTILINE)[0]
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert released == PROJECT["version"]
+    assert f"\nversion: {released}\ndate-released: {date}\n" in citation
+
+
+def phony_targets():
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", "")
+    (targets,) = re.findall(r"^\.PHONY: (.*)", makefile, re.MULTILINE)
+    return set(targets.split()) - {"always"}
+
+
 def test_make_help_lists_every_target():
-    makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^\.PHONY: (.*)", makefile, re.MULTILINE)) - {"always"}
+    targets = phony_targets()
     assert {"setup", "test", "lint", "check", "tensorboard", "clean"} <= targets
     for arguments in (["help"], []):
         shown = make(*arguments)
@@ -136,7 +109,7 @@ def test_make_help_lists_every_target():
 def test_every_target_but_patterns_and_files_is_phony():
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z][a-z-]*):(?!=)", makefile, re.MULTILINE))
-    assert targets == set(re.findall(r"^\.PHONY: (.*)", makefile, re.MULTILINE))
+    assert targets == phony_targets()
 
 
 @pytest.mark.parametrize(
@@ -151,10 +124,10 @@ def test_every_target_but_patterns_and_files_is_phony():
             ["train-resnet50v1.5", "RUN=my runs/first", "SHORTCUT=C", "START_OVER=1"],
             "resnet-keras train resnet50v1.5 --run 'my runs/first' --shortcut C --start-over",
         ),
-        (["evaluate", "RUN=runs/a"], "resnet-keras evaluate runs/a"),
+        (["evaluate", "RUN=docs"], "resnet-keras evaluate docs"),
         (
-            ["predict", "RUN=runs/a", "IMAGE=a.png b.png"],
-            "resnet-keras predict a.png b.png --model runs/a",
+            ["predict", "RUN=docs", "IMAGE=a.png b.png"],
+            "resnet-keras predict a.png b.png --model docs",
         ),
         (["reproduce-depth"], "resnet-keras reproduce depth"),
         (
@@ -164,8 +137,8 @@ def test_every_target_but_patterns_and_files_is_phony():
         (["list"], "resnet-keras list"),
         (["tensorboard"], "tensorboard --logdir runs --host 127.0.0.1 --port 6006"),
         (
-            ["tensorboard", "RUN=runs/a", "PORT=7007"],
-            "tensorboard --logdir runs/a --host 127.0.0.1 --port 7007",
+            ["tensorboard", "RUN=docs", "PORT=7007"],
+            "tensorboard --logdir docs --host 127.0.0.1 --port 7007",
         ),
         (["test"], "pytest -q -n 2 --dist worksteal -m 'not slow'"),
     ],
@@ -178,35 +151,41 @@ def test_make_runs(arguments, command):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "missing"),
+    ("arguments", "problem"),
     [
         (["evaluate"], "RUN "),
-        (["predict", "RUN=runs/a"], "IMAGE "),
-        (["--always-make", "setup", "PYTHON="], "3.11 to 3.13"),
+        (["predict", "RUN=docs"], "IMAGE "),
+        (["evaluate", "RUN=nope"], "RUN=nope "),
+        (["export", "RUN=my nope"], "RUN=my nope "),
+        (["phone", "RUN=nope"], "RUN=nope "),
+        (["tensorboard", "RUN=nope"], "RUN=nope "),
+        (["notebooks", "NOTEBOOK=nope"], "notebooks/nope.ipynb"),
+        (["fuzz", "FUZZ=abc"], "FUZZ=abc "),
+        (["fuzz", "FUZZ=-3"], "FUZZ=-3 "),
+        (["train-resnet50", "EPOCHS=1.5"], "EPOCHS=1.5 "),
+        (["phone", "PORT=it's"], "PORT=it's "),
+        (["setup", "PYTHON="], "3.11 to 3.13"),
     ],
 )
-def test_make_says_in_one_line_what_is_missing(arguments, missing):
-    shown = make("--dry-run", *arguments)
+def test_make_says_in_one_line_what_is_wrong_before_it_installs_anything(arguments, problem):
+    shown = make("--dry-run", "--always-make", *arguments)
     assert shown.returncode == 2
-    assert missing in shown.stderr
+    assert problem in shown.stderr
     assert shown.stderr.count("\n") == 1
+    assert not shown.stdout
 
 
-def test_make_setup_for_gpus_installs_their_requirements():
-    commands = {
-        gpu: make("--dry-run", "--always-make", "setup", f"GPU={gpu}", "PYTHON=python").stdout
-        for gpu in ("", "1")
-    }
-    for installed in commands.values():
-        assert "-r requirements.txt" in installed
-    assert "requirements/gpu.txt" not in commands[""]
-    assert "-r requirements/gpu.txt" in commands["1"]
-    assert "requirements/dev.txt" not in commands["1"]
+@pytest.mark.parametrize("given", ["", "1"])
+def test_make_setup_installs_what_is_asked_for(given):
+    commands = make("--dry-run", "--always-make", "setup", f"GPU={given}", "PYTHON=python").stdout
+    extras = re.findall(rf"install -q -c {LOCK} --editable '\.\[(.*)\]'", commands)
+    assert extras == (["tensorflow", "gpu"] if given else ["tensorflow"])
 
 
 def test_set_up_is_done_once_and_again_when_interrupted_or_out_of_date(tmp_path):
-    for name in ("Makefile", "pyproject.toml", "requirements.txt"):
-        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / LOCK).parent.mkdir()
+    for name in ("Makefile", "pyproject.toml", LOCK):
+        shutil.copy(ROOT / name, tmp_path / name)
     bin_folder = tmp_path / ".venv" / "bin"
     bin_folder.mkdir(parents=True)
     (bin_folder.parent / ".created").touch()
@@ -220,13 +199,15 @@ def test_set_up_is_done_once_and_again_when_interrupted_or_out_of_date(tmp_path)
         finished = make("setup", folder=tmp_path, FAILING=failing)
         return finished.returncode, log.read_text().count("install")
 
-    assert set_up(failing="requirements.txt") == (2, 1)
-    assert set_up(failing="--editable") == (2, 2)
-    assert set_up(failing="nothing") == (0, 2)
+    assert set_up(failing="--editable") == (2, 1)
+    assert set_up(failing="nothing") == (0, 1)
     assert set_up(failing="nothing") == (0, 0)
-    later = (bin_folder.parent / ".installed-runtime").stat().st_mtime + 1
-    os.utime(tmp_path / "pyproject.toml", (later, later))
-    assert set_up(failing="nothing") == (0, 2)
+    later = (bin_folder.parent / ".installed-tensorflow").stat().st_mtime + 1
+    for changed in ("pyproject.toml", LOCK):
+        later += 1
+        os.utime(tmp_path / changed, (later, later))
+        assert set_up(failing="nothing") == (0, 1)
+        os.utime(bin_folder.parent / ".installed-tensorflow", (later, later))
 
 
 def installed(path):

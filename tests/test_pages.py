@@ -67,8 +67,8 @@ def commands(page):
         if command[:1] == ["make"]:
             shown = make(
                 "--dry-run",
-                *command[1:],
-                RUN="runs/a",
+                *(re.sub("^RUN=.*", "RUN=docs", word) for word in command[1:]),
+                RUN="docs",  # make wants a folder that exists
                 IMAGE="photo.jpg",
                 SOURCE="model.safetensors",
                 NETWORK="resnet50v1.5",

@@ -12,6 +12,7 @@ import pytest
 from kit import refusal
 
 import resnet_keras
+from resnet_keras import recipes
 from resnet_keras.files.atomic import file_name, write_file, write_text
 from resnet_keras.recipes import QUICK
 from resnet_keras.runs.run import HISTORY_COLUMNS, Run, RunDetails
@@ -27,6 +28,7 @@ DETAILS = RunDetails(
     precision="precision: float32",
     versions={"python": "3.11"},
     started="2026-01-01T00:00:00+00:00",
+    fingerprint="0123456789abcdef",
 )
 ROWS = [dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"epoch": epoch, "best": 1} for epoch in (1, 2)]
 HEADER = ",".join(HISTORY_COLUMNS)
@@ -69,7 +71,7 @@ def test_missing_folder_and_folder_without_a_run(tmp_path):
     assert f"{tmp_path} (run.json " in error.received
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '{"format": 1, "recipe": 3}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 2}', '{"format": 2, "recipe": 3}'])
 def test_damaged_details(run, content):
     (run.folder / "run.json").write_text(content)
     assert str(run.folder / "run.json") in refusal(run.read_details).received
@@ -118,11 +120,12 @@ def test_nested_damage_and_names_that_are_no_unicode(run):
     assert run.read_details() == named
 
 
-def test_a_later_format_is_refused(run):
+@pytest.mark.parametrize("number", [1, 3])
+def test_another_format_is_refused(run, number):
     content = json.loads((run.folder / "run.json").read_text())
-    (run.folder / "run.json").write_text(json.dumps({**content, "format": 3}))
+    (run.folder / "run.json").write_text(json.dumps({**content, "format": number}))
     error = refusal(run.read_details)
-    assert "format: 3" in error.received and "2" in error.accepted
+    assert f"format: {number}" in error.received and "2" in error.accepted
 
 
 @pytest.mark.parametrize("content", ["epoch,loss\n1,2\n", f"{HEADER}\n1,2\n", f"{HEADER}\n1,x\n"])
@@ -166,6 +169,13 @@ def test_one_process_at_a_time_trains_into_a_folder(run):
         aside = run.set_aside()
         refusal(train, aside)
     train(aside)
+
+
+def test_a_recipe_that_the_user_edits_stays(run):
+    assert recipes.find(run.recipe) == DETAILS.recipe
+    run.recipe.write_text("epochs = 3")
+    run.write_details(DETAILS)
+    assert run.recipe.read_text() == "epochs = 3"
 
 
 def test_half_written_files_go_and_whole_ones_stay(run):

@@ -1,9 +1,10 @@
-"""The command line: `resnet-keras COMMAND` turns arguments into calls, one module a command.
+"""The command line: `resnet-keras COMMAND` turns arguments into calls; a command is a module.
 
-Arguments to calls, nothing else. Whatever needs TensorFlow is imported inside the commands, so that
+Whatever needs TensorFlow is imported inside the commands, so that
 `--help` and `list` answer at once.
 """
 
+import ast
 import errno
 import io
 import os
@@ -12,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
+from importlib.resources import files
 
 from resnet_keras.cli.arguments import dispatch
 from resnet_keras.cli.backend import BACKENDS
@@ -35,6 +37,17 @@ class Commands(Mapping[str, Callable[..., None]]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._functions)
+
+    def summary(self, name: str) -> str:
+        """The first line of the docstring of a command, without an import of its module."""
+        function = self._functions[name]
+        source = files(__name__).joinpath(f"{function}.py").read_text("utf-8")
+        (found,) = (
+            node
+            for node in ast.parse(source).body
+            if isinstance(node, ast.FunctionDef) and node.name == function
+        )
+        return (ast.get_docstring(found) or "").splitlines()[0]
 
     def __len__(self) -> int:
         return len(self._functions)
@@ -88,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> None:
     try:
-        dispatch(arguments, COMMANDS)
+        dispatch(arguments, COMMANDS, COMMANDS.summary)
     except InputError as error:
         print(f"resnet-keras: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -31,13 +31,25 @@ KINDS = {  # by metavar
 TYRO_OPTIONS = ("--tyro-print-completion", "--tyro-write-completion")
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
 HELP = {"-h", "--help"}
+FLAG = tyro.conf.arg(help_behavior_hint="")
+"""Of options that take no value and whose help says all."""
 HIDDEN = "hidden"
 """Marks arguments, in `Annotated`, whose options --help leaves out."""
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 
 
-def dispatch(arguments: Sequence[str], commands: Mapping[str, Callable[..., None]]) -> None:
+def dispatch(
+    arguments: Sequence[str],
+    commands: Mapping[str, Callable[..., None]],
+    summary_of: Callable[[str], str] | None = None,
+) -> None:
     """Parses arguments and calls the function of the command that they name, or tells the version.
+
+    Args:
+        arguments: of the program.
+        commands: their functions by their names.
+        summary_of: tells a command's first line of help by its name, where that is quicker than
+            asking the function.
 
     Raises:
         InputError: the arguments cannot be parsed.
@@ -64,7 +76,7 @@ def dispatch(arguments: Sequence[str], commands: Mapping[str, Callable[..., None
             tyro.cli(command, prog=f"{PROGRAM} {name}", args=arguments[1:], config=CONFIG)
             return
         tyro.cli(
-            _any_of(commands),
+            _any_of(commands, summary_of, in_full=name.replace("_", "-") in TYRO_OPTIONS),
             prog=PROGRAM,
             description="ResNets in Keras: built, trained, evaluated and reported. "
             "--version prints the version.",
@@ -73,17 +85,21 @@ def dispatch(arguments: Sequence[str], commands: Mapping[str, Callable[..., None
         )
 
 
-def _any_of(commands: Mapping[str, Callable[..., None]]) -> Any:
-    """The commands as tyro's subcommands, each told by the first line of its docstring."""
-    members = [
-        Annotated[
-            Any,
-            tyro.conf.subcommand(
-                name, constructor=command, description=(command.__doc__ or "").splitlines()[0]
-            ),
-        ]
-        for name, command in commands.items()
-    ]
+def _any_of(
+    commands: Mapping[str, Callable[..., None]],
+    summary_of: Callable[[str], str] | None,
+    in_full: bool,
+) -> Any:
+    """The commands as tyro's subcommands, each with a line of help; in full with their options."""
+
+    def nothing() -> None: ...
+
+    members = []
+    for name in commands:
+        summary = summary_of(name) if summary_of else (commands[name].__doc__ or "").split("\n")[0]
+        command = commands[name] if in_full else nothing
+        told = tyro.conf.subcommand(name, constructor=command, description=summary)
+        members.append(Annotated[Any, told])
     return Union[tuple(members)]  # noqa: UP007 - its members are known only now
 
 

@@ -97,15 +97,13 @@ def print_presets() -> None:
 
 def print_comparisons(measured: "Iterable[tuple[Run, RunDetails, Evaluation]]") -> None:
     """A table of errors of runs on the same images; one for each dataset, if there are several."""
-    tables: dict[tuple[str, tuple[str, ...], str | None], list[tuple[str, Evaluation]]] = {}
+    tables: dict[tuple[str, tuple[str, ...], str], list[tuple[str, Evaluation]]] = {}
     for run, details, errors in measured:
-        # Runs of earlier versions have no fingerprint.
         images = (details.data, details.class_names, details.fingerprint)
         tables.setdefault(images, []).append((str(run), errors))
     for (data, class_names, fingerprint), rows in tables.items():
         if len(tables) > 1:
-            of_images = f", fingerprint {fingerprint}" if fingerprint else ""
-            print(f"\n{data}, {len(class_names)} classes{of_images}", end="")
+            print(f"\n{data}, {len(class_names)} classes, fingerprint {fingerprint}", end="")
         print_comparison(rows, max(errors.classes for _, errors in rows))
     if len(tables) > 1:
         print("The runs are on different images: errors of one table say nothing on the others.\n")
@@ -155,8 +153,10 @@ def print_summary(run: "Run", measured: "Evaluation") -> None:
 
 def _hardest(measured: "Evaluation", class_names: Sequence[str]) -> str:
     """A line of the classes with the highest errors; none where no image is wrong."""
+    from resnet_keras.data.splits import shortened  # with NumPy, which --help need not wait for
+
     named = [
-        (one.wrong / one.images, f"{name} ({one.wrong} of {one.images} wrong)")
+        (one.wrong / one.images, f"{shortened(name)} ({one.wrong} of {one.images} wrong)")
         for one, name in zip(measured.class_errors, class_names, strict=True)
         if one.wrong
     ]

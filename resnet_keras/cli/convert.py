@@ -9,6 +9,7 @@ import tyro
 from resnet_keras.bounds import IMAGE_SIZE, check_arguments
 from resnet_keras.cli import console
 from resnet_keras.cli.backend import quiet_tensorflow
+from resnet_keras.data.splits import shortened
 from resnet_keras.errors import InputError
 from resnet_keras.weights.checks import check_conversion
 
@@ -27,19 +28,19 @@ def convert(
         Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: the source's)")
     ] = None,
 ) -> None:
-    """Turn weights of another project into a model of this one, or back: docs/weights.md.
+    """Convert weights of other projects into a model, or back.
 
-    The model takes pixels 0..255, whatever its source took, and knows its classes if they have
-    names.
+    docs/weights.md has examples. The model takes pixels from 0 to 255, whatever the source takes.
+    It knows its classes if they have names.
 
     Args:
-        source: a file of keras.applications (.h5), KerasHub (.keras), torch (.safetensors, .pth) or
-            the Caffe release (.h5, .npz), a model or run of this package, a folder of transformers
-            or the Hugging Face hub, a preset of KerasHub, or imagenet to fetch published ones.
-        network: whose weights they are, such as resnet50v1.5.
-        output: a .keras file, or .safetensors by torchvision's names; what is there is replaced.
-        image_size: side of the images that the model takes, in pixels.
-        class_names: a text file with a class in each line, in the order of the outputs.
+        source: file of keras.applications (.h5), KerasHub (.keras), torch (.safetensors, .pth) or
+            the Caffe release (.h5, .npz); model or run of this package; folder of transformers or
+            the Hugging Face hub; preset of KerasHub; or imagenet, which fetches published weights.
+        network: network of the weights, such as resnet50v1.5.
+        output: .keras file, or .safetensors file with torchvision's names. An old file is replaced.
+        image_size: side in pixels of the images that the model takes.
+        class_names: text file with a class in each line, in the order of the outputs.
     """
     check_conversion(source, network, output, image_size)
     names = None if class_names is None else _read_class_names(class_names)
@@ -49,7 +50,8 @@ def convert(
     stored = conversion.convert(source, network, output, image_size, names)
     mean, std = stored.architecture.preprocessing.mean, stored.architecture.preprocessing.std
     if stored.class_names:
-        known = f"{stored.classes}, {stored.class_names[0]} to {stored.class_names[-1]}"
+        first, last = shortened(stored.class_names[0]), shortened(stored.class_names[-1])
+        known = f"{stored.classes}, {first} to {last}"
     elif stored.classes:
         known = f"{stored.classes} without names; --class-names FILE gives them some"
     else:

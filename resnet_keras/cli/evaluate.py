@@ -7,15 +7,25 @@ import tyro
 
 from resnet_keras.bounds import IMAGE_SIZE, check_arguments
 from resnet_keras.cli import console
+from resnet_keras.cli.arguments import FLAG
 from resnet_keras.cli.backend import quiet_tensorflow
 from resnet_keras.cli.folders import RUNS
 from resnet_keras.errors import InputError
-from resnet_keras.evaluation.checks import check_measurable, check_readable
-from resnet_keras.evaluation.protocols import ONE_VIEW, Protocol
+from resnet_keras.evaluation.checks import check_distinct, check_measurable, check_readable
+from resnet_keras.evaluation.protocols import (
+    NAMES,
+    ONE_VIEW,
+    PAPER_SCALES,
+    SINGLE,
+    VIEWS,
+    Protocol,
+)
 from resnet_keras.runs.run import Run
 
 if TYPE_CHECKING:
     from resnet_keras.evaluation.results import Evaluation
+
+_PROTOCOLS = "; ".join(f"{name}: {VIEWS[name]}" for name in NAMES)
 
 
 @check_arguments
@@ -23,32 +33,32 @@ def evaluate(
     runs: tyro.conf.Positional[
         Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN ...", help_behavior_hint="")]
     ],
-    protocol: Annotated[str, tyro.conf.arg(metavar="single|ten-crop|multi-scale")] = "single",
+    protocol: Annotated[str, tyro.conf.arg(metavar="NAME", help=_PROTOCOLS)] = SINGLE,
     scales: Annotated[
         tuple[int, ...] | None,
         IMAGE_SIZE,
         tyro.conf.arg(
-            metavar="INT ...", help_behavior_hint="(default: 224 256 384 480 640, in proportion)"
+            metavar="INT ...",
+            help_behavior_hint=f"(default: {' '.join(map(str, PAPER_SCALES))}, or in proportion "
+            "to the network's images)",
         ),
     ] = None,
-    ensemble: bool = False,
+    ensemble: Annotated[bool, FLAG] = False,
     output: Annotated[
         Path | None,
         tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/ensemble-...)"),
     ] = None,
 ) -> None:
-    """Measure runs' best models on the test images and write their reports.
+    """Measure runs on their test images and write reports.
 
-    Errors come with 95% intervals. Several runs end in a table that compares them.
+    The best model of each run is measured. Errors have 95% confidence intervals. A table compares
+    several runs.
 
     Args:
         runs: one run folder or more.
-        protocol: how images are shown: one view of each; four corners, the centre and their mirror
-            images, averaged; or whole images at several scales and their mirror images, averaged.
-        scales: of multi-scale: the images' shorter sides in pixels. The default is the papers', for
-            a network of 224 pixels; for others it is in proportion.
+        scales: shorter sides of the images in pixels, for multi-scale.
         ensemble: average the probabilities of all runs, which must be on the same data.
-        output: the folder of the ensemble's result.
+        output: folder of the ensemble's result.
     """
     folders = [Run(run) for run in runs]
     if not folders:
@@ -61,6 +71,7 @@ def evaluate(
             received=f"--output {output}",
             accepted="--output with --ensemble",
         )
+    check_distinct(folders)
     chosen = Protocol(protocol, scales)
     details = [check_measurable(folder, chosen) for folder in folders]
     if ensemble:

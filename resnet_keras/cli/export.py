@@ -10,7 +10,10 @@ from resnet_keras.cli import console
 from resnet_keras.cli.backend import quiet_tensorflow
 from resnet_keras.cli.folders import OR_LATEST, latest_run
 from resnet_keras.evaluation.checks import MODEL_FILES, check_subject
+from resnet_keras.export.formats import FORMATS, find
 from resnet_keras.files.atomic import check_writable
+
+_NAMED_ONLY = [name for name, kind in FORMATS.items() if not kind.by_default]
 
 
 @check_arguments
@@ -23,7 +26,14 @@ def export(
     data: Annotated[
         str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(default: the run's)")
     ] = None,
-    formats: tuple[str, ...] = (),
+    formats: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            metavar="NAME ...",
+            help=f"{', '.join(FORMATS)}.",
+            help_behavior_hint=f"(default: all but {', '.join(_NAMED_ONLY)})",
+        ),
+    ] = (),
     output: Annotated[
         Path | None,
         tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: RUN/export, MODEL-export)"),
@@ -31,23 +41,21 @@ def export(
     images: Annotated[int, COUNT] = 500,
     calibration_images: Annotated[int, COUNT] = 200,
 ) -> None:
-    """Write a model as SavedModel, TFLite and ONNX, each compared with Keras on test images.
+    """Write SavedModel, TFLite and ONNX files of a model.
 
-    A file that does not answer as Keras does takes no place; what was there before stays.
+    Each file is compared with Keras on test images. A file whose outputs differ from Keras's is not
+    written; an older file of that name stays.
 
     Args:
-        model: a run folder, or a model file, which needs --data.
-        data: labelled images, as for train: those to test and to calibrate with.
-        formats: saved-model, tflite-float32, tflite-float16, tflite-dynamic-int8, tflite-int8,
-            onnx-float32, onnx-int8 or core-ml; all but the last if none.
-        output: the export folder.
-        images: how many test images to compare on, at most.
-        calibration_images: how many training images show int8 formats what values there are.
+        model: run folder, or a model file, which needs --data.
+        data: labelled images for the comparison and for calibration, as for train.
+        output: export folder.
+        images: largest number of test images to compare on.
+        calibration_images: number of training images that calibrate int8 formats.
     """
     from resnet_keras.export import exporting
-    from resnet_keras.export import formats as known
 
-    known.find(formats)
+    find(formats)
     path = model or latest_run()
     check_subject(path, data)
     folder = output or _export_folder(path)

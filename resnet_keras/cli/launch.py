@@ -10,17 +10,20 @@ from resnet_keras.training import launch as supervision
 
 @check_arguments
 def launch(
-    command: tyro.conf.Positional[tuple[str, ...]],
+    command: tyro.conf.Positional[
+        Annotated[tuple[str, ...], tyro.conf.arg(metavar="train ...", help_behavior_hint="")]
+    ],
     processes: Annotated[
         int, supervision.PROCESSES, tyro.conf.arg(name="n", aliases=("-n",), metavar="INT")
     ] = 2,
 ) -> None:
-    """Train with several processes of this machine on JAX: launch -n 2 train resnet50 ...
+    """Train with several processes of this machine, on JAX.
 
-    Ctrl-C and SIGTERM reach them all; when one fails the others are stopped.
+    resnet-keras launch -n 2 train resnet50 starts two processes. Ctrl-C and SIGTERM reach all
+    processes. When one process fails, the others are stopped.
 
     Args:
         command: train, with its arguments.
-        processes: how many.
+        processes: number of processes.
     """
     raise SystemExit(supervision.launch(processes, command))

@@ -1,5 +1,7 @@
 """resnet-keras list: the networks and what they cost."""
 
+from typing import Annotated
+
 import tyro
 from rich.console import Console
 
@@ -7,13 +9,22 @@ from resnet_keras import architectures
 from resnet_keras.cli import console
 from resnet_keras.errors import InputError, nearest
 
+GROUPS = ", ".join(group.title.split(" (")[0] for group in architectures.FAMILY)
 
-def list_networks(pattern: tyro.conf.Positional[str] = "*") -> None:
-    """List the networks with their parameters and multiply-adds.
 
-    Args:
-        pattern: show only the names that match, such as "*50*".
-    """
+def list_networks(
+    pattern: tyro.conf.Positional[
+        Annotated[
+            str,
+            tyro.conf.arg(
+                metavar="PATTERN",
+                help=f'names to list, such as "*50*". The groups are: {GROUPS}.',
+                help_behavior_hint="(default: all)",
+            ),
+        ]
+    ] = "*",
+) -> None:
+    """List the networks, their parameters and multiply-adds."""
     names = architectures.list_models(pattern)
     if not names:
         everything = list(architectures.NETWORKS)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from resnet_keras.bounds import COUNT, check_arguments
+from resnet_keras.cli.arguments import FLAG
 from resnet_keras.cli.backend import quiet_tensorflow
+from resnet_keras.data.splits import shortened
 from resnet_keras.errors import InputError, nearest
 from resnet_keras.evaluation.checks import check_model
 from resnet_keras.runs.run import Run
@@ -28,7 +30,7 @@ def predict(
     ],
     model: Annotated[Path, tyro.conf.arg(metavar="RUN|MODEL.keras", aliases=("--run",))],
     top: Annotated[int, COUNT] = 5,
-    explain: bool = False,
+    explain: Annotated[bool, FLAG] = False,
     class_name: Annotated[
         str | None,
         tyro.conf.arg(
@@ -40,17 +42,15 @@ def predict(
         tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: beside the image)"),
     ] = None,
 ) -> None:
-    """Print the most probable classes of image files, and show why.
+    """Classify image files, and show why.
 
     Args:
-        images: JPEG, PNG, WebP or other image files, of any size, and folders of them.
-        model: that answers: a run folder, for its best one, or a file that knows its classes, such
-            as convert writes.
-        top: how many classes to print.
-        explain: write pictures too: IMAGE-grad-cam.png of where the class is seen,
-            IMAGE-features.png of the stages' maps, IMAGE-responses.png of the layers.
-        class_name: the class to look for.
-        output: where the pictures go.
+        images: image files of any size (JPEG, PNG, WebP and others), or folders of image files.
+        model: run folder, for its best model, or a model file that knows its classes.
+        top: number of classes to print.
+        explain: write three pictures of each image: Grad-CAM, features and responses of the layers.
+        class_name: class that the pictures explain.
+        output: folder of the pictures.
     """
     if not images:
         raise InputError(
@@ -83,7 +83,7 @@ def predict(
     for path, image in chain([first], readable):
         print(path)
         for name, probability in evaluation.classify(network, image, class_names, top):
-            print(f"  {probability:7.2%}  {name}")
+            print(f"  {probability:7.2%}  {shortened(name)}")
         if pictures := places.get(path):
             explanation.write(explanation.explain(network, image, class_names, label), pictures)
             print(f"  why: {', '.join(map(str, pictures.values()))}")

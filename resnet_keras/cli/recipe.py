@@ -15,13 +15,13 @@ def recipe(
         Annotated[str | None, tyro.conf.arg(metavar="RECIPE", help_behavior_hint="(with show)")]
     ] = None,
 ) -> None:
-    """List the recipes that have a name, or show a recipe as a file to edit.
+    """List the recipes, or print a recipe as a file to edit.
 
     `resnet-keras recipe show finetune > mine.toml` makes a file for `train --recipe mine.toml`.
 
     Args:
         action: list all presets, or show one recipe.
-        name: a preset or a .toml file.
+        name: name of a preset, or a .toml file.
     """
     if (action == "show") != (name is not None):
         raise InputError(

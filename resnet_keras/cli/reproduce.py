@@ -1,7 +1,7 @@
 """resnet-keras reproduce: tables and figures of the papers."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -9,13 +9,16 @@ from resnet_keras import studies
 from resnet_keras.bounds import check_arguments
 from resnet_keras.cli import console
 from resnet_keras.cli.backend import quiet_tensorflow
+from resnet_keras.studies.study import Scale
 
 
 @check_arguments
 def reproduce(
-    study: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="STUDY")]],
+    study: tyro.conf.Positional[
+        Annotated[str, tyro.conf.arg(metavar="STUDY", help=f"{', '.join(studies.STUDIES)}.")]
+    ],
     data: str = "digits",
-    scale: Literal["quick", "full"] = "quick",
+    scale: Scale = "quick",
     seeds: Annotated[
         int | None,
         studies.SEEDS,
@@ -26,17 +29,16 @@ def reproduce(
         tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/studies/DATA-SCALE)"),
     ] = None,
 ) -> None:
-    """Repeat a table or figure of the papers: train its networks, and write a page.
+    """Repeat a table or figure of the papers.
 
-    The same command goes on where it was stopped. Studies of one folder share their trainings.
+    The command trains the networks and writes a page. The same command continues a study that was
+    stopped. Studies of one folder share trained networks.
 
     Args:
-        study: degradation, shortcuts, depth, orderings, shortcut-manipulations, responses,
-            gradients, single-layer-units, lesions, crops-and-ensembles or comparison.
         data: labelled images, as for train.
-        scale: quick takes minutes on small data, full is what the papers did.
-        seeds: how many times every network is trained.
-        output: where runs and pages go.
+        scale: quick takes minutes on small data, full does what the papers did.
+        seeds: number of times that each network is trained.
+        output: folder of runs and pages.
     """
     from resnet_keras.data import sources
 

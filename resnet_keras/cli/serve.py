@@ -16,13 +16,14 @@ def serve(
     ] = None,
     port: Annotated[int, PORTS] = 8000,
 ) -> None:
-    """Show exported files as a page that classifies photographs, on a phone too.
+    """Serve a page that runs exported files, on a phone too.
 
-    Nothing leaves the device; the page is served to this machine alone.
+    The page classifies photographs. No photograph leaves the device. The page is served to this
+    machine only.
 
     Args:
-        export: a run folder that was exported, or an export folder.
-        port: of the address http://localhost:PORT.
+        export: run folder that was exported, or an export folder.
+        port: port of the address http://localhost:PORT.
     """
     from resnet_keras.export import serving
 

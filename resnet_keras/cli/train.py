@@ -10,23 +10,20 @@ from typing import Annotated
 import tyro
 
 from resnet_keras import architectures, recipes
+from resnet_keras.architectures.networks import SHORTCUT_OPTIONS
 from resnet_keras.bounds import COUNT, check_arguments
 from resnet_keras.cli import console
-from resnet_keras.cli.arguments import HIDDEN
+from resnet_keras.cli.arguments import FLAG, HIDDEN
 from resnet_keras.cli.backend import quiet_tensorflow
 from resnet_keras.cli.evaluate import measure
 from resnet_keras.cli.folders import RUNS
 from resnet_keras.cli.recipe_options import LongOptions, ShortOptions, table_of
-from resnet_keras.data import sources
-from resnet_keras.data.checks import check
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation import results
 from resnet_keras.runs.checkpoints import CHECKPOINT_STEPS
 from resnet_keras.runs.run import Run
 from resnet_keras.training import launch, plan
-from resnet_keras.weights.checks import check_weights
-
-_FLAG = tyro.conf.arg(help_behavior_hint="")
+from resnet_keras.weights.checks import check_content, check_weights
 
 
 @dataclass(frozen=True)
@@ -38,11 +35,11 @@ class RunOptions:
         tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/NETWORK-DATA-RECIPE)"),
     ] = None
     """run folder."""
-    start_over: Annotated[bool, _FLAG] = False
+    start_over: Annotated[bool, FLAG] = False
     """move the run folder aside if there is one, and begin again."""
     checkpoint_steps: Annotated[int, COUNT] = CHECKPOINT_STEPS
     """steps between checkpoints. Every epoch ends in a checkpoint anyway."""
-    log_diagnostics: Annotated[bool, _FLAG] = True
+    log_diagnostics: Annotated[bool, FLAG] = True
     """no pictures and gradient norms in TensorBoard, which cost a step an epoch."""
 
 
@@ -54,7 +51,7 @@ class MachineOptions:
         int | None, COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: all)")
     ] = None
     """number of GPUs to train on."""
-    recompute: Annotated[bool, _FLAG] = False
+    recompute: Annotated[bool, FLAG] = False
     """save memory for a second forward pass a step. Very deep networks then fit."""
 
 
@@ -124,16 +121,19 @@ def train(
         str | None, tyro.conf.arg(metavar="FILE|imagenet", help_behavior_hint="(default: none)")
     ] = None,
     shortcut: Annotated[
-        str | None, tyro.conf.arg(metavar="A|B|C", help_behavior_hint="(default: the network's)")
+        str | None,
+        tyro.conf.arg(
+            metavar="|".join(SHORTCUT_OPTIONS), help_behavior_hint="(default: the network's)"
+        ),
     ] = None,
-    skip_bad_images: Annotated[bool, _FLAG] = False,
+    skip_bad_images: Annotated[bool, FLAG] = False,
     values: Annotated[ShortOptions, tyro.conf.arg(name="recipe"), tyro.conf.OmitArgPrefixes] = {},  # noqa: B006 - read only
     other_values: Annotated[LongOptions, tyro.conf.arg(name="recipe"), HIDDEN] = {},  # noqa: B006
     run: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = RunOptions(),
     machine: Annotated[MachineOptions, tyro.conf.OmitArgPrefixes] = MachineOptions(),
     hosts: Annotated[HostOptions, tyro.conf.OmitArgPrefixes] = HostOptions(),
 ) -> None:
-    """Train a network, measure it on the test images and write its report.
+    """Train a network, test it and write a report.
 
     The same command continues a run that was interrupted. A finished run stays as it is.
 
@@ -154,11 +154,16 @@ def train(
     chosen.check_weights(weights)
     if chosen.image_size is not None:
         architecture.check_sides(chosen.image_size, chosen.image_size)
+    from resnet_keras.data import sources  # with h5py, which --help need not wait for
+    from resnet_keras.data.checks import check
+
     source = sources.find(data)
     option = f"-{shortcut}" if shortcut else ""
     name = f"{network}{option}-{sources.slug(data)}-{recipes.name_of(recipe)}"
     folder = Run(run.run or RUNS / name)
     plan.check_run_folder(folder, run.start_over)
+    if weights is not None and (run.start_over or not folder.exists):
+        check_content(weights, network)
     if not (hosts.hosts or run.start_over) and folder.exists and folder.read_details().finished:
         request = plan.Request(
             network, chosen, shortcut, weights=weights, skip_bad_images=skip_bad_images

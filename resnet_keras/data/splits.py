@@ -29,6 +29,7 @@ _SPELLINGS: dict[SplitName, tuple[str, ...]] = {
 _ENDING = re.compile(r"[ _-]?(set|data|images)$")
 ACCEPTED_SPLITS = "; ".join(f"{split}: {', '.join(them)}" for split, them in _SPELLINGS.items())
 
+LONGEST_NAME = 40  # letters of a class's name in a line
 SHOWN = 20  # bad images in a message
 TYPICAL_OF = 64  # images are opened to learn how large the images of a set are
 
@@ -68,6 +69,12 @@ def in_words(names: Sequence[str], at_most: int) -> str:
     """The first names, separated by commas, and how many more there are."""
     more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
     return f"{', '.join(map(printable, names[:at_most]))}{more}"
+
+
+def shortened(class_name: str) -> str:
+    """The name of a class for a line of the terminal."""
+    name = printable(class_name)
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def printable(path: str) -> str:

@@ -1,6 +1,7 @@
 """Checks of what is to be measured, before any framework starts."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from resnet_keras.architectures import find
@@ -91,6 +92,20 @@ def check_readable(run: Run, besides: Protocol) -> None:
     for name in NAMES:
         if name != besides.name:
             read_evaluation(run, name)
+
+
+def check_distinct(runs: Sequence[Run]) -> None:
+    """Raises InputError if two of the runs are in the same folder."""
+    seen: dict[Path, Run] = {}
+    for run in runs:
+        place = run.folder.resolve()
+        if place in seen:
+            raise InputError(
+                "a run is named twice",
+                received=f"{seen[place]} and {run}",
+                accepted="different run folders",
+            )
+        seen[place] = run
 
 
 def check_measurable(run: Run, protocol: Protocol | None = None) -> RunDetails:

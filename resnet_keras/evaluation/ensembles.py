@@ -14,7 +14,7 @@ import numpy as np
 from resnet_keras.data.checks import CheckedSource
 from resnet_keras.data.splits import Source
 from resnet_keras.errors import InputError
-from resnet_keras.evaluation.checks import check_measurable
+from resnet_keras.evaluation.checks import check_distinct, check_measurable
 from resnet_keras.evaluation.evaluate import data_of, probabilities, score
 from resnet_keras.evaluation.protocols import ONE_VIEW, Protocol
 from resnet_keras.evaluation.results import ErrorRates, Evaluation, from_content, to_content
@@ -145,16 +145,7 @@ def _check_runs(runs: Sequence[Run], protocol: Protocol) -> list[RunDetails]:
             received=", ".join(map(str, runs)) or "none",
             accepted="two run folders or more",
         )
-    seen: dict[Path, Run] = {}
-    for run in runs:
-        place = run.folder.resolve()
-        if place in seen:
-            raise InputError(
-                "a run is named twice",
-                received=f"{seen[place]} and {run}",
-                accepted="different run folders",
-            )
-        seen[place] = run
+    check_distinct(runs)
     return [check_measurable(run, protocol) for run in runs]
 
 

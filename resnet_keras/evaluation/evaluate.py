@@ -79,7 +79,7 @@ def evaluation_data(
     """
     arrays = _in_memory(split, view) if isinstance(split, ArraySplit) else None
     if multiple:
-        return pipelines.of_backend().shared_evaluation_batches(
+        return pipelines.pipeline().shared_evaluation_batches(
             split if arrays is None else arrays,
             view=view if arrays is None else replace(view, centre=1.0),
             batch_size=math.ceil(BATCH_SIZE / multiple) * multiple,
@@ -87,7 +87,7 @@ def evaluation_data(
         )
     if arrays is not None:
         return arrays.images, arrays.labels
-    return pipelines.of_backend().evaluation_batches(split, view=view, batch_size=BATCH_SIZE)
+    return pipelines.pipeline().evaluation_batches(split, view=view, batch_size=BATCH_SIZE)
 
 
 def _in_memory(split: ArraySplit, view: View) -> ArraySplit:
@@ -116,7 +116,7 @@ def as_measured(split: Split, view: View) -> ArraySplit:
     """A few images as a network is measured on them; arguments and result are those of `shown`."""
     if isinstance(split, ArraySplit):
         return _in_memory(split, view)
-    batches = pipelines.of_backend().evaluation_batches(split, view=view, batch_size=BATCH_SIZE)
+    batches = pipelines.pipeline().evaluation_batches(split, view=view, batch_size=BATCH_SIZE)
     return ArraySplit(np.concatenate([np.asarray(batch[0]) for batch in batches]), split.labels)
 
 
@@ -255,7 +255,7 @@ def data_of(run: Run, source: Source | None = None) -> CheckedSource:
             accepted="in Python, evaluation.evaluate_run(run, source=Arrays(…)) with the arrays",
         )
     data = check(source or sources.find(details.data), details.skip_bad_images)
-    if details.fingerprint not in (None, data.fingerprint):
+    if details.fingerprint != data.fingerprint:
         raise InputError(
             f"images were added, removed or changed in {details.data} since {run} was trained",
             received=f"data with the fingerprint {data.fingerprint}",

@@ -14,6 +14,11 @@ from resnet_keras.bounds import IMAGE_SIZE, check_fields
 from resnet_keras.errors import InputError, nearest
 
 NAMES = (SINGLE, TEN_CROP, MULTI_SCALE) = ("single", "ten-crop", "multi-scale")
+VIEWS = {
+    SINGLE: "one view of each image",
+    TEN_CROP: "mean over four corners, the centre and their mirror images",
+    MULTI_SCALE: "mean over whole images at several scales and their mirror images",
+}
 
 # In pixels, for a network of images of 224: the shorter side that ten crops are cut from [2], and
 # those of whole images [1].

@@ -2,8 +2,9 @@
 
 import base64
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def write_report(run: Run) -> None:
         run.report,
         "report.html.j2",
         details=details,
-        recipe=dataclasses.asdict(details.recipe),
+        recipe=dict(_recipe_rows(details.recipe)),
         parameters=find(details.network, details.shortcut).parameters(
             len(details.class_names), details.image_size
         ),
@@ -91,6 +92,26 @@ def write_report(run: Run) -> None:
         measured=measured,
         top5=says_top5(len(details.class_names)),
     )
+
+
+def _recipe_rows(settings: Any, within: str = "") -> Iterator[tuple[str, str]]:
+    """Names and values of a recipe; those of its parts after the name of the part."""
+    for field in dataclasses.fields(settings):
+        name, value = f"{within}{field.name}", getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            if within:
+                yield name, type(value).__name__
+            yield from _recipe_rows(value, f"{name}.")
+        else:
+            yield name, _in_words(value)
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_in_words, value))
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def write_ensemble_report(folder: Path, source: Source | None = None) -> Path:

@@ -9,13 +9,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from resnet_keras.architectures import NETWORKS, Architecture, Preprocessing, model_name
+from resnet_keras.architectures import Architecture, Preprocessing
 from resnet_keras.architectures.layer_names import is_classifier
 from resnet_keras.errors import InputError, first_line
 from resnet_keras.files.structured import JsonObject
 from resnet_keras.networks.layers import check_data_format
 from resnet_keras.networks.recursion import recursion_for
 from resnet_keras.weights.archive import read_config, read_layers
+from resnet_keras.weights.checks import OUR_STEM, check_name
 from resnet_keras.weights.download import IMAGENET, fetch
 from resnet_keras.weights.layouts import Weights
 from resnet_keras.weights.loaded import LoadedWeights
@@ -24,7 +25,6 @@ from resnet_keras.weights.reading import Layers, find_in, read_weights_file
 from resnet_keras.weights.translate import read_foreign, translate
 
 NORMALIZE = "normalize"  # the layer with a network's preprocessing
-OUR_STEM = "conv1"
 MOST_LAYERS = 20_000  # that a file may have Keras walk by recursion: four times resnet1202's
 
 
@@ -96,26 +96,14 @@ def read_weights(source: Source, network: str, architecture: Architecture) -> Lo
     return read_foreign(path, architecture)
 
 
-def _check_name(model: keras.Model, source: str, network: str) -> None:
-    """Refuses a network of another name here, whose shapes may fit: v1 and v1.5 have the same."""
-    names = {model_name(name): name for name in NETWORKS}
-    found = names.get(model.name)
-    if OUR_STEM in {layer.name for layer in model.layers} and found not in (None, network):
-        raise InputError(
-            f"these are weights of {found}",
-            received=f"{source} for {network}",
-            accepted=f"weights of {network}",
-        )
-
-
 def _of_model(
     model: keras.Model, source: str, network: str, architecture: Architecture
 ) -> LoadedWeights:
     if any(kind.__module__.startswith("keras_hub.") for kind in type(model).__mro__):
         card = of_keras_hub(_description_of(model), source)
         return _of_layers(_weights_of_keras_hub(model), source, architecture, card)
-    _check_name(model, source, network)
     names = {layer.name for layer in model.layers}
+    check_name(model.name, names, source, network)
     head = model.layers[-1] if model.layers else None
     activation = getattr(getattr(head, "activation", None), "__name__", "softmax")
     if OUR_STEM not in names:

@@ -52,7 +52,6 @@ from resnet_keras.recipes import Recipe
 
 FOLDER = "the run folder"  # as messages call it
 FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)  # of 1, training cannot go on, everything else is the same
 DETAILS_ACCEPTED = "the file that train wrote, or train --start-over (moves the run aside)"
 
 HISTORY_COLUMNS: tuple[str, ...] = (
@@ -86,10 +85,10 @@ class RunDetails:
         precision: policy and XLA, and why, in one line.
         versions: of Python and the packages that matter.
         started: date and time, ISO 8601 with the zone.
-        fingerprint: of the data, see `checks.CheckedSource`; None in runs of format 1.
+        fingerprint: of the data, see `checks.CheckedSource`.
         weights: that training started from; None for random ones.
         preprocessing, bn_epsilon: of the network: those of the weights that it started from, or
-            its own; None in runs of earlier versions, which had the latter only.
+            its own; None of a network that a builder made.
         skip_bad_images: whether bad images were left out; skipped.csv tells which.
         data_notes: lines on files of the data that were not read, and on images that look odd.
         finished: whether all epochs are done.
@@ -104,7 +103,7 @@ class RunDetails:
     precision: str
     versions: dict[str, str]
     started: str
-    fingerprint: str | None = None
+    fingerprint: str
     weights: str | None = None
     preprocessing: Preprocessing | None = None
     bn_epsilon: float | None = None
@@ -252,16 +251,14 @@ class Run:
                 accepted=f"an existing run folder{did_you_mean_beside(self.folder)}",
             )
         try:
-            content = structured.read_format(self._details, READABLE_VERSIONS, DETAILS_ACCEPTED)
+            content = structured.read_format(self._details, [FORMAT_VERSION], DETAILS_ACCEPTED)
         except FileNotFoundError as error:
             raise InputError(
                 "this is not a run folder",
                 received=f"{self.folder} ({self._details.name} is missing)",
                 accepted="a folder that train wrote",
             ) from error
-        found = content.pop("format")
-        if found == 1 and isinstance(recipe := content.get("recipe"), dict):
-            _move_augmentation(recipe)
+        del content["format"]
         return structured.convert(content, RunDetails, self._details, DETAILS_ACCEPTED)
 
     def write_history(self, rows: Sequence[HistoryRow]) -> None:
@@ -284,13 +281,12 @@ class Run:
         _write_table(self._speeds, SPEED_COLUMNS, rows)
 
     def read_speeds(self) -> list[HistoryRow]:
-        """The rows of speed.csv; runs of format 1 have its columns in history.csv.
+        """The rows of speed.csv, none if no epoch has ended.
 
         Raises:
             InputError: the file is damaged.
         """
-        kept_apart = self._speeds.exists()
-        return _read_table(self._speeds if kept_apart else self._history, SPEED_COLUMNS)
+        return _read_table(self._speeds, SPEED_COLUMNS)
 
     def write_skipped(self, images: Sequence[BadImage]) -> Path:
         """Writes skipped.csv, one row an image, and tells its path."""
@@ -306,13 +302,6 @@ class Run:
         examples = self.folder / "examples"
         examples.mkdir(exist_ok=True)
         write_file(examples / f"{file_name(class_name)}.png", Image.fromarray(image).save)
-
-
-def _move_augmentation(recipe: dict[str, Any]) -> None:
-    """Tells what a recipe of format 1 does to images as `Augmentation` tells it now."""
-    if "shift" in recipe and "flip" in recipe:
-        pad, flip = recipe.pop("shift"), recipe.pop("flip")
-        recipe["augmentation"] = {"crop": {"pad": pad} if pad else None, "flip": flip}
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

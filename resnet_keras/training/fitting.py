@@ -178,9 +178,7 @@ def _in_memory(opened: OpenRun) -> Any:
 def _training_batches(opened: OpenRun, split: Any, steps: int, first_step: int) -> Any:
     details, group = opened.details, opened.group
     recipe = details.recipe
-    # TensorFlow trains in one process, which loads whole batches.
-    part = {"share": group.share} if group.processes > 1 else {}
-    return pipelines.of_backend().training_batches(
+    return pipelines.pipeline().training_batches(
         split,
         recipe.augmentation,
         image_size=details.image_size,
@@ -189,7 +187,7 @@ def _training_batches(opened: OpenRun, split: Any, steps: int, first_step: int) 
         seed=recipe.seed,
         first_step=first_step,
         last_step=recipe.epochs * steps,
-        **part,
+        share=group.share,
     )
 
 

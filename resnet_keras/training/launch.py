@@ -18,11 +18,10 @@ from typing import Annotated
 
 from resnet_keras.bounds import check_arguments, whole
 from resnet_keras.errors import InputError
+from resnet_keras.processes import end_with_parent
 
 LOST = 75  # a child's exit status: another process of the training is gone
-LIFELINE = (
-    "RESNET_KERAS_LIFELINE"  # names a pipe that a child can read from once its parent is gone
-)
+LIFELINE = "RESNET_KERAS_LIFELINE"  # variable with the number of a pipe, see `end_with_parent`
 GRACE_SECONDS = 15.0  # for the other children, after one has ended with an error
 POLL_SECONDS = 0.1
 PROCESSES = whole(1, 256)  # of one machine
@@ -119,13 +118,7 @@ def is_supervised() -> bool:
 
 def follow_parent() -> None:
     """Ends this process as soon as the one that supervises it is gone, even if it was killed."""
-    lifeline = int(os.environ[LIFELINE])
-
-    def follow() -> None:
-        os.read(lifeline, 1)  # nobody writes: this returns when the other end is closed
-        os._exit(128 + signal.SIGKILL)
-
-    threading.Thread(target=follow, daemon=True).start()
+    end_with_parent(int(os.environ[LIFELINE]), 128 + signal.SIGKILL)
 
 
 @contextmanager

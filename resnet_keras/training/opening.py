@@ -10,7 +10,7 @@ from functools import partial
 import keras
 
 from resnet_keras.architectures import Architecture, model_name
-from resnet_keras.data.splits import Split
+from resnet_keras.data.splits import Split, shortened
 from resnet_keras.errors import InputError, TrainingError
 from resnet_keras.networks.loading import fit_weights, read_weights
 from resnet_keras.networks.models import Builder, Classifier, build, dtype_policy
@@ -255,7 +255,8 @@ def _start(
 
 def _announce(plan: Plan, details: RunDetails, group: DeviceGroup) -> None:
     recipe, names, splits = details.recipe, details.class_names, plan.data.splits
-    classes = ", ".join(names) if len(names) <= NAMED_CLASSES else f"{names[0]} to {names[-1]}"
+    shown = [shortened(name) for name in names]
+    classes = ", ".join(shown) if len(names) <= NAMED_CLASSES else f"{shown[0]} to {shown[-1]}"
     test_images = len(splits["test"]) if "test" in splits else 0
     print(
         f"data: {len(names)} classes ({classes}); {len(splits['train']):,} images to train on, "

@@ -153,10 +153,8 @@ def check_run_folder(run: Run, start_over: bool) -> None:
 
 def pairs(found: RunDetails, asked: RunDetails) -> Iterator[tuple[str, Any, Any]]:
     """What makes two trainings the same: names, and the values of both."""
-    # A finished run of an earlier version knows nothing of fingerprints.
-    fingerprint = ("fingerprint",) if found.fingerprint else ()
-    values = ("network", "shortcut", "data", "class_names", "image_size", "weights")
-    for name in (*values, *fingerprint):
+    values = ("network", "shortcut", "data", "class_names", "image_size", "weights", "fingerprint")
+    for name in values:
         yield name, getattr(found, name), getattr(asked, name)
     for field in dataclasses.fields(Recipe):
         if field.name != "image_size":  # the run's own tells what it came to

@@ -10,7 +10,7 @@ import pytest
 from damage import CASES, survive
 from PIL import Image
 
-from resnet_keras import Run, load_model
+from resnet_keras import Run, load_model, recipes
 from resnet_keras.data import cache, checks
 from resnet_keras.data.folder import Folder
 from resnet_keras.evaluation import ensembles, evaluate, report
@@ -53,6 +53,7 @@ def survives(path, use, seed=0, cases=CASES):
     ("name", "read"),
     [
         ("run.json", Run.read_details),
+        ("recipe.toml", lambda run: recipes.find(run.recipe)),
         ("history.csv", Run.read_history),
         ("speed.csv", Run.read_speeds),
         ("evaluation.json", evaluate.read_evaluations),

@@ -1,5 +1,7 @@
-"""Which pipeline feeds the backend that Keras computes with."""
+"""Which pipeline makes the batches: tf.data wherever TensorFlow is installed, else NumPy."""
 
+import functools
+from contextlib import suppress
 from types import ModuleType
 
 import keras
@@ -7,20 +9,26 @@ import keras
 from resnet_keras.data.augmentation import Augmentation
 
 
-def of_backend() -> ModuleType:
-    """tf_pipeline under TensorFlow, numpy_pipeline under any other backend."""
-    if keras.backend.backend() == "tensorflow":
-        from resnet_keras.data.pipelines import tf_pipeline
+@functools.cache
+def pipeline() -> ModuleType:
+    """Returns tf_pipeline if TensorFlow can be imported, numpy_pipeline if not.
 
-        return tf_pipeline
-    from resnet_keras.data.pipelines import numpy_pipeline
+    Beside another backend TensorFlow makes batches on the CPU, and leaves the GPUs alone.
+    """
+    try:
+        import tensorflow as tf
+    except ImportError:
+        from resnet_keras.data.pipelines import numpy_pipeline
 
-    return numpy_pipeline
+        return numpy_pipeline
+    if keras.backend.backend() != "tensorflow":
+        with suppress(RuntimeError):  # the caller has computed with TensorFlow before
+            tf.config.set_visible_devices([], "GPU")
+    from resnet_keras.data.pipelines import tf_pipeline
+
+    return tf_pipeline
 
 
 def check(augmentation: Augmentation) -> None:
-    """Raises InputError if the backend's pipeline cannot do this."""
-    if keras.backend.backend() != "tensorflow":
-        from resnet_keras.data.pipelines import numpy_pipeline
-
-        numpy_pipeline.check(augmentation)
+    """Raises InputError if the pipeline cannot do this augmentation."""
+    pipeline().check(augmentation)

@@ -85,7 +85,7 @@ def check(augmentation: Augmentation) -> None:
         raise InputError(
             "this augmentation needs TensorFlow",
             received=", ".join(asked),
-            accepted="crops and flips, or KERAS_BACKEND=tensorflow",
+            accepted="crops and flips, or pip install 'resnet-keras[tensorflow]'",
         )
 
 

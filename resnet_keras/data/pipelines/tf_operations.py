@@ -8,8 +8,10 @@ drawn from the image's size alone, so that a JPEG need not be decoded beyond it.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from resnet_keras.data.augmentation import (
@@ -20,7 +22,52 @@ from resnet_keras.data.augmentation import (
     RandomResizedCrop,
     ScaleJitterCrop,
 )
+from resnet_keras.data.epochs import WHOLE, Share
 from resnet_keras.view import View, tf_view
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a batch that a process makes, of which it keeps its share.
+
+    Random numbers are drawn for the whole batch, so that a row is the same in every process. A row
+    that is mixed with its partner, the row as far from the end as this one is from the start, needs
+    the partner made, too: a share has the partners after its own rows.
+
+    Attributes:
+        batch: how many rows all processes keep together.
+        share: which of them this process keeps.
+        mixes: whether partners are needed.
+    """
+
+    batch: int
+    share: Share = WHOLE
+    mixes: bool = False
+
+    @property
+    def made(self) -> np.ndarray:
+        """The numbers of the rows that are made, (n,) int64."""
+        own = np.arange(self.batch, dtype=np.int64)[self.share.rows(self.batch)]
+        has_partners = self.mixes and self.share.count > 1
+        return np.concatenate([own, self.batch - 1 - own]) if has_partners else own
+
+    def of_made(self, drawn: Any, axis: int = 0) -> Any:
+        """What was drawn for the batch, of the rows that are made."""
+        return drawn if self.share.count == 1 else tf.gather(drawn, self.made, axis=axis)
+
+    def of_own(self, drawn: Any, axis: int = 0) -> Any:
+        """The same, of the rows that are kept."""
+        if self.share.count == 1:
+            return drawn
+        own = self.made[: self.batch // self.share.count]
+        return tf.gather(drawn, own, axis=axis)
+
+    def pairs(self, made: Any) -> tuple[Any, Any]:
+        """The rows that are kept, and their partners."""
+        if self.share.count == 1:
+            return made, tf.reverse(made, [0])
+        own, partners = tf.split(made, 2)
+        return own, partners
 
 
 def window(shape: Any, seed: Any, crop: Crop | None, image_size: int) -> Any:
@@ -136,22 +183,27 @@ def to_uint8(images: Any) -> Any:
     return tf.cast(images + 0.5, tf.uint8)
 
 
-def pad_and_crop(images: Any, seed: Any, pad: int) -> Any:
+def pad_and_crop(images: Any, seed: Any, pad: int, rows: Rows | None = None) -> Any:
     """Shifts every image by up to `pad` pixels either way, on a black ground.
 
     Args:
-        images: (batch, height, width, 3).
+        images: (rows made, height, width, 3).
+        rows: of the batch; None for all.
     """
-    batch, height, width, _ = images.shape
-    corners = tf.random.stateless_uniform([batch, 2, 1], seed, maxval=2 * pad + 1, dtype=tf.int32)
+    count, height, width, _ = images.shape
+    rows = rows or Rows(count)
+    shape = [rows.batch, 2, 1]
+    corners = tf.random.stateless_uniform(shape, seed, maxval=2 * pad + 1, dtype=tf.int32)
+    corners = rows.of_made(corners)
     padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
-    rows = tf.gather(padded, corners[:, 0] + tf.range(height), axis=1, batch_dims=1)
-    return tf.gather(rows, corners[:, 1] + tf.range(width), axis=2, batch_dims=1)
+    shifted = tf.gather(padded, corners[:, 0] + tf.range(height), axis=1, batch_dims=1)
+    return tf.gather(shifted, corners[:, 1] + tf.range(width), axis=2, batch_dims=1)
 
 
-def flip(images: Any, seed: Any) -> Any:
-    """Mirrors every image, (batch, height, width, 3), left to right with probability 1/2."""
-    mirrored = tf.random.stateless_uniform([images.shape[0]], seed) < 0.5
+def flip(images: Any, seed: Any, rows: Rows | None = None) -> Any:
+    """Mirrors every image left to right with probability 1/2; arguments as of `pad_and_crop`."""
+    rows = rows or Rows(images.shape[0])
+    mirrored = rows.of_made(tf.random.stateless_uniform([rows.batch], seed) < 0.5)
     # tf.where, which broadcasts, and a slice with a step of -1 take ten times as long.
     return tf.raw_ops.Select(condition=mirrored, x=tf.reverse(images, [2]), y=images)
 
@@ -162,31 +214,36 @@ def flip_one(image: Any, seed: Any) -> Any:
     return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
 
 
-def pca_color(images: Any, seed: Any, std: float) -> Any:
+def pca_color(images: Any, seed: Any, std: float, rows: Rows | None = None) -> Any:
     """Adds to every image sums of ImageNet's principal colours, see `augmentation.PCAColor`.
 
     Args:
-        images: (batch, height, width, 3), pixels 0..255.
+        images: (rows made, height, width, 3), pixels 0..255.
         std: of the share of each colour, whose size is its eigenvalue.
+        rows: of the batch; None for all.
 
     Returns:
         The same shape, float32, pixels 0..255.
     """
-    shares = tf.random.stateless_normal([images.shape[0], 3], seed, stddev=std)
+    rows = rows or Rows(images.shape[0])
+    shares = rows.of_made(tf.random.stateless_normal([rows.batch, 3], seed, stddev=std))
     scaled = shares * [255 * value for value in PCA_EIGENVALUES]
     shift = tf.matmul(scaled, tf.constant(PCA_EIGENVECTORS), transpose_b=True)
     return tf.clip_by_value(tf.cast(images, tf.float32) + shift[:, None, None, :], 0.0, 255.0)
 
 
-def erase(images: Any, seed: Any, erasing: RandomErasing) -> Any:
+def erase(images: Any, seed: Any, erasing: RandomErasing, rows: Rows | None = None) -> Any:
     """Fills a rectangle of some images with noise, each value anywhere in 0..255.
 
     The noise is drawn once for the batch; no two rectangles are likely to show the same of it.
 
     Args:
-        images: (batch, height, width, 3).
+        images: (rows made, height, width, 3).
+        rows: of the batch; None for all.
     """
-    batch, height, width, _ = images.shape
+    count, height, width, _ = images.shape
+    rows = rows or Rows(count)
+    batch = rows.batch
     seeds = tf.random.split(seed, 5)
     least, most = erasing.area
     area = height * width * tf.random.stateless_uniform([batch], seeds[0], least, most)
@@ -199,6 +256,7 @@ def erase(images: Any, seed: Any, erasing: RandomErasing) -> Any:
     lefts = _floor(places[1], width - widths + 1)
     happens = tf.random.stateless_uniform([batch], seeds[3]) < erasing.probability
     heights = tf.where(happens, heights, 0)
+    tops, lefts, heights, widths = map(rows.of_made, (tops, lefts, heights, widths))
     noise = tf.random.stateless_uniform([height, width, 3], seeds[4], maxval=256, dtype=tf.int32)
     inside = _inside(tops, lefts, heights, widths, height, width)
     return tf.where(inside, tf.cast(noise, images.dtype), images)
@@ -225,51 +283,59 @@ def smooth_labels(labels: Any, classes: int, smoothing: float) -> Any:
     return tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
 
 
-def mixup(images: Any, labels: Any, seed: Any, alpha: float) -> tuple[Any, Any]:
+def mixup(
+    images: Any, labels: Any, seed: Any, alpha: float, rows: Rows | None = None
+) -> tuple[Any, Any]:
     """Blends every image with its partner, and its label alike.
 
     The partner is the batch's image as far from the end as this one is from the start: the order of
     a batch is random already.
 
     Args:
-        images: (batch, height, width, 3).
-        labels: probabilities, (batch, classes) float32.
+        images: (rows made, height, width, 3).
+        labels: probabilities, (rows made, classes) float32.
         alpha: the image's share comes from Beta(alpha, alpha), for each anew.
+        rows: of the batch; None for all.
 
     Returns:
-        Images, float32, and labels of the same shapes.
+        Images, float32, and labels, of the rows that are kept.
     """
-    share = _beta(images.shape[0], seed, alpha)
-    own = share[:, None, None, None]
-    images = tf.cast(images, tf.float32)
-    mixed = own * images + (1 - own) * tf.reverse(images, [0])
-    return mixed, _blend(labels, share)
+    rows = rows or Rows(images.shape[0], mixes=True)
+    share = rows.of_own(_beta(rows.batch, seed, alpha))
+    weight = share[:, None, None, None]
+    own, partners = rows.pairs(tf.cast(images, tf.float32))
+    return weight * own + (1 - weight) * partners, _blend(*rows.pairs(labels), share)
 
 
-def cutmix(images: Any, labels: Any, seed: Any, alpha: float) -> tuple[Any, Any]:
+def cutmix(
+    images: Any, labels: Any, seed: Any, alpha: float, rows: Rows | None = None
+) -> tuple[Any, Any]:
     """Puts a rectangle of its partner into every image; the label gets a share by area.
 
     The rectangle has the image's proportions, and its centre may be anywhere, so that the border
     cuts off some of it. The partner is as in `mixup`.
 
     Args:
-        images: (batch, height, width, 3).
-        labels: probabilities, (batch, classes) float32.
+        images: (rows made, height, width, 3).
+        labels: probabilities, (rows made, classes) float32.
         alpha: the image's share comes from Beta(alpha, alpha) before the border cuts.
+        rows: of the batch; None for all.
 
     Returns:
-        Images and labels of the same shapes and types.
+        Images and labels of the same types, of the rows that are kept.
     """
-    batch, height, width, _ = images.shape
+    count, height, width, _ = images.shape
+    rows = rows or Rows(count, mixes=True)
     share_seed, place_seed = tf.unstack(tf.random.split(seed, 2))
-    side = tf.sqrt(1 - _beta(batch, share_seed, alpha))
-    places = tf.random.stateless_uniform([2, batch], place_seed)
+    side = rows.of_own(tf.sqrt(1 - _beta(rows.batch, share_seed, alpha)))
+    places = rows.of_own(tf.random.stateless_uniform([2, rows.batch], place_seed), axis=1)
     tops, bottoms = _span(places[0], side, height)
     lefts, rights = _span(places[1], side, width)
     inside = _inside(tops, lefts, bottoms - tops, rights - lefts, height, width)
     cut_out = (bottoms - tops) * (rights - lefts)
     share = 1 - tf.cast(cut_out, tf.float32) / (height * width)
-    return tf.where(inside, tf.reverse(images, [0]), images), _blend(labels, share)
+    own, partners = rows.pairs(images)
+    return tf.where(inside, partners, own), _blend(*rows.pairs(labels), share)
 
 
 def _span(place: Any, side: Any, length: int) -> tuple[Any, Any]:
@@ -293,5 +359,5 @@ def _beta(count: int, seed: Any, alpha: float) -> Any:
     return tf.sigmoid(one - other)
 
 
-def _blend(labels: Any, share: Any) -> Any:
-    return share[:, None] * labels + (1 - share[:, None]) * tf.reverse(labels, [0])
+def _blend(labels: Any, partners: Any, share: Any) -> Any:
+    return share[:, None] * labels + (1 - share[:, None]) * partners

@@ -4,6 +4,7 @@ Images of one size in memory are taken, shifted and mirrored a batch at a time. 
 by one: read, decoded no further than their window, resized, in as many threads as the machine has.
 """
 
+import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -13,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_keras.data.augmentation import Augmentation, PadAndCrop
-from resnet_keras.data.epochs import steps_per_epoch
+from resnet_keras.data.epochs import WHOLE, Share, steps_per_epoch
 from resnet_keras.data.pipelines import tf_operations as operations
+from resnet_keras.data.pipelines.tf_operations import Rows
 from resnet_keras.data.pipelines.tf_randaugment import rand_augment
 from resnet_keras.data.splits import ArraySplit, EncodedSplit, Split
 from resnet_keras.view import View, tf_view
@@ -37,6 +39,7 @@ def training_batches(
     seed: int,
     first_step: int,
     last_step: int,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of the steps from `first_step` up to, not with, `last_step`.
 
@@ -52,6 +55,7 @@ def training_batches(
         batch_size: images a step; not more than there are.
         seed: not negative.
         first_step, last_step: counted from the beginning of the training.
+        share: which rows of every batch to make; they are the same as without it.
 
     Returns:
         Pairs of images and labels. Images are (batch, image_size, image_size, 3), pixels 0..255,
@@ -64,14 +68,16 @@ def training_batches(
     """
     augmentation.check_image_size(image_size)
     batch_size = min(batch_size, len(split.labels))
+    rows = Rows(batch_size, share, mixes=bool(augmentation.mixup or augmentation.cutmix))
     by_batch = _fits(split, image_size) and not _works_on_single_images(augmentation)
     chosen_batches = _whole_batches if by_batch else _single_images
     batches = chosen_batches(
-        split, augmentation, image_size, batch_size, seed, range(first_step, last_step)
+        split, augmentation, image_size, rows, seed, range(first_step, last_step)
     )
 
     def augment(step: Any, images: Any, labels: Any) -> tuple[Any, Any]:
-        return augment_batch(images, labels, step, augmentation, classes, seed)
+        seed_of = partial(_seed, seed, number=step)
+        return augment_batch(images, labels, augmentation, classes, rows, seed_of)
 
     return _in_parallel(batches, augment).prefetch(tf.data.AUTOTUNE)
 
@@ -87,6 +93,45 @@ def evaluation_batches(split: Split, *, view: View, batch_size: int) -> tf.data.
     Returns:
         Pairs of images (batch, height, width, channels) uint8 and labels (batch,) int64.
     """
+    examples = _in_parallel(tf.data.Dataset.range(len(split.labels)), _example(split, view))
+    return examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def check(augmentation: Augmentation) -> None:
+    """Does nothing: there is every augmentation."""
+
+
+def shared_evaluation_batches(
+    split: Split, *, view: View, batch_size: int, share: Share
+) -> tf.data.Dataset:
+    """A process's rows of batches that are all of one size, as several devices need them.
+
+    Where the images do not fill the last batch, it shows the first ones again, at a weight of zero.
+
+    Args:
+        batch_size: of all processes together.
+        share: which rows to load.
+
+    Returns:
+        Images, labels and weights. With these, Keras's mean over all rows is the mean over the
+        images.
+    """
+    images = len(split.labels)
+    batches = math.ceil(images / batch_size)
+    weight = batches * batch_size / images
+    own = range(batch_size)[share.rows(batch_size)]
+    example = _example(split, view)
+
+    def weighted(number: Any) -> tuple[Any, Any, Any]:
+        row = number // len(own) * batch_size + own.start + number % len(own)
+        return *example(row % images), tf.where(row < images, np.float32(weight), np.float32(0))
+
+    examples = _in_parallel(tf.data.Dataset.range(batches * len(own)), weighted)
+    return examples.batch(len(own), drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def _example(split: Split, view: View) -> Callable[[Any], tuple[Any, Any]]:
+    """A function from an image's index to what a network sees of it, and its label."""
     load = _loader(split, partial(tf_view.resize, view=view))
     labels = tf.constant(split.labels)
 
@@ -94,49 +139,61 @@ def evaluation_batches(split: Split, *, view: View, batch_size: int) -> tf.data.
         image = load(index, lambda shape: tf_view.window(shape, view))
         return image, tf.gather(labels, index)
 
-    examples = _in_parallel(tf.data.Dataset.range(len(split.labels)), example)
-    return examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    return example
 
 
 def augment_batch(
-    images: Any, labels: Any, step: Any, augmentation: Augmentation, classes: int, seed: int
+    images: Any,
+    labels: Any,
+    augmentation: Augmentation,
+    classes: int,
+    rows: Rows,
+    seed_of: Callable[[int], Any],
 ) -> tuple[Any, Any]:
     """The augmentation of a whole batch: all but windows, RandAugment and flips.
 
     Args:
-        images: (batch, size, size, 3) uint8.
-        labels: (batch,) int64.
-        step: whose batch it is, int64.
+        images: (rows made, size, size, 3) uint8.
+        labels: (rows made,) int64.
+        augmentation: what is done.
+        classes: how many there are.
+        rows: of the batch.
+        seed_of: the seed of each use in the batch's step.
+
+    Returns:
+        The same of the rows that are kept.
     """
     if isinstance(augmentation.crop, PadAndCrop) and (
         pad := augmentation.crop.pixels(images.shape[1])
     ):
-        images = operations.pad_and_crop(images, _seed(seed, PAD_AND_CROP, step), pad)
+        images = operations.pad_and_crop(images, seed_of(PAD_AND_CROP), pad, rows)
     if augmentation.color:
-        images = operations.pca_color(images, _seed(seed, COLOR, step), augmentation.color.std)
+        images = operations.pca_color(images, seed_of(COLOR), augmentation.color.std, rows)
     if augmentation.erasing:
-        images = operations.erase(images, _seed(seed, ERASING, step), augmentation.erasing)
+        images = operations.erase(images, seed_of(ERASING), augmentation.erasing, rows)
     if augmentation.makes_probabilities:
         labels = operations.smooth_labels(labels, classes, augmentation.label_smoothing)
-        images, labels = _mix(images, labels, step, augmentation, seed)
+        images, labels = _mix(images, labels, augmentation, rows, seed_of)
     return images, labels
 
 
 def _mix(
-    images: Any, labels: Any, step: Any, augmentation: Augmentation, seed: int
+    images: Any,
+    labels: Any,
+    augmentation: Augmentation,
+    rows: Rows,
+    seed_of: Callable[[int], Any],
 ) -> tuple[Any, Any]:
     ways: list[Callable[[Any, Any], tuple[Any, Any]]] = []
-    if augmentation.mixup:
-        mixup_seed = _seed(seed, MIXUP, step)
-        ways.append(partial(operations.mixup, seed=mixup_seed, alpha=augmentation.mixup.alpha))
-    if augmentation.cutmix:
-        cutmix_seed = _seed(seed, CUTMIX, step)
-        ways.append(partial(operations.cutmix, seed=cutmix_seed, alpha=augmentation.cutmix.alpha))
+    if mixup := augmentation.mixup:
+        ways.append(partial(operations.mixup, seed=seed_of(MIXUP), alpha=mixup.alpha, rows=rows))
+    if cutmix := augmentation.cutmix:
+        ways.append(partial(operations.cutmix, seed=seed_of(CUTMIX), alpha=cutmix.alpha, rows=rows))
     if len(ways) == 2:
         images = tf.cast(images, tf.float32)  # so that both give one type
-        drawn = tf.random.stateless_uniform([], _seed(seed, MIXTURE, step))
-        mixup, cutmix = (partial(way, images, labels) for way in ways)
-        return tf.cond(drawn < 0.5, mixup, cutmix)
+        drawn = tf.random.stateless_uniform([], seed_of(MIXTURE))
+        first, second = (partial(way, images, labels) for way in ways)
+        return tf.cond(drawn < 0.5, first, second)
     return ways[0](images, labels) if ways else (images, labels)
 
 
@@ -154,7 +211,7 @@ def _whole_batches(
     split: Any,
     augmentation: Augmentation,
     image_size: int,
-    batch_size: int,
+    rows: Rows,
     seed: int,
     steps: range,
 ) -> tf.data.Dataset:
@@ -162,11 +219,10 @@ def _whole_batches(
     images, labels = tf.constant(split.images), tf.constant(split.labels)
 
     def batch(step: Any) -> tuple[Any, Any, Any]:
-        rows = tf.range(batch_size, dtype=tf.int64)
-        chosen = _shuffled(step, rows, len(split.labels), batch_size, seed)
+        chosen = _shuffled(step, rows.made, len(split.labels), rows.batch, seed)
         shown = tf.gather(images, chosen)
         if augmentation.flip:
-            shown = operations.flip(shown, _seed(seed, FLIP, step))
+            shown = operations.flip(shown, _seed(seed, FLIP, step), rows)
         return step, shown, tf.gather(labels, chosen)
 
     return _in_parallel(tf.data.Dataset.range(steps.start, steps.stop), batch)
@@ -176,7 +232,7 @@ def _single_images(
     split: Split,
     augmentation: Augmentation,
     image_size: int,
-    batch_size: int,
+    rows: Rows,
     seed: int,
     steps: range,
 ) -> tf.data.Dataset:
@@ -184,9 +240,13 @@ def _single_images(
     load = _loader(split, partial(operations.resize, image_size=image_size), image_size)
     labels = tf.constant(split.labels)
 
-    def example(position: Any) -> tuple[Any, Any, Any]:
-        step, row = position // batch_size, position % batch_size
-        index = _shuffled(step, row, len(split.labels), batch_size, seed)
+    made = tf.constant(rows.made)
+    count = len(rows.made)
+
+    def example(number: Any) -> tuple[Any, Any, Any]:
+        step, row = number // count, tf.gather(made, number % count)
+        position = step * rows.batch + row
+        index = _shuffled(step, row, len(split.labels), rows.batch, seed)
         window_seed = _seed(seed, WINDOW, position)
         image = load(
             index,
@@ -199,8 +259,8 @@ def _single_images(
             image = operations.flip_one(image, _seed(seed, FLIP, position))
         return step, image, tf.gather(labels, index)
 
-    positions = tf.data.Dataset.range(steps.start * batch_size, steps.stop * batch_size)
-    batches = _in_parallel(positions, example).batch(batch_size, drop_remainder=True)
+    numbers = tf.data.Dataset.range(steps.start * count, steps.stop * count)
+    batches = _in_parallel(numbers, example).batch(count, drop_remainder=True)
     return batches.map(lambda step, images, labels: (step[0], images, labels))
 
 
