@@ -237,6 +237,9 @@ def test_train_ends_with_error_folder_and_next_commands(trained):
     assert report.endswith(f" -m webbrowser {(folder / 'runs/one/report.html').as_uri()}")
     assert "tensorboard --logdir runs/one/tensorboard --host 127.0.0.1" in tensorboard
     assert predict.endswith("predict --model runs/one runs/one/examples/*.png")
+    page = (folder / "runs/one/report.html").read_text("utf-8")
+    assert ">augmentation.crop.pad</th><td>0.125</td>" in page and "{" not in page.split("<dl")[1]
+    assert "<td>0.00000</td>" not in page
     assert "precision: " in output
     assert "data: 10 classes (0 to 9); 1,257 images to train on, 180 to choose" in output
     assert " and 360 to test" in output
