@@ -21,7 +21,7 @@ from PIL import Image
 from sample_images import deep_grey
 
 import resnet_keras
-from resnet_keras import architectures, cli, load_model, recipes, studies
+from resnet_keras import architectures, cli, load_model, recipes, studies, train
 from resnet_keras.architectures.networks import SHORTCUT_OPTIONS
 from resnet_keras.cli import console
 from resnet_keras.data import cache
@@ -298,6 +298,20 @@ def test_a_run_has_its_recipe_ready_to_be_given_again(trained, tmp_path, monkeyp
     assert "0.2" in command_refusal(*again)
     recipe.write_text("epochs = 0", "utf-8")
     assert "runs/one/recipe.toml" in command_refusal(*again)
+
+
+@pytest.mark.slow
+def test_the_recipe_of_a_run_gives_the_same_weights(trained, tmp_path):
+    run = trained[0] / "runs/one"
+    train("tiny", "digits", str(run / "recipe.toml"), tmp_path / "again", verbose=0)
+    one, again = (load_model(folder / "last.keras") for folder in (run, tmp_path / "again"))
+    for ours, theirs in zip(one.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_help_tells_commands_by_the_first_line_of_theirs():
+    for name, command in cli.COMMANDS.items():
+        assert cli.COMMANDS.summary(name) == command.__doc__.splitlines()[0]
 
 
 def words(text):
