@@ -175,7 +175,13 @@ def test_what_needs_no_framework_imports_none(trained, tmp_path):
     """
     finished = pickle.dumps((kit.TINY, kit.RECIPE, TRAIN, trained[0]))
     shown = [["--help"], ["list"], *([command, "--help"] for command in cli.COMMANDS)]
-    refused = [arguments for arguments, *_ in BAD_INPUT]
+    (tmp_path / "damaged.keras").write_text("PK")
+    refused = [
+        *(arguments for arguments, *_ in BAD_INPUT),
+        ["export", "damaged.keras", "--data", "digits"],
+        ["train", "resnet50", "--weights", "damaged.keras"],
+        ["convert", "damaged.keras", "--network", "resnet50", "-o", "y.keras"],
+    ]
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     printed = kit.run(
         sys.executable,
