@@ -20,6 +20,7 @@ from resnet_keras.errors import InputError
 from resnet_keras.export.card import LABELS
 from resnet_keras.export.manifest import CHECK, CHECK_ARRAYS, MANIFEST
 from resnet_keras.files import structured
+from resnet_keras.files.structured import JsonObject
 
 ADDRESS = "127.0.0.1"
 # What a browser on this machine calls it. A request by another name comes from a foreign page whose
@@ -206,7 +207,7 @@ def _is_there(folder: Path, name: str) -> bool:
     return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
-def describe(folder: Path) -> dict[str, Any]:
+def describe(folder: Path) -> JsonObject:
     """What the page has to know of an export.
 
     Returns:
@@ -273,7 +274,7 @@ def _stamp(path: Path) -> str:
     return f"{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
-def find(folder: Path, path: str) -> Path | None:
+def file_of(folder: Path, path: str) -> Path | None:
     """The file that a URL's path names: one of the page's, of the runtimes', or of the export's.
 
     Returns:
@@ -302,7 +303,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Gives what the page asks for: a file that `find` names, or what `describe` tells."""
+    """Gives what the page asks for: a file that `file_of` names, or what `describe` tells."""
 
     protocol_version = "HTTP/1.1"
     timeout = IDLE_SECONDS
@@ -321,7 +322,7 @@ class _Handler(SimpleHTTPRequestHandler):
         try:
             if path == "/export.json":
                 return self._text(HTTPStatus.OK, json.dumps(describe(self.folder)), TYPES[".json"])
-            if file := find(self.folder, path):
+            if file := file_of(self.folder, path):
                 return self._head_of(file)
         except FileNotFoundError:  # the export is being replaced, or has gone
             pass

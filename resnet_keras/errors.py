@@ -31,6 +31,14 @@ class InputError(ValueError):
         line = f"{self.problem}. Received: {self.received}; {told}"
         super().__init__("\n  ".join([line, *map(_in_a_line, items)]))
 
+    def within(self, place: object, hint: str = "") -> "InputError":
+        """The same error about something in a file or the like, its `accepted` with a hint."""
+        return InputError(
+            self.problem,
+            received=f"{self.received}, in {place}",
+            accepted=f"{self.accepted}{hint}",
+        )
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles by the message, so that a pool of processes can hand an error on."""
         return type(self).__new__, (type(self), *self.args), self.__dict__

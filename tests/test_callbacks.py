@@ -52,11 +52,11 @@ class Diary(keras.callbacks.Callback):
         self.lines.append("end")
 
     def on_epoch_end(self, epoch, logs=None):
-        assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= set(logs or ())
+        assert logs and {"loss", "accuracy", "val_loss", "val_accuracy"} <= set(logs)
         self.lines.append(f"epoch {epoch}")
 
     def on_train_batch_end(self, batch, logs=None):
-        assert all(type(value) is float for value in logs.values())
+        assert logs and all(type(value) is float for value in logs.values())
         self.lines.append((self.params["epochs"], batch))
 
 

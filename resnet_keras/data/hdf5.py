@@ -50,9 +50,7 @@ class Hdf5(Arrays):
                 class_names=None if names is None else [_text(name) for name in np.ravel(names)],
             )
         except InputError as error:
-            raise InputError(
-                error.problem, received=f"{error.received}, in {place}", accepted=error.accepted
-            ) from error
+            raise error.within(place) from error
         self.name = str(place)
 
 

@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from resnet_keras.evaluation.protocols import ONE_VIEW, Protocol
 from resnet_keras.evaluation.results import ErrorRates, Evaluation, from_content, to_content
 from resnet_keras.files import structured
 from resnet_keras.files.atomic import PARTIAL, check_writable, make_folder, write_text
+from resnet_keras.files.structured import JsonObject
 from resnet_keras.runs.run import Run, RunDetails
 
 FOLDER = "the ensemble's folder"  # as messages call it
@@ -226,7 +226,7 @@ def read_ensemble(folder: Path) -> Ensemble:
     return structured.convert(told, Ensemble, path, ACCEPTED, extra="ignore")
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> JsonObject:
     try:
         return structured.read_format(folder / RESULT, [FORMAT_VERSION], ACCEPTED)
     except FileNotFoundError as error:

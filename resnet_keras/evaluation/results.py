@@ -3,12 +3,11 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation.protocols import NAMES, ONE_VIEW, SINGLE, Protocol
 from resnet_keras.files.atomic import write_text
-from resnet_keras.files.structured import convert, read
+from resnet_keras.files.structured import JsonObject, convert, read
 from resnet_keras.runs.run import Run
 
 CONFIDENCE = 0.95
@@ -193,7 +192,7 @@ def _read(run: Run, name: str) -> tuple[Protocol, Evaluation] | None:
     place = evaluation_file(run, name)
     if not place.exists():
         return None
-    content = read(place, dict[str, Any], EVALUATION_ACCEPTED)
+    content = read(place, JsonObject, EVALUATION_ACCEPTED)
     protocol, evaluation = from_content(content, place)
     if protocol.name != name:
         raise InputError(
@@ -204,7 +203,7 @@ def _read(run: Run, name: str) -> tuple[Protocol, Evaluation] | None:
     return protocol, evaluation
 
 
-def to_content(evaluation: Evaluation, protocol: Protocol) -> dict[str, Any]:
+def to_content(evaluation: Evaluation, protocol: Protocol) -> JsonObject:
     """An evaluation as JSON keeps it; intervals and classes are there for other readers."""
     return {
         "protocol": protocol.name,
@@ -226,7 +225,7 @@ def from_content(content: object, path: Path) -> tuple[Protocol, Evaluation]:
     Raises:
         InputError: the content is damaged.
     """
-    told = convert(content, dict[str, Any], path, EVALUATION_ACCEPTED)
+    told = convert(content, JsonObject, path, EVALUATION_ACCEPTED)
     for name in FOR_OTHER_READERS:
         told.pop(name, None)
     shown = {"name": told.pop("protocol", SINGLE), "scales": told.pop("scales", None)}

@@ -9,7 +9,7 @@ import reprlib
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from resnet_keras.errors import InputError
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
+
+JsonObject: TypeAlias = dict[str, Any]
+"""A JSON object as Python reads it: values are texts, numbers, booleans, None, lists, objects."""
+
 Extra = Literal["forbid", "ignore"]
 
 
@@ -26,7 +30,7 @@ def read(path: Path, kind: type[T], accepted: str, extra: Extra = "forbid") -> T
 
     Args:
         path: the file.
-        kind: what to read it into: a dataclass, or a type such as dict[str, Any].
+        kind: what to read it into: a dataclass, or a type such as `JsonObject`.
         accepted: which file would be accepted, and how to get one, for the message.
         extra: whether fields that the type does not have are errors.
 
@@ -47,7 +51,7 @@ def read(path: Path, kind: type[T], accepted: str, extra: Extra = "forbid") -> T
 
 def read_format(
     path: Path, formats: Collection[int], accepted: str, name: str = "format"
-) -> dict[str, Any]:
+) -> JsonObject:
     """Reads a JSON file that tells its format.
 
     Args:
@@ -61,7 +65,7 @@ def read_format(
     Raises:
         FileNotFoundError, InputError: see `read`; or the format is another one.
     """
-    content = read(path, dict[str, Any], accepted)
+    content = read(path, JsonObject, accepted)
     found = content.get(name)
     if type(found) is not int or found not in formats:
         raise InputError(

@@ -5,7 +5,6 @@ import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from resnet_keras.architectures import Architecture, Preprocessing
 from resnet_keras.architectures.layer_names import is_classifier
 from resnet_keras.errors import InputError, first_line
+from resnet_keras.files.structured import JsonObject
 from resnet_keras.networks.layers import check_data_format
 from resnet_keras.networks.recursion import recursion_for
 from resnet_keras.weights.archive import read_config, read_layers
@@ -39,7 +39,7 @@ def load_model(path: str | PathLike[str]) -> keras.Model:
     return _load(path, read_config(path))
 
 
-def _load(path: Path, config: dict[str, Any]) -> keras.Model:
+def _load(path: Path, config: JsonObject) -> keras.Model:
     """The model in a .keras file, whose checked description is at hand."""
     check_data_format()
     layers = config["config"].get("layers")
@@ -133,7 +133,7 @@ def _weights_of_keras_hub(model: keras.Model) -> Weights:
     return {name: values for name, values in weights.items() if name != backbone.name}
 
 
-def _description_of(model: keras.Model) -> dict[str, Any]:
+def _description_of(model: keras.Model) -> JsonObject:
     """What a .keras file would have as config.json; functions by their names."""
     text = json.dumps(model.get_config(), default=lambda value: getattr(value, "__name__", ""))
     return {"class_name": type(model).__name__, "config": json.loads(text)}

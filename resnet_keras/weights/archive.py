@@ -7,10 +7,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from resnet_keras.errors import InputError, first_line
 from resnet_keras.files.atomic import check_is_file
+from resnet_keras.files.structured import JsonObject
 from resnet_keras.weights.hdf5 import LayerArrays, check_declared, read_keras3
 from resnet_keras.weights.limits import check_file
 
@@ -25,7 +25,7 @@ _DAMAGE = (
 )  # fmt: skip
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> JsonObject:
     """The description of the model in a .keras file that is whole and of a usual size.
 
     Compares the checksums, which Keras does not: HDF5 can crash the process on damaged bytes.

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from resnet_keras.architectures import Preprocessing
 from resnet_keras.files import structured
+from resnet_keras.files.structured import JsonObject
 from resnet_keras.weights import variants
 from resnet_keras.weights.variants import (
     check_class,
@@ -82,12 +83,12 @@ def beside(path: Path) -> Card:
     return UNKNOWN
 
 
-def is_of_keras_hub(config: Mapping[str, Any]) -> bool:
+def is_of_keras_hub(config: JsonObject) -> bool:
     """Whether a model's description, as Keras serialises it, is of KerasHub."""
     return str(config.get("registered_name")).startswith("keras_hub>")
 
 
-def of_keras_hub(model: Mapping[str, Any], where: str) -> Card:
+def of_keras_hub(model: JsonObject, where: str) -> Card:
     """The card of a network of KerasHub.
 
     Args:
@@ -158,7 +159,7 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(text.splitlines())
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _object(path: Path) -> JsonObject:
     """A JSON file's object; an empty one where there is no file, or nothing of the kind in it."""
     content = structured.read(path, object, ACCEPTED) if path.is_file() else {}
     return content if isinstance(content, dict) else {}
@@ -191,7 +192,7 @@ class _Preprocessor:
         _of_unit_range(self.image_mean, self.image_std)
 
 
-def _of_transformers(content: dict[str, Any], path: Path) -> Card:
+def _of_transformers(content: JsonObject, path: Path) -> Card:
     config = structured.convert(content, _Transformers, path, ACCEPTED, extra="ignore")
     with stated_in(path.parent):
         check_stated(content, variants.TRANSFORMERS_CONFIG)
@@ -229,7 +230,7 @@ class _Timm:
 
     architecture: str
     label_names: tuple[str, ...] | dict[int, str] | None = None
-    model_args: dict[str, Any] | None = None
+    model_args: JsonObject | None = None
     pretrained_cfg: _Pretrained | None = None
 
     def __post_init__(self) -> None:
@@ -237,7 +238,7 @@ class _Timm:
             _in_order(self.label_names)
 
 
-def _of_timm(content: dict[str, Any], path: Path) -> Card:
+def _of_timm(content: JsonObject, path: Path) -> Card:
     config = structured.convert(content, _Timm, path, ACCEPTED, extra="ignore")
     with stated_in(path.parent):
         check_torch_architecture(config.architecture, "config.json")
@@ -252,7 +253,7 @@ def _of_timm(content: dict[str, Any], path: Path) -> Card:
     )
 
 
-def _of_keras_hub(model: Mapping[str, Any], converter: Mapping[str, Any]) -> Card:
+def _of_keras_hub(model: JsonObject, converter: JsonObject) -> Card:
     """The image converter may stand apart, where the model is a backbone."""
     check_class(model["class_name"], variants.KERAS_HUB_CLASSES, "KerasHub's description")
     config, activation = model["config"], None
@@ -271,7 +272,7 @@ def _of_keras_hub(model: Mapping[str, Any], converter: Mapping[str, Any]) -> Car
     return Card(preprocessing=preprocessing, activation=activation)
 
 
-def _of_converter(config: dict[str, Any]) -> Preprocessing:
+def _of_converter(config: JsonObject) -> Preprocessing:
     """Of KerasHub's image converter, which multiplies pixels 0..255 and adds an offset."""
     scale, offset = (
         [0.0 + part] * 3 if isinstance(part, int | float) else part

@@ -103,11 +103,7 @@ def translate(
     try:
         return _translated(content, source, architecture, card)
     except InputError as error:
-        raise InputError(
-            error.problem,
-            received=f"{error.received}, in {source}",
-            accepted=f"{error.accepted}{_hint(content)}",
-        ) from error
+        raise error.within(source, _hint(content)) from error
 
 
 def _translated(

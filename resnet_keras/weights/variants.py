@@ -64,9 +64,7 @@ def stated_in(where: Path | str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(
-            error.problem, received=f"{error.received}, in {where}", accepted=error.accepted
-        ) from error
+        raise error.within(where) from error
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             "the description of these weights is damaged",
