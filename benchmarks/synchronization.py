@@ -17,10 +17,11 @@ from typing import Any
 
 import measuring
 
+NETWORK = "resnet20"
 EVERY_STEP, STEP_LATER = "in every step", "a step later"
 
 
-def train(address: str, process: int, rounds: int, steps: int, network: str) -> None:
+def train(address: str, process: int, rounds: int, steps: int, size: int) -> None:
     """Trains in turns, in this process; the first one prints steps/s, by kind, as JSON."""
     import keras
     import numpy as np
@@ -32,11 +33,11 @@ def train(address: str, process: int, rounds: int, steps: int, network: str) -> 
         group = devices.select_devices()
         keras.utils.set_random_seed(0)
         with group.scope():
-            model = resnet_keras.create(network, input_shape=(32, 32, 3), classes=10)
+            model = resnet_keras.create(NETWORK, input_shape=(size, size, 3), classes=10)
             model.compile(
                 keras.optimizers.SGD(1e-4), "sparse_categorical_crossentropy", metrics=["accuracy"]
             )
-            images = np.random.default_rng(process).integers(0, 256, (16, 32, 32, 3), np.uint8)
+            images = np.random.default_rng(process).integers(0, 256, (16, size, size, 3), np.uint8)
             batches = itertools.repeat((images, np.arange(16) % 10))
             found: dict[str, list[float]] = {EVERY_STEP: [], STEP_LATER: []}
             for _ in range(1 + rounds):
@@ -57,7 +58,7 @@ def train(address: str, process: int, rounds: int, steps: int, network: str) -> 
 def _callbacks(kind: str, model: Any, group: Any, steps: int) -> Any:
     import keras
 
-    from resnet_keras.training import callbacks, signals
+    from resnet_keras.training import callbacks, checkpointing, signals
     from resnet_keras.training.callback_list import CallbackList
 
     class EveryStep(keras.callbacks.Callback):
@@ -68,33 +69,33 @@ def _callbacks(kind: str, model: Any, group: Any, steps: int) -> Any:
     if kind == EVERY_STEP:
         return [EveryStep()]
     progress = callbacks.Progress(steps)
-    unused: Any = None  # nothing goes wrong that would ask for checkpoints
-    loss = callbacks.StopOnNonFiniteLoss(progress, unused)
-    signal = callbacks.StopOnSignal(signals.Interruption(), group, progress, unused)
+    unused: Any = None  # there are no checkpoints
+    loss = callbacks.StopOnNonFiniteLoss(progress, checkpoints=unused)
+    signal = checkpointing.StopOnSignal(signals.Interruption(), group, progress, checkpoints=unused)
     return CallbackList([progress, loss, signal], model, epochs=1, verbose=0)
 
 
-def main(rounds: int = 7, steps: int = 60, network: str = "resnet20") -> None:
+def main(rounds: int = 7, steps: int = 30, size: int = 8) -> None:
     """Compare training steps of two processes that wait for the devices in every step, or later.
 
     Args:
         rounds: turns of each kind.
-        steps: of a turn, each of 16 images of 32x32 pixels a process.
-        network: its name.
+        steps: of a turn, each of 16 images a process.
+        size: side of the images, in pixels; the smaller, the shorter is a step beside the wait.
     """
     from rich.console import Console
     from rich.table import Table
 
     from resnet_keras.training.launch import free_address
 
-    measuring.require_positive(rounds=rounds, steps=steps)
+    measuring.require_positive(rounds=rounds, steps=steps, size=size)
     address = free_address()
     commands = [
         [
             sys.executable,
             __file__,
             "--worker",
-            json.dumps([address, process, rounds, steps, network]),
+            json.dumps([address, process, rounds, steps, size]),
         ]
         for process in range(2)
     ]
@@ -111,7 +112,7 @@ def main(rounds: int = 7, steps: int = 60, network: str = "resnet20") -> None:
         accepted="0",
     )
     found = json.loads(printed[0].splitlines()[-1])
-    title = f"{network}, two processes on JAX; {measuring.machine()}"
+    title = f"{NETWORK} at {size}x{size} pixels, two processes on JAX; {measuring.machine()}"
     table = Table(title=title, box=None)
     for heading in ("the devices are waited for", "steps/s", "ratio, round by round"):
         table.add_column(heading)

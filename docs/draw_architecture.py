@@ -18,7 +18,7 @@ from matplotlib.patches import FancyBboxPatch
 HERE = Path(__file__).parent
 PICTURE = HERE / "images" / "architecture.png"
 PACKAGE = "resnet_keras"
-GROUND = ("view", "files", "bounds", "errors")  # all wings stand on these: no arrows
+GROUND = ("view", "files", "processes", "errors")  # all wings stand on these: no arrows
 LEFT_OUT = ("__main__", "version")
 WIDTH, HEIGHT, GAP = 4.6, 0.85, 0.35  # of a wing's box, and between boxes
 WING, GROUNDS, EDGE = "#dbe9f6", "#eeeeee", "#5b7a99"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorboard_server
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard_server import ask
 
 from resnet_keras.networks.models import build
@@ -54,6 +55,29 @@ def test_graph(server):
     graph = ask(server, "graphs/graph?run=training&conceptual=false").decode()
     assert 'name: "stage2/2a/res2a_branch2a"' in graph
     assert 'op: "BatchNormalization"' in graph
+
+
+def test_what_is_logged_again_replaces_what_was_logged(tmp_path):
+    """Also where the process was killed while it wrote: an event that is cut off goes."""
+
+    def events():
+        loader = EventAccumulator(str(tmp_path)).Reload()
+        return [event.step for event in loader.Tensors("loss")], loader.Tags()["images"]
+
+    with EventLog(tmp_path) as log:
+        for step in (1, 2, 3):
+            log.scalars(step, {"loss": 1 / step})
+        log.image(1, "end", np.zeros((4, 4, 3), "uint8"))
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-10])
+    assert events() == ([1, 2, 3], [])
+    with EventLog(tmp_path, keep_until=1) as log:
+        log.scalars(2, {"loss": 0.5})
+        log.image(2, "end", np.zeros((4, 4, 3), "uint8"))
+    assert events() == ([1, 2], ["end"])
+    with EventLog(tmp_path, keep_until=2, without=("end",)):
+        pass
+    assert events() == ([1, 2], [])
 
 
 def test_layer_graph_holds_every_layer_and_its_inputs():

@@ -3,15 +3,15 @@
 import io
 import os
 import socket
-import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from PIL import Image
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto import event_pb2, graph_pb2, node_def_pb2, summary_pb2
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar import summary_v2 as scalar_summary
@@ -94,28 +94,20 @@ class EventLog:
 
 def _drop(path: Path, after: int, tags: Sequence[str]) -> None:
     """Rewrites an events file without later steps and some tags, and without a cut-off end."""
-    content = path.read_bytes()
     kept = []
-    for start, end in _records(content):
-        event = event_pb2.Event.FromString(content[start + 12 : end - 4])
+    for content in RawEventFileLoader(str(path)).Load():
+        event = event_pb2.Event.FromString(content)
         if event.step <= after and not any(value.tag in tags for value in event.summary.value):
-            kept.append(content[start:end])
-    write_file(path, lambda partial: partial.write_bytes(b"".join(kept)))
+            kept.append(content)
 
+    def write(partial: Path) -> None:
+        with partial.open("wb") as file:
+            writer = RecordWriter(file)
+            for content in kept:
+                writer.write(content)
+            writer.flush()
 
-def _records(content: bytes) -> Iterator[tuple[int, int]]:
-    """Where the whole records of a TFRecord file start and end.
-
-    A record is a length of 8 bytes, 4 of checksum, the data, and 4 of its checksum.
-    """
-    start = 0
-    while start + 12 <= len(content):
-        (length,) = struct.unpack_from("<Q", content, start)
-        end = start + 12 + length + 4
-        if end > len(content):
-            return
-        yield start, end
-        start = end
+    write_file(path, write)
 
 
 def layer_graph(model: Any) -> graph_pb2.GraphDef:
