@@ -1,4 +1,4 @@
-"""All benchmarks of a CPU, and docs/benchmarks.md from what they found: `make bench`.
+"""All benchmarks of a CPU, and docs/explanation/benchmarks.md from what they found: `make bench`.
 
 python benchmarks/bench.py
 python benchmarks/bench.py --page
@@ -15,7 +15,7 @@ from page import written
 from resnet_keras.files.atomic import write_text
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "benchmarks.md"
+PAGE = HERE.parent / "docs" / "explanation" / "benchmarks.md"
 SCRIPTS = ("training_step", "fit", "inference", "growth")
 
 

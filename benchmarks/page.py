@@ -1,4 +1,4 @@
-"""docs/benchmarks.md, from what the benchmarks found last."""
+"""docs/explanation/benchmarks.md, from what the benchmarks found last."""
 
 import statistics
 from collections.abc import Iterable, Sequence

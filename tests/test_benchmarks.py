@@ -84,7 +84,7 @@ def test_a_workers_environment(tmp_path, script, monkeypatch):
 
 
 def test_the_page_is_as_the_results_are():
-    assert (ROOT / "docs" / "benchmarks.md").read_text("utf-8") == page.written()
+    assert (ROOT / "docs" / "explanation" / "benchmarks.md").read_text("utf-8") == page.written()
 
 
 def test_lines_of_least_squares():
