@@ -33,10 +33,13 @@ def _help(arguments: list[str]) -> str:
     """What the program prints for --help, without colours, in lines of one width."""
     printed = io.StringIO()
     plain = {"COLUMNS": COLUMNS, "NO_COLOR": "1", "TERM": "dumb"}
-    with mock.patch.dict(os.environ, plain), contextlib.redirect_stdout(printed):
-        with contextlib.suppress(SystemExit):
-            dispatch([*arguments, "--help"], cli.COMMANDS, cli.COMMANDS.summary)
-    return printed.getvalue()
+    with (
+        mock.patch.dict(os.environ, plain),
+        contextlib.redirect_stdout(printed),
+        contextlib.suppress(SystemExit),
+    ):
+        dispatch([*arguments, "--help"], cli.COMMANDS, cli.COMMANDS.summary)
+    return "\n".join(line.rstrip() for line in printed.getvalue().splitlines())
 
 
 def on_files(files: "Files", config: "MkDocsConfig") -> "Files":

@@ -1,6 +1,6 @@
-"""Puts the page of every quick study into docs/explanation/studies, and its pictures beside the docs.
+"""Copies the page of every quick study into docs/explanation/studies, and its pictures.
 
-`python docs/gather_studies.py [FOLDER]` copies the pages that `resnet-keras reproduce` wrote in
+`python docs/gather_studies.py [FOLDER]` reads the pages that `resnet-keras reproduce` wrote in
 runs/studies/digits-quick, or in another such folder.
 """
 

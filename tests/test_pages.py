@@ -18,13 +18,16 @@ from PIL import Image
 from test_packaging import make
 
 from resnet_keras import architectures, cli, create, recipes
-from resnet_keras.cli.arguments import dispatch
+from resnet_keras.cli.arguments import dispatch, options_of
 from resnet_keras.errors import InputError
 from resnet_keras.export import formats
 from resnet_keras.studies import STUDIES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+STUDY_PAGES = ROOT / "docs" / "explanation" / "studies"
+EXPORT_PAGE = ROOT / "docs" / "export-page" / "README.md"
+command_line = docs_script("command_line")
 TEMPLATES = sorted((ROOT / "export" / "templates").glob("*.md.j2"))
 NOT_RUN = ("kotlin", "swift", "cpp")  # no tool here compiles them, and the pages say so
 # Commands that need what is not here, or take long and are run by tests of their own.
@@ -130,6 +133,60 @@ def test_a_command_that_is_not_one_is_noticed():
 def test_its_blocks_tell_their_language(page):
     told = re.findall(r"^```(.*)$", page.read_text("utf-8"), re.MULTILINE)[::2]
     assert set(told) <= {"", "python", "sh", "bash", "yaml", "toml", "js", *NOT_RUN}
+
+
+@named([page for page in PAGES if page.parent != STUDY_PAGES and page != EXPORT_PAGE])
+def test_its_lines_are_short(page):
+    """Tables, pictures, links and code may be longer, and pages that the program writes."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    free = re.compile(r"\s*(members:|\||!\[|<img|::: )|.*\]\(|\S+$")
+    assert [one for one in text.splitlines() if len(one) > 100 and not free.match(one)] == []
+
+
+def anchor(heading):
+    """The anchor that MkDocs gives to a heading."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip())
+
+
+@named(PAGES)
+def test_its_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text):
+        path, _, part = "".join(target).partition("#")
+        found = (page.parent / path).resolve() if path else page
+        if re.match(r"[a-z]+:", path) or found == ROOT / "docs" / command_line.PAGE:
+            continue
+        assert found.exists(), target
+        if part:
+            headings = re.findall(r"^#+ (.*)$", found.read_text("utf-8"), re.MULTILINE)
+            assert part in map(anchor, headings), target
+
+
+def test_the_page_of_the_command_line_has_every_option():
+    text = command_line.page()
+    for name, command in cli.COMMANDS.items():
+        _, _, section = text.partition(f"\n## {name}\n")
+        shown = set(re.findall(r"--[a-z0-9-]+", section.partition("\n## ")[0]))
+        assert shown >= {one for one in options_of(command) if len(one) > 2}, name
+
+
+def test_the_page_of_the_networks_has_all_of_them():
+    text = (ROOT / "docs" / "reference" / "networks.md").read_text("utf-8")
+    rows = re.findall(
+        r"^\| (\S+) \| (\d+) \| (\d+)x\d+ \| ([\d,]+) \| (\S+) \| (\S+) M", text, re.M
+    )
+    assert [tuple(row) for row in rows] == [
+        (
+            name,
+            str(network.depth),
+            str(network.input_size),
+            f"{network.classes:,}",
+            f"{network.parameters().trainable:,}",
+            f"{network.multiply_adds() / 1e6:,.1f}",
+        )
+        for group in architectures.FAMILY
+        for name, network in group.networks.items()
+    ]
 
 
 @named([*TEMPLATES, *PAGES])
