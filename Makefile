@@ -43,7 +43,7 @@ setup: $(RUNTIME) $(if $(GPU),.venv/.installed-gpu) ## install into .venv (2.5 G
 	@echo "ready: $(BIN)/resnet-keras --help"
 
 train-%: always $(RUNTIME) ## train, evaluate and report, as in make train-resnet50
-#: DATA=digits  RECIPE=quick  EPOCHS=12  RUN=folder  SHORTCUT=A|B|C
+#: DATA=digits  RECIPE=quick|file.toml  EPOCHS=12  RUN=folder  SHORTCUT=A|B|C
 #: WEIGHTS=imagenet|file, with RECIPE=finetune
 #: START_OVER=1  ARGS="any other option of resnet-keras train"
 	$(BIN)/resnet-keras train $* $(call options,DATA RECIPE EPOCHS RUN SHORTCUT WEIGHTS) $(if $(START_OVER),--start-over) $(ARGS)

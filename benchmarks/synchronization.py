@@ -58,7 +58,7 @@ def train(address: str, process: int, rounds: int, steps: int, size: int) -> Non
 def _callbacks(kind: str, model: Any, group: Any, steps: int) -> Any:
     import keras
 
-    from resnet_keras.training import callbacks, signals
+    from resnet_keras.training import callbacks, checkpointing, signals
     from resnet_keras.training.callback_list import CallbackList
 
     class EveryStep(keras.callbacks.Callback):
@@ -69,8 +69,9 @@ def _callbacks(kind: str, model: Any, group: Any, steps: int) -> Any:
     if kind == EVERY_STEP:
         return [EveryStep()]
     progress = callbacks.Progress(steps)
-    loss: Any = callbacks.StopOnNonFiniteLoss(progress, checkpoints=None)
-    signal: Any = callbacks.StopOnSignal(signals.Interruption(), group, progress, checkpoints=None)
+    unused: Any = None  # there are no checkpoints
+    loss = callbacks.StopOnNonFiniteLoss(progress, checkpoints=unused)
+    signal = checkpointing.StopOnSignal(signals.Interruption(), group, progress, checkpoints=unused)
     return CallbackList([progress, loss, signal], model, epochs=1, verbose=0)
 
 

@@ -50,6 +50,7 @@ def fail(*arguments, **options):
         "train tiny --recipe tests --run {}/new/run",
         "train tiny --recipe tests --run {}/unfinished",
         "train tiny --recipe tests --run {}/finished --start-over",
+        "recipe show quick --output {}/new/mine.toml",
         "evaluate {}/finished",
         "evaluate {}/finished {}/unfinished --ensemble --output {}/together",
         "predict {}/photo.png --model {}/finished --explain",

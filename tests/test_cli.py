@@ -21,7 +21,7 @@ from PIL import Image
 from sample_images import deep_grey
 
 import resnet_keras
-from resnet_keras import architectures, cli, load_model, recipes, studies
+from resnet_keras import architectures, cli, load_model, recipes, studies, train
 from resnet_keras.architectures.networks import SHORTCUT_OPTIONS
 from resnet_keras.cli import console
 from resnet_keras.data import cache
@@ -175,7 +175,13 @@ def test_what_needs_no_framework_imports_none(trained, tmp_path):
     """
     finished = pickle.dumps((kit.TINY, kit.RECIPE, TRAIN, trained[0]))
     shown = [["--help"], ["list"], *([command, "--help"] for command in cli.COMMANDS)]
-    refused = [arguments for arguments, *_ in BAD_INPUT]
+    (tmp_path / "damaged.keras").write_text("PK")
+    refused = [
+        *(arguments for arguments, *_ in BAD_INPUT),
+        ["export", "damaged.keras", "--data", "digits"],
+        ["train", "resnet50", "--weights", "damaged.keras"],
+        ["convert", "damaged.keras", "--network", "resnet50", "-o", "y.keras"],
+    ]
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     printed = kit.run(
         sys.executable,
@@ -237,6 +243,9 @@ def test_train_ends_with_error_folder_and_next_commands(trained):
     assert report.endswith(f" -m webbrowser {(folder / 'runs/one/report.html').as_uri()}")
     assert "tensorboard --logdir runs/one/tensorboard --host 127.0.0.1" in tensorboard
     assert predict.endswith("predict --model runs/one runs/one/examples/*.png")
+    page = (folder / "runs/one/report.html").read_text("utf-8")
+    assert ">augmentation.crop.pad</th><td>0.125</td>" in page and "{" not in page.split("<dl")[1]
+    assert "<td>0.00000</td>" not in page
     assert "precision: " in output
     assert "data: 10 classes (0 to 9); 1,257 images to train on, 180 to choose" in output
     assert " and 360 to test" in output
@@ -295,6 +304,20 @@ def test_a_run_has_its_recipe_ready_to_be_given_again(trained, tmp_path, monkeyp
     assert "0.2" in command_refusal(*again)
     recipe.write_text("epochs = 0", "utf-8")
     assert "runs/one/recipe.toml" in command_refusal(*again)
+
+
+@pytest.mark.slow
+def test_the_recipe_of_a_run_gives_the_same_weights(trained, tmp_path):
+    run = trained[0] / "runs/one"
+    train("tiny", "digits", str(run / "recipe.toml"), tmp_path / "again", verbose=0)
+    one, again = (load_model(folder / "last.keras") for folder in (run, tmp_path / "again"))
+    for ours, theirs in zip(one.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_help_tells_commands_by_the_first_line_of_theirs():
+    for name, command in cli.COMMANDS.items():
+        assert cli.COMMANDS.summary(name) == command.__doc__.splitlines()[0]
 
 
 def words(text):

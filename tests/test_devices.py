@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from resnet_keras.view import View
 
 # Trains the tiny network on what devices there are, as the program would, and writes its weights.
 TRAINING = """
-import contextlib, dataclasses, json, sys
+import contextlib, dataclasses, json, os, signal, sys
 import keras
 import kit
 import numpy as np
@@ -55,9 +56,15 @@ with contextlib.ExitStack() as stack:
     is_first = stack.enter_context(initialize_distributed(*place)) if place else True
     if broken_off_after:
         stack.enter_context(kit.interrupted_after(broken_off_after))
+    callbacks = []
+    if settings.get("signals_itself"):
+        callbacks.append(keras.callbacks.LambdaCallback(
+            on_train_batch_begin=lambda batch, logs:
+                os.kill(os.getpid(), signal.SIGTERM) if batch == 7 else None
+        ))
     train(
         "tiny", "digits", recipe, run, verbose=0, checkpoint_steps=5,
-        devices=settings.get("devices"),
+        devices=settings.get("devices"), callbacks=callbacks,
     )
 if not is_first or broken_off_after:
     sys.exit()
@@ -136,13 +143,29 @@ def test_two_devices_train_as_one(by_one, by_two):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax"], indirect=True)
-def test_two_processes_train_as_one(by_one, tmp_path):
-    folder, address = tmp_path / "run", free_address()
-    processes = [start(folder, 1, "jax", place=[address, number, 2]) for number in range(2)]
-    for process in processes:
-        output, errors = process.communicate()
-        assert process.returncode == 0, output + errors
-        assert "devices: 2\n" in output
+def test_two_processes_train_as_one_and_stop_after_the_same_step(by_one, tmp_path):
+    folder = tmp_path / "run"
+
+    def both(**settings):
+        address = free_address()
+        processes = [
+            start(folder, 1, "jax", place=[address, number, 2], **(settings if number else {}))
+            for number in range(2)
+        ]
+        outputs = [process.communicate() for process in processes]
+        return [process.returncode for process in processes], outputs
+
+    codes, outputs = both(signals_itself=True)  # one of them alone
+    steps = [
+        re.search(r"stopped after step (\d+), last checkpoint: step (\d+)", errors).groups()
+        for _, errors in outputs
+    ]
+    assert all(codes)
+    assert len({number for pair in steps for number in pair}) == 1
+    codes, outputs = both()
+    assert codes == [0, 0], outputs
+    assert all("devices: 2\n" in output for output, _ in outputs)
+    assert f"after step {steps[0][0]} of 38" in outputs[0][0]
     assert_same(folder, by_one)
 
 

@@ -121,6 +121,7 @@ def is_running(process):
         (["launch", "-n", "0", "train", "resnet20"], "0"),
         (["launch", "-n", "2", "list"], "list"),
         (["launch", "-n", "2"], "nothing"),
+        (["launch", "-n", "2", "--", "list", "--help"], "list --help"),
     ],
 )
 def test_what_cannot_be_launched(arguments, received):

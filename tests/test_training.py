@@ -30,8 +30,8 @@ from resnet_keras.evaluation.evaluate import (
 from resnet_keras.networks.loading import load_model
 from resnet_keras.runs.checkpoints import Checkpoint, Checkpoints
 from resnet_keras.runs.run import Run, best_row
-from resnet_keras.training import callbacks
 from resnet_keras.training import train as training
+from resnet_keras.training.history import validates_best
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -387,7 +387,7 @@ def test_a_run_without_a_model(run):
     ],
 )
 def test_the_best_epoch_by_the_one_standard_error_rule(error, earlier, is_best):
-    assert callbacks.validates_best(error, earlier, images=400) == is_best
+    assert validates_best(error, earlier, images=400) == is_best
 
 
 def test_the_golden_run_is_read_as_when_it_was_written(tmp_path):

@@ -1,7 +1,7 @@
 """The command line: `resnet-keras COMMAND` turns arguments into calls; a command is a module.
 
-Whatever needs TensorFlow is imported inside the commands, so that
-`--help` and `list` answer at once.
+Whatever needs TensorFlow is imported inside the commands, so that `--help` and `list` answer at
+once.
 """
 
 import ast

@@ -71,7 +71,7 @@ def dispatch(
     with failures.on_parse_error(partial(_refuse, arguments, commands)):
         if name in commands:  # the only one to be imported
             command = commands[name]
-            if not HELP.isdisjoint(arguments):
+            if not HELP.isdisjoint(takewhile(lambda one: one != "--", arguments)):
                 command = _without_hidden(command)
             tyro.cli(command, prog=f"{PROGRAM} {name}", args=arguments[1:], config=CONFIG)
             return
@@ -246,7 +246,7 @@ def _options_in(
 
 
 def _without_hidden(command: Callable[..., None]) -> Callable[..., None]:
-    """A function that has the command's help, without its hidden options."""
+    """The command without its hidden options, which its help then leaves out."""
     hints = get_type_hints(command, include_extras=True)
     signature = inspect.signature(command)
     kept = [
@@ -255,7 +255,8 @@ def _without_hidden(command: Callable[..., None]) -> Callable[..., None]:
         if HIDDEN not in getattr(hints[name], "__metadata__", ())
     ]
 
-    def shown(**_: Any) -> None: ...
+    def shown(*arguments: Any, **options: Any) -> None:
+        command(*arguments, **options)
 
     shown.__doc__ = command.__doc__
     shown.__annotations__ = {one.name: hints[one.name] for one in kept}

@@ -8,7 +8,7 @@ import tyro
 from resnet_keras import recipes
 from resnet_keras.cli import console
 from resnet_keras.errors import InputError
-from resnet_keras.files.atomic import check_writable, write_text
+from resnet_keras.files.atomic import make_folder, write_text
 from resnet_keras.files.settings import SUFFIX
 
 
@@ -56,7 +56,7 @@ def recipe(
             received=f"{output}{' (the file exists)' if output.exists() else ''}",
             accepted=f"a new {SUFFIX} file",
         )
-    check_writable(output.parent, "the folder of the recipe")
+    make_folder(output.parent, "the folder of the recipe")
     write_text(output, text)
     train = console.command("resnet-keras", "train", "resnet50", "--recipe", output)
     print(f"written  {output}\nnext\n  {train}")

@@ -5,7 +5,7 @@ import re
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -24,6 +24,9 @@ from resnet_keras.runs.checkpoints import CHECKPOINT_STEPS
 from resnet_keras.runs.run import Run
 from resnet_keras.training import launch, plan
 from resnet_keras.weights.checks import check_content, check_weights
+
+if TYPE_CHECKING:
+    from resnet_keras.data.splits import Source
 
 
 @dataclass(frozen=True)
@@ -147,15 +150,16 @@ def train(
         skip_bad_images: train without images that cannot be used, and list them in skipped.csv.
     """
     hosts.check()
-    architecture = architectures.find(network, shortcut)
+    chosen = recipes.changed(recipes.find(recipe), table_of(values, other_values))
+    request = plan.Request(
+        network, chosen, shortcut, weights=weights, skip_bad_images=skip_bad_images
+    )
     if weights is not None:
         check_weights(weights, network)
-    chosen = recipes.changed(recipes.find(recipe), table_of(values, other_values))
-    chosen.check_weights(weights)
-    if chosen.image_size is not None:
-        architecture.check_sides(chosen.image_size, chosen.image_size)
+    if (side := chosen.image_size) is not None:
+        architectures.find(network, shortcut).check_sides(side, side)
+
     from resnet_keras.data import sources  # with h5py, which --help need not wait for
-    from resnet_keras.data.checks import check
 
     source = sources.find(data)
     option = f"-{shortcut}" if shortcut else ""
@@ -165,16 +169,32 @@ def train(
     if weights is not None and (run.start_over or not folder.exists):
         check_content(weights, network)
     if not (hosts.hosts or run.start_over) and folder.exists and folder.read_details().finished:
-        request = plan.Request(
-            network, chosen, shortcut, weights=weights, skip_bad_images=skip_bad_images
-        )
-        aim = plan.make_plan(request, check(source, skip_bad_images))
-        plan.check_same(folder, aim.details)
-        with folder.locked():
-            folder.remove_checkpoints()  # a kill may have left them
-        print(f"{folder} is finished (epochs: {chosen.epochs})")
+        _check_finished(folder, request, source)
         _tell_results(folder)
-        return
+    elif _train(request, source, folder, run, machine, hosts):
+        _tell_results(folder)
+
+
+def _check_finished(run: Run, request: plan.Request, source: "Source") -> None:
+    """Raises InputError if a finished run is another one than the command asks for."""
+    from resnet_keras.data.checks import check
+
+    asked = plan.make_plan(request, check(source, request.skip_bad_images))
+    plan.check_same(run, asked.details)
+    with run.locked():
+        run.remove_checkpoints()  # a kill may have left them
+    print(f"{run} is finished (epochs: {request.recipe.epochs})")
+
+
+def _train(
+    request: plan.Request,
+    source: "Source",
+    folder: Run,
+    run: RunOptions,
+    machine: MachineOptions,
+    hosts: HostOptions,
+) -> bool:
+    """Trains, with other processes if there are hosts; tells whether this is the first process."""
     with quiet_tensorflow():
         from resnet_keras.training import devices
         from resnet_keras.training import train as training
@@ -191,22 +211,21 @@ def train(
                     redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8")))
                 )
         training.train(
-            network,
+            request.network,
             source,
-            chosen,
+            request.recipe,
             folder,
-            shortcut,
-            weights=weights,
+            request.shortcut,
+            weights=request.weights,
             start_over=run.start_over,
-            skip_bad_images=skip_bad_images,
+            skip_bad_images=request.skip_bad_images,
             devices=machine.devices,
             recompute=machine.recompute,
             checkpoint_steps=run.checkpoint_steps,
             log_diagnostics=run.log_diagnostics,
             verbose=console.verbosity(),
         )
-    if is_first:
-        _tell_results(folder)
+    return is_first
 
 
 def _tell_results(run: Run) -> None:

@@ -26,6 +26,7 @@ def check_model(path: Path) -> None:
                 received=path,
                 accepted=f"an existing .keras file{did_you_mean_beside(path)}",
             )
+        _check_whole(path)
         return
     if Run(path).exists or not path.exists():
         check_measurable(Run(path))
@@ -127,6 +128,15 @@ def check_measurable(run: Run, protocol: Protocol | None = None) -> RunDetails:
             received=run,
             accepted="a run with one finished epoch or more",
         )
+    _check_whole(run.best_model)
     if protocol is not None and protocol.scales is not None:
         protocol.check(find(details.network, details.shortcut))
     return details
+
+
+def _check_whole(model: Path) -> None:
+    """Raises InputError if a .keras file is none or damaged."""
+    # With h5py, which --help need not wait for.
+    from resnet_keras.weights.archive import read_config
+
+    read_config(model)

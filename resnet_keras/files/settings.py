@@ -102,7 +102,7 @@ def _part(old: Any, hint: Any, value: Any, place: str, called: str) -> Any:
         return changed(old, value, place, called)
     if len(fitting) != 1:
         raise InputError(
-            _at(place, f"{called} is of no single kind"),
+            _at(place, f"the kind of {called} is unclear"),
             received=", ".join(value) or "no field",
             accepted="the fields of one kind: "
             + ", or ".join(" and ".join(names) for names in fields.values()),

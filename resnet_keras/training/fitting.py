@@ -25,17 +25,14 @@ from resnet_keras.training import diagnostics, fine_tuning, losses, optimizers, 
 from resnet_keras.training.callback_list import CallbackList
 from resnet_keras.training.callbacks import (
     Averages,
-    EpochHistory,
-    LogCurves,
-    Logs,
     Progress,
     RestoreMetrics,
     StopOnNonFiniteLoss,
-    StopOnSignal,
-    WriteCheckpoints,
 )
+from resnet_keras.training.checkpointing import StopOnSignal, WriteCheckpoints
 from resnet_keras.training.diagnostics import Diagnostics
 from resnet_keras.training.fine_tuning import Phase
+from resnet_keras.training.history import EpochHistory, LogCurves, Logs
 from resnet_keras.training.opening import OpenRun
 from resnet_keras.training.plan import START_OVER
 from resnet_keras.view import View
@@ -122,7 +119,7 @@ def fit(opened: OpenRun, options: Options) -> keras.Model:
 def _callbacks(
     opened: OpenRun, options: Options, progress: Progress, batches: Any
 ) -> Iterator[list[keras.callbacks.Callback]]:
-    """The callbacks of a run in their order; see callbacks.py."""
+    """The callbacks of a run, in the order in which they are called."""
     group, start, recipe = opened.group, opened.start, opened.details.recipe
     images = (min(recipe.batch_size, len(opened.training)), len(opened.validation))
     loss = StopOnNonFiniteLoss(progress, opened.checkpoints)

@@ -47,7 +47,7 @@ def train(
 ) -> None:
     """Trains a network into a run folder, or goes on with a run that was interrupted.
 
-    The model that validates best is kept as best.keras, see `callbacks.validates_best`. A finished
+    The model that validates best is kept as best.keras, see `history.validates_best`. A finished
     run is left as it is. An interrupted one goes on after the step of its last checkpoint, and ends
     with the weights and the history that it would have had uninterrupted.
 
