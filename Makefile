@@ -110,7 +110,7 @@ chaos: $(DEV) ## kill, starve and misfeed trainings, and show what survived: 6 t
 fuzz: $(DEV) ## damage files and arguments, and show how many were tried and how many failed: 2 minutes
 #: FUZZ=cases a test, 150 if not told
 	FUZZ=$(or $(FUZZ),150) $(BIN)/pytest -q tests/fuzz
-bench: $(EXPORT) ## time training, fit, exports and growth beside peers, into docs/benchmarks.md: 27 minutes
+bench: $(EXPORT) ## time training, fit, exports and growth beside peers, into docs/explanation: 27 minutes
 #: make peers first, to have PyTorch among them
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 bench-check: $(RUNTIME) ## fail where a training step is not 1.5 times as fast as stock Keras's: 3 minutes

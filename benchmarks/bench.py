@@ -1,4 +1,4 @@
-"""All benchmarks of a CPU, and docs/benchmarks.md from what they found: `make bench`.
+"""All benchmarks of a CPU, and their pages in docs/explanation: `make bench`.
 
 python benchmarks/bench.py
 python benchmarks/bench.py --page
@@ -10,28 +10,29 @@ import time
 from pathlib import Path
 
 import tyro
-from page import written
+from page import PAGES, written
 
 from resnet_keras.files.atomic import write_text
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "benchmarks.md"
+FOLDER = HERE.parent / "docs" / "explanation"
 SCRIPTS = ("training_step", "fit", "inference", "growth")
 
 
 def main(page: bool = False) -> None:
-    """Run the benchmarks of a CPU one after the other, and write the page.
+    """Run the benchmarks of a CPU one after the other, and write the pages.
 
     Args:
-        page: write the page alone, from what was found last.
+        page: write the pages alone, from what was found last.
     """
     for script in () if page else SCRIPTS:
         print(f"== {script}", flush=True)
         start = time.monotonic()
         subprocess.run([sys.executable, HERE / f"{script}.py", "--keep"], check=True)
         print(f"   {time.monotonic() - start:.0f} s", flush=True)
-    write_text(PAGE, written())
-    print(f"written  {PAGE}")
+    for name in PAGES:
+        write_text(FOLDER / name, written(name))
+        print(f"written  {FOLDER / name}")
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def main(rounds: int = 5, steps: int = 3, keep: bool = False) -> None:
     Args:
         rounds: turns of each.
         steps: timed ones in every turn.
-        keep: write what was found into benchmarks/results/, for docs/benchmarks.md.
+        keep: write what was found into benchmarks/results/, for docs/explanation/benchmarks.md.
     """
     measuring.require_positive(rounds=rounds, steps=steps)
     policy = measuring.policies()[0]

@@ -119,7 +119,7 @@ def main(rounds: int = 5, very_deep: bool = False, keep: bool = False) -> None:
         rounds: turns of each case.
         very_deep: resnet110, 1001 and 1202, with and without recomputation, alone, in one round:
             half an hour.
-        keep: write what was found into benchmarks/results/, for docs/benchmarks.md.
+        keep: write what was found into benchmarks/results/, for docs/explanation/benchmarks.md.
     """
     measuring.require_positive(rounds=rounds)
     if very_deep:

@@ -213,7 +213,7 @@ def main(rounds: int = 5, anew: bool = False, keep: bool = False) -> None:
     Args:
         rounds: turns of each.
         anew: make the files again.
-        keep: write what was found into benchmarks/results/, for docs/benchmarks.md.
+        keep: write what was found into benchmarks/results/, for docs/explanation/benchmarks.md.
 
     Raises:
         InputError: there are no rounds, or the packages that write and run the files are missing.

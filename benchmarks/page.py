@@ -1,4 +1,4 @@
-"""docs/benchmarks.md, from what the benchmarks found last."""
+"""The pages of the benchmarks in docs/explanation, from what the benchmarks found last."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -25,8 +25,12 @@ STEPS = {  # results by heading; the last are kept from a run on another process
 }
 
 
-def written() -> str:
-    """The page of what was found last."""
+PAGES = {"benchmarks.md": "page.md.j2", "benchmark-details.md": "details.md.j2"}
+"""Pages of docs/explanation, and their templates."""
+
+
+def written(page: str) -> str:
+    """One of PAGES, from what was found last."""
     found = {
         name: measuring.read_results(name)
         for name in (*STEPS.values(), "fit", "inference", "growth", "growth-very-deep", "gpu")
@@ -34,7 +38,7 @@ def written() -> str:
     usual = where(found["fit"]) if found["fit"] else ""
     return (
         html.templates(HERE)
-        .get_template("page.md.j2")
+        .get_template(PAGES[page])
         .render(
             steps={heading: found[name] for heading, name in STEPS.items() if found[name]},
             verdicts=verdicts,
@@ -57,6 +61,7 @@ def written() -> str:
             recomputed=RECOMPUTED,
             resnext=RESNEXT,
             very_deep=(*RECOMPUTED, *VERY_DEEP),
+            deepest=VERY_DEEP,
         )
     )
 

@@ -50,7 +50,7 @@ def main(
         policies: to train in; without any, those that this processor computes with as it is.
         networks: to train.
         rounds: turns of each peer.
-        keep: write what was found into benchmarks/results/, for docs/benchmarks.md.
+        keep: write what was found into benchmarks/results/, for docs/explanation/benchmarks.md.
         check: compare ResNet-50 with stock Keras alone, in the fastest policy if none is named, and
             fail where the ratio is under 1.5.
     """

@@ -1,7 +1,7 @@
-"""Puts the pages of the quick studies into docs/reproduction.md, and their pictures beside it.
+"""Copies the page of every quick study into docs/explanation/studies, and its pictures.
 
-`python docs/gather_studies.py [FOLDER]` takes what `resnet-keras reproduce` left in
-runs/studies/digits-quick, or in another such folder, and writes it below the last line that stays.
+`python docs/gather_studies.py [FOLDER]` reads the pages that `resnet-keras reproduce` wrote in
+runs/studies/digits-quick, or in another such folder.
 """
 
 import re
@@ -14,27 +14,25 @@ from resnet_keras.studies import STUDIES
 from resnet_keras.studies.running import HOME
 
 DOCS = Path(__file__).parent
-PAGE = DOCS / "reproduction.md"
+PAGES = DOCS / "explanation" / "studies"
 PICTURES = DOCS / "images" / "studies"
-LAST_LINE = "<!-- docs/gather_studies.py writes everything below. -->\n"
+FROM_A_PAGE = "../../images/studies"
 
 
-def section(folder: Path, study: str) -> str:
-    """A study's page as a section of another; its pictures are copied."""
+def page(folder: Path, study: str) -> str:
+    """A study's page as one of the docs; its pictures are copied."""
     text = (folder / study / "README.md").read_text("utf-8")
     for name in re.findall(r"!\[[^\]]*\]\((\S+)\)", text):
         shutil.copy(folder / study / name, PICTURES / f"{study}-{name}")
-    text = re.sub(r"(!\[[^\]]*\]\()", rf"\1images/studies/{study}-", text)
-    text = re.sub(r" \[SVG\]\(\S+\)", "", text)
-    return re.sub(r"^#", "###", text, flags=re.MULTILINE)
+    text = re.sub(r"(!\[[^\]]*\]\()", rf"\1{FROM_A_PAGE}/{study}-", text)
+    return re.sub(r" \[SVG\]\(\S+\)", "", text)
 
 
 def main(folder: Path) -> None:
-    """Writes the sections of all studies."""
+    """Writes the pages of all studies."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    kept, line, _ = PAGE.read_text("utf-8").partition(LAST_LINE)
-    sections = (section(folder, study) for study in STUDIES)
-    write_text(PAGE, kept + line + "\n" + "\n".join(sections))
+    for study in STUDIES:
+        write_text(PAGES / f"{study}.md", page(folder, study))
 
 
 if __name__ == "__main__":

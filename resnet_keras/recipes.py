@@ -196,7 +196,7 @@ PAPER_CIFAR10 = Recipe(
     augmentation=Augmentation(PadAndCrop(), flip=True),
 )
 """He et al. 2016, section 4.2: 64k iterations of 128 out of 45,000 images, 0.1 divided by 10 at 32k
-and 48k; docs/recipes.md has the departures."""
+and 48k; docs/reference/recipes.md has the departures."""
 
 PAPER_CIFAR10_WARMUP = Recipe(
     epochs=182,
@@ -278,7 +278,7 @@ FINETUNE = Recipe(
     freeze_bn=True,
     stage_decay=0.8,
 )
-"""Ours; docs/weights.md tells what its phases do."""
+"""Ours; docs/how-to/fine-tune.md describes its phases."""
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,7 @@ def assert_alike(found: np.ndarray, expected: np.ndarray, label: str | None = No
     Args:
         found: logits of the network.
         expected: logits of its source.
-        label: with which the difference is printed, for docs/weights.md.
+        label: with which the difference is printed, for docs/reference/weights.md.
     """
     difference, largest = np.abs(found - expected).max(), np.abs(expected).max()
     assert np.ptp(expected, axis=0).max() > 100 * TOLERANCE  # it heeds the images

@@ -25,7 +25,7 @@ from resnet_keras.networks.feature_maps import features
 from resnet_keras.networks.loading import load_model
 from resnet_keras.networks.models import Classifier, build
 
-PAGE = Path(__file__).parents[1] / "docs" / "backbones.md"
+PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "detection-and-segmentation.md"
 # As the Caffe release subtracts it, red first (He et al. 2016's own preprocessing).
 CAFFE_PREPROCESSING = Preprocessing(mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0))
 

@@ -83,8 +83,10 @@ def test_a_workers_environment(tmp_path, script, monkeypatch):
         assert worker.prepared()["MINE"] == "1"
 
 
-def test_the_page_is_as_the_results_are():
-    assert (ROOT / "docs" / "benchmarks.md").read_text("utf-8") == page.written()
+@pytest.mark.parametrize("name", page.PAGES)
+def test_the_pages_are_as_the_results_are(name):
+    text = (ROOT / "docs" / "explanation" / name).read_text("utf-8")
+    assert text == page.written(name)
 
 
 def test_lines_of_least_squares():

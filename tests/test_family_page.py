@@ -20,7 +20,7 @@ from resnet_keras.architectures import (
 )
 
 DOCS = kit.ROOT / "docs"
-PAGE = DOCS / "family.md"
+PAGE = DOCS / "explanation" / "family.md"
 TINY = kit.tiny(RESNET20)
 PREACTIVATED = replace(TINY, unit=replace(TINY.unit, ordering=FULL_PREACTIVATION))
 CONV, STRIDED, SUM, PRODUCT = "3x3 conv, 4", "3x3 conv, 8, /2", "+", r"$\times$"
@@ -37,8 +37,8 @@ def labels(drawing, diagram, part):
 
 def test_the_page_shows_every_picture(drawing):
     shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", PAGE.read_text("utf-8"))
-    drawn = [f"images/family/{name}.png" for name in drawing.PICTURES]
-    there = [path.relative_to(DOCS).as_posix() for path in DOCS.glob("images/family/*")]
+    drawn = [f"../images/family/{name}.png" for name in drawing.PICTURES]
+    there = [f"../{path.relative_to(DOCS).as_posix()}" for path in DOCS.glob("images/family/*")]
     assert sorted(shown) == sorted(drawn) == sorted(there)
 
 

@@ -166,7 +166,7 @@ def test_another_pooling_than_the_average_is_refused():
     ],
 )
 def test_networks_of_its_presets_answer_alike(network, block_type, blocks):
-    """docs/weights.md has what is printed."""
+    """docs/reference/weights.md has what is printed."""
     backbone = hub_backbone(
         block_type,
         stackwise_num_filters=[64, 128, 256, 512],

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,16 @@ from PIL import Image
 from test_packaging import make
 
 from resnet_keras import architectures, cli, create, recipes
-from resnet_keras.cli.arguments import dispatch
+from resnet_keras.cli.arguments import dispatch, options_of
 from resnet_keras.errors import InputError
 from resnet_keras.export import formats
 from resnet_keras.studies import STUDIES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+STUDY_PAGES = ROOT / "docs" / "explanation" / "studies"
+EXPORT_PAGE = ROOT / "docs" / "export-page" / "README.md"
+command_line = docs_script("command_line")
 TEMPLATES = sorted((ROOT / "export" / "templates").glob("*.md.j2"))
 NOT_RUN = ("kotlin", "swift", "cpp")  # no tool here compiles them, and the pages say so
 # Commands that need what is not here, or take long and are run by tests of their own.
@@ -131,6 +135,60 @@ def test_its_blocks_tell_their_language(page):
     assert set(told) <= {"", "python", "sh", "bash", "yaml", "toml", "js", *NOT_RUN}
 
 
+@named([page for page in PAGES if page.parent != STUDY_PAGES and page != EXPORT_PAGE])
+def test_its_lines_are_short(page):
+    """Tables, pictures, links and code may be longer, and pages that the program writes."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    free = re.compile(r"\s*(members:|\||!\[|<img|::: )|.*\]\(|\S+$")
+    assert [one for one in text.splitlines() if len(one) > 100 and not free.match(one)] == []
+
+
+def anchor(heading):
+    """The anchor that MkDocs gives to a heading."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip())
+
+
+@named(PAGES)
+def test_its_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text):
+        path, _, part = "".join(target).partition("#")
+        found = (page.parent / path).resolve() if path else page
+        if re.match(r"[a-z]+:", path) or found == ROOT / "docs" / command_line.PAGE:
+            continue
+        assert found.exists(), target
+        if part:
+            headings = re.findall(r"^#+ (.*)$", found.read_text("utf-8"), re.MULTILINE)
+            assert part in map(anchor, headings), target
+
+
+def test_the_page_of_the_command_line_has_every_option():
+    text = command_line.page()
+    for name, command in cli.COMMANDS.items():
+        _, _, section = text.partition(f"\n## {name}\n")
+        shown = set(re.findall(r"--[a-z0-9-]+", section.partition("\n## ")[0]))
+        assert shown >= {one for one in options_of(command) if len(one) > 2}, name
+
+
+def test_the_page_of_the_networks_has_all_of_them():
+    text = (ROOT / "docs" / "reference" / "networks.md").read_text("utf-8")
+    rows = re.findall(
+        r"^\| (\S+) \| (\d+) \| (\d+)x\d+ \| ([\d,]+) \| (\S+) \| (\S+) M", text, re.M
+    )
+    assert [tuple(row) for row in rows] == [
+        (
+            name,
+            str(network.depth),
+            str(network.input_size),
+            f"{network.classes:,}",
+            f"{network.parameters().trainable:,}",
+            f"{network.multiply_adds() / 1e6:,.1f}",
+        )
+        for group in architectures.FAMILY
+        for name, network in group.networks.items()
+    ]
+
+
 @named([*TEMPLATES, *PAGES])
 def test_code_that_is_not_run_is_marked_so(page):
     text = page.read_text("utf-8")
@@ -210,10 +268,28 @@ def test_its_python_blocks_run(page, place, monkeypatch):
             "onnx-float32": formats.FORMATS["onnx-float32"]
         }  # all are made where they are tested
         monkeypatch.setattr(formats, "FORMATS", one)
+    if page == ROOT / "README.md":
+        namespace |= short_fine_tuning(pixels, monkeypatch)
     for number, block in enumerate(blocks(page, "python"), 1):
+        if page == ROOT / "README.md":
+            block = block.replace('"imagenet"', '"mild.keras"')  # nothing is downloaded
         code = compile(block, f"{page.name}, block {number}", "exec")
         if '"imagenet"' not in block:
             exec(code, namespace)
+
+
+def short_fine_tuning(pixels, monkeypatch):
+    """Images for the README's export; one epoch of the head, and weights that do not overflow."""
+    recipe = recipes.RECIPES["finetune"].in_epochs(1)
+    monkeypatch.setitem(recipes.RECIPES, "finetune", replace(recipe, image_size=2 * SIZE))
+    monkeypatch.setattr(formats, "FORMATS", {"onnx-float32": formats.FORMATS["onnx-float32"]})
+    network = create("resnet50")
+    for layer in network.layers:
+        if re.fullmatch(r"bn\w+_branch2c", layer.name):
+            layer.gamma.assign(0 * layer.gamma)
+    network.save("mild.keras")
+    larger = pixels.repeat(2, axis=1).repeat(2, axis=2)
+    return {"images": larger, "labels": np.arange(len(larger)) % 6, "training_images": larger}
 
 
 def exportable(pixels):
@@ -241,7 +317,7 @@ def test_the_page_of_an_export_is_as_exports_are_told_now():
 
 
 def test_the_map_of_the_code_names_every_wing_and_files_that_exist():
-    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
     named_there = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:/|\.py))`", text))
     package = ROOT / "resnet_keras"
     wings = {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").exists()}
@@ -264,7 +340,8 @@ def test_the_site_is_built_strictly(tmp_path):
         text=True,
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    pages = [path.stem for path in ROOT.glob("docs/*.md")]
-    assert {path.stem for path in tmp_path.glob("*.html")} >= set(pages)
-    assert "def create" not in (tmp_path / "api" / "networks.html").read_text("utf-8")
-    assert "keras.applications" in (tmp_path / "api" / "networks.html").read_text("utf-8")
+    pages = {path.relative_to(ROOT / "docs").with_suffix("") for path in ROOT.glob("docs/**/*.md")}
+    made = {path.relative_to(tmp_path).with_suffix("") for path in tmp_path.rglob("*.html")}
+    assert made >= {page.with_name(page.name.replace("README", "index")) for page in pages}
+    networks = (tmp_path / "reference" / "api" / "networks.html").read_text("utf-8")
+    assert "def create" not in networks and "keras.applications" in networks

@@ -78,7 +78,7 @@ def test_unknown_recipe_names_the_nearest():
 
 def test_paper_recipe_is_the_papers():
     recipe = recipes.find("paper-cifar10")
-    assert recipe.epochs * (45_000 // recipe.batch_size) == 63_882  # docs/recipes.md
+    assert recipe.epochs * (45_000 // recipe.batch_size) == 63_882  # docs/reference/recipes.md
     iterations = recipe.epochs * (45_000 / recipe.batch_size)
     assert iterations == pytest.approx(64_000, rel=0.01)
     assert [at * 64 for at in recipe.decay_at] == [32, 48]

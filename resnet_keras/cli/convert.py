@@ -30,8 +30,8 @@ def convert(
 ) -> None:
     """Convert weights of other projects into a model, or back.
 
-    docs/weights.md has examples. The model takes pixels from 0 to 255, whatever the source takes.
-    It knows its classes if they have names.
+    docs/how-to/convert-weights.md has examples. The model takes pixels from 0 to 255, whatever the
+    source takes. It knows its classes if they have names.
 
     Args:
         source: file of keras.applications (.h5), KerasHub (.keras), torch (.safetensors, .pth) or

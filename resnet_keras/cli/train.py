@@ -60,7 +60,7 @@ class MachineOptions:
 
 @dataclass(frozen=True)
 class HostOptions:
-    """Training with other processes on JAX: docs/scaling.md."""
+    """Training with other processes on JAX: docs/how-to/many-devices.md."""
 
     hosts: Annotated[
         str | None, tyro.conf.arg(metavar="HOST:PORT|auto", help_behavior_hint="(default: none)")
@@ -143,9 +143,9 @@ def train(
     Args:
         network: name of the network, such as resnet50. `resnet-keras list` shows all names.
         data: labelled images: digits, a folder of photographs, cifar10, tfds:NAME, HDF5 files;
-            docs/data.md lists all spellings.
+            docs/reference/datasets.md lists all spellings.
         weights: weights to start from: a file of this package or of another project, a run folder,
-            or imagenet, which fetches published ones: docs/weights.md.
+            or imagenet, which fetches published ones: docs/how-to/convert-weights.md.
         shortcut: shortcut option in place of the network's own.
         skip_bad_images: train without images that cannot be used, and list them in skipped.csv.
     """
