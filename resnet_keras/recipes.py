@@ -3,6 +3,7 @@
 A preset states only what differs from the defaults of `Recipe`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -41,6 +42,8 @@ HEADING = (
 
 HEAD = "head"
 NOTHING, BACKBONE = "nothing", "backbone"  # to be frozen
+_FREEZABLE = re.compile(rf"{NOTHING}|stem|stage\d+|{BACKBONE}")
+_FREEZABLE_NAMES = (NOTHING, "stem", "stage2", "stage3", "stage4", "stage5", BACKBONE)
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,12 @@ class Recipe:
                 "decay_at is out of range",
                 received=self.decay_at,
                 accepted="fractions of all epochs between 0 and 1, each above the one before",
+            )
+        if not (isinstance(self.freeze, str) and _FREEZABLE.fullmatch(self.freeze)):
+            raise InputError(
+                "freeze has an unknown value",
+                received=repr(self.freeze),
+                accepted=nearest(str(self.freeze), _FREEZABLE_NAMES),
             )
         if self.loss == "binary" and self.augmentation.label_smoothing:
             raise InputError(

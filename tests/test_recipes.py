@@ -46,6 +46,8 @@ from resnet_keras.training import optimizers
         ({"weight_decay": -1.0}, "-1.0", "[0, "),
         ({"decay": "linear"}, "'linear'", "'cosine' or 'steps'"),
         ({"optimizer": "adam"}, "'adam'", "'sgd' or 'lamb'"),
+        ({"freeze": "steam"}, "'steam'", "did you mean stem"),
+        ({"freeze": None}, "None", "stage2"),
         ({"freeze_bn": "no"}, "'no'", "True or False"),
         ({"momentum_correction": 1}, "1", "True or False"),
         ({"decay_at": [0.5]}, "[0.5]", "(0, 1)"),

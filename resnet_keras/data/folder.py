@@ -1,14 +1,14 @@
 """A folder of images: a folder for every class, by splits or all together."""
 
-import hashlib
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from resnet_keras.data.cache import stamp
+from resnet_keras.data.held_out import LabelledFile, complete
 from resnet_keras.data.images import EXTENSIONS
 from resnet_keras.data.listing import Listing, describe_ignored
 from resnet_keras.data.splits import (
@@ -24,8 +24,6 @@ from resnet_keras.data.splits import (
 )
 from resnet_keras.errors import InputError
 
-SET_ASIDE = 0.1  # of the training images, where the data has no split of its own
-SET_ASIDE_AT_MOST = 10_000
 SAME_FOLDERS = 2  # that several class folders hold betray splits, or sets, taken for classes
 NAMED = 5  # folders in a message
 EMPTY = "a class folder without images"
@@ -79,19 +77,24 @@ class Folder:
         options = {"validation": validation, "test": test, "seed": seed or None}
         given = [f",{name}={value}" for name, value in options.items() if value is not None]
         self.name = "".join([str(self.folder), *given])
-        self._seed = seed
         self._listing = Listing()
         self._check_can_be_listed()
         roots = self._roots()
-        folders = {split: self._listing.folders(root) for split, root in roots.items()}
+        folders: dict[SplitName, list[Path]] = {
+            split: self._listing.folders(root) for split, root in roots.items()
+        }
         self.class_names = self._names_of([one for some in folders.values() for one in some])
         alike = self._called_like_splits(roots)
         beside = self._beside(roots)
-        self._files = {split: self._labelled_files(some) for split, some in folders.items()}
+        self._files: dict[SplitName, list[LabelledFile]] = {
+            split: self._labelled_files(some) for split, some in folders.items()
+        }
         self._check_level()
         left_out = self._leave_duplicates_out()
         self._check_training_images(roots["train"])
-        self._complete(validation, test)
+        self._files = complete(
+            self._files, {"validation": validation, "test": test}, seed, self.folder
+        )
         self.problems = tuple(dict.fromkeys(self._listing.problems))
         places = dict.fromkeys([self.folder, *roots.values(), *beside])
         self.notes = (*left_out, *self._notes(list(places), beside, alike))
@@ -193,7 +196,7 @@ class Folder:
                 raise _looks_like_splits([folder, *roots.values()], sorted(same))
         return beside
 
-    def _labelled_files(self, folders: Sequence[Path]) -> list[tuple[str, int]]:
+    def _labelled_files(self, folders: Sequence[Path]) -> list[LabelledFile]:
         files = []
         inside: dict[Path, Counter[str]] = {}  # images of a class folder, by the folders in it
         for folder in folders:
@@ -295,60 +298,6 @@ class Folder:
                 images = "1 image is" if count == 1 else f"{count:,} images are"
                 notes.append(f"{images} not read: not in a class folder, but in {place}")
         return tuple(filter(None, notes))
-
-    def _complete(self, validation: float | None, test: float | None) -> None:
-        """Sets aside the splits that are not there."""
-        files = self._files
-        if "test" not in files and "validation" in files and test is None:
-            files["test"] = files.pop("validation")
-        given: dict[SplitName, float | None] = {"validation": validation, "test": test}
-        for split, fraction in given.items():
-            if fraction is not None and split in files:
-                raise InputError(
-                    f"{self.folder} has {split} images of its own",
-                    received=f"{split}={fraction}",
-                    accepted=f"no {split} fraction",
-                )
-            if fraction is not None and not 0 < fraction < 1:
-                raise InputError(
-                    f"{split} is out of range",
-                    received=fraction,
-                    accepted="a fraction in (0, 1)",
-                )
-        whole = len(files["train"])
-        default = min(SET_ASIDE, SET_ASIDE_AT_MOST / whole)
-        fractions: dict[SplitName, float] = {
-            "test": test or default,
-            "validation": validation or default,
-        }
-        missing: list[SplitName] = [split for split in fractions if split not in files]
-        if sum(fractions[split] for split in missing) >= 1:
-            raise InputError(
-                "nothing is left to train on",
-                received=self.name,
-                accepted="fractions that add up to less than 1",
-            )
-        for split in missing:
-            left = len(files["train"]) / whole
-            files["train"], files[split] = self._set_aside(files["train"], fractions[split] / left)
-
-    def _set_aside(
-        self, files: Sequence[tuple[str, int]], fraction: float
-    ) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-        of_class: dict[int, list[tuple[str, int]]] = defaultdict(list)
-        for file in files:
-            of_class[file[1]].append(file)
-        aside = set()
-        for members in of_class.values():
-            count = min(max(round(fraction * len(members)), 1), len(members) - 1)
-            aside.update(sorted(members, key=self._chance)[:count])
-        return [file for file in files if file not in aside], sorted(aside)
-
-    def _chance(self, file: tuple[str, int]) -> bytes:
-        """Orders files at random, each by itself."""
-        path = Path(file[0]).relative_to(self.folder).as_posix()
-        told = f"{self._seed}\0{path}".encode("utf-8", "surrogateescape")
-        return hashlib.sha256(told).digest()
 
 
 def _check_no_splits(inside: Mapping[Path, Counter[str]]) -> None:

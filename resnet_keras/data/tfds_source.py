@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resnet_keras.data.cache import found_out, stamp
-from resnet_keras.data.folder import SET_ASIDE, SET_ASIDE_AT_MOST
+from resnet_keras.data.held_out import SET_ASIDE, SET_ASIDE_AT_MOST
 from resnet_keras.data.progress import shown, threads
 from resnet_keras.data.splits import (
     EncodedSplit,
