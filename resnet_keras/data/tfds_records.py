@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
-
 from resnet_keras.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,12 +13,11 @@ if TYPE_CHECKING:
 
 
 class Records(Protocol):
-    """Examples as bytes, by index, once `places` are known."""
+    """Examples as bytes, by their places, which `scan` finds."""
 
     instructions: Sequence["FileInstruction"]
-    places: np.ndarray
 
-    def __getitem__(self, index: int) -> bytes: ...
+    def __getitem__(self, place: int) -> bytes: ...
 
     def scan(self, instruction: "FileInstruction") -> Iterator[tuple[int, bytes]]:
         """Reads one file's part in order: places and examples."""
@@ -40,10 +37,9 @@ class TFRecords:
 
     def __init__(self, instructions: Sequence["FileInstruction"]) -> None:
         self.instructions = instructions
-        self.places = np.empty(0, np.int64)
 
-    def __getitem__(self, index: int) -> bytes:
-        number, offset = divmod(int(self.places[index]), 1 << self.offset_bits)
+    def __getitem__(self, place: int) -> bytes:
+        number, offset = divmod(place, 1 << self.offset_bits)
         path = self.instructions[number].filename
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -91,11 +87,10 @@ class ArrayRecords:
         from array_record.python.array_record_data_source import ArrayRecordDataSource
 
         self.instructions = instructions
-        self.places = np.empty(0, np.int64)
         self._source = ArrayRecordDataSource(list(instructions))
 
-    def __getitem__(self, index: int) -> bytes:
-        return self._source[int(self.places[index])]
+    def __getitem__(self, place: int) -> bytes:
+        return self._source[place]
 
     def scan(self, instruction: "FileInstruction") -> Iterator[tuple[int, bytes]]:
         before = self.instructions[: self.instructions.index(instruction)]

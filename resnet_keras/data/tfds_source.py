@@ -94,10 +94,10 @@ class Tfds:
         mark = f"tfds {self._image} {self._label} {parts} {files}"
         records = self._records(instructions)
         found = found_out(mark, ("labels", "places"), lambda: _found(records, self._label))
-        records.places = found["places"]
+        places = found["places"]
 
         def read(index: int) -> bytes:
-            return image_in(records[index], self._image)
+            return image_in(records[int(places[index])], self._image)
 
         return EncodedSplit(read, found["labels"], stamp=mark)
 
