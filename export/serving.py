@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from resnet_keras.bounds import PORTS, check_arguments
-from resnet_keras.errors import InputError
+from resnet_keras.errors import PORTS, InputError, check_arguments
 from resnet_keras.export.card import LABELS
 from resnet_keras.export.manifest import CHECK, CHECK_ARRAYS, MANIFEST
 from resnet_keras.files import structured

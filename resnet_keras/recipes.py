@@ -11,7 +11,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from resnet_keras.bounds import IMAGE_SIZE, LARGEST_FLOAT, POSITIVE, check_fields, number, whole
 from resnet_keras.data.augmentation import (
     Augmentation,
     CutMix,
@@ -22,7 +21,16 @@ from resnet_keras.data.augmentation import (
     RandomResizedCrop,
     ScaleJitterCrop,
 )
-from resnet_keras.errors import InputError, nearest
+from resnet_keras.errors import (
+    IMAGE_SIZE,
+    LARGEST_FLOAT,
+    POSITIVE,
+    InputError,
+    check_fields,
+    nearest,
+    number,
+    whole,
+)
 from resnet_keras.files import settings
 
 Optimizer = Literal["sgd", "lamb"]

@@ -25,8 +25,7 @@ from resnet_keras.architectures.parts import (
     Unit,
     strided_size,
 )
-from resnet_keras.bounds import check_fields, number
-from resnet_keras.errors import InputError
+from resnet_keras.errors import InputError, check_fields, number
 
 
 @dataclass(frozen=True)

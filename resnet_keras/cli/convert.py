@@ -6,11 +6,10 @@ from typing import Annotated
 
 import tyro
 
-from resnet_keras.bounds import IMAGE_SIZE, check_arguments
 from resnet_keras.cli import console
 from resnet_keras.cli.backend import quiet_tensorflow
 from resnet_keras.data.splits import shortened
-from resnet_keras.errors import InputError
+from resnet_keras.errors import IMAGE_SIZE, InputError, check_arguments
 from resnet_keras.weights.checks import check_conversion
 
 

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from resnet_keras.bounds import IMAGE_SIZE, check_arguments
 from resnet_keras.cli import console
 from resnet_keras.cli.arguments import FLAG
 from resnet_keras.cli.backend import quiet_tensorflow
 from resnet_keras.cli.folders import RUNS
-from resnet_keras.errors import InputError
+from resnet_keras.errors import IMAGE_SIZE, InputError, check_arguments
 from resnet_keras.evaluation.checks import check_distinct, check_measurable, check_readable
 from resnet_keras.evaluation.protocols import (
     NAMES,

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import tyro
 
-from resnet_keras.bounds import COUNT, check_arguments
 from resnet_keras.cli import console
 from resnet_keras.cli.backend import quiet_tensorflow
 from resnet_keras.cli.folders import OR_LATEST, latest_run
+from resnet_keras.errors import COUNT, check_arguments
 from resnet_keras.evaluation.checks import MODEL_FILES, check_subject
 from resnet_keras.export.formats import FORMATS, find
 from resnet_keras.files.atomic import check_writable

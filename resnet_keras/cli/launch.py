@@ -4,7 +4,7 @@ from typing import Annotated
 
 import tyro
 
-from resnet_keras.bounds import check_arguments
+from resnet_keras.errors import check_arguments
 from resnet_keras.training import launch as supervision
 
 

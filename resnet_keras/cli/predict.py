@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from resnet_keras.bounds import COUNT, check_arguments
 from resnet_keras.cli.arguments import FLAG
 from resnet_keras.cli.backend import quiet_tensorflow
 from resnet_keras.data.splits import shortened
-from resnet_keras.errors import InputError, nearest
+from resnet_keras.errors import COUNT, InputError, check_arguments, nearest
 from resnet_keras.evaluation.checks import check_model
 from resnet_keras.runs.run import Run
 

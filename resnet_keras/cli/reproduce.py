@@ -6,9 +6,9 @@ from typing import Annotated
 import tyro
 
 from resnet_keras import studies
-from resnet_keras.bounds import check_arguments
 from resnet_keras.cli import console
 from resnet_keras.cli.backend import quiet_tensorflow
+from resnet_keras.errors import check_arguments
 from resnet_keras.studies.study import Scale
 
 

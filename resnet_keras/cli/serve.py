@@ -5,8 +5,8 @@ from typing import Annotated
 
 import tyro
 
-from resnet_keras.bounds import PORTS, check_arguments
 from resnet_keras.cli.folders import OR_LATEST, latest_run
+from resnet_keras.errors import PORTS, check_arguments
 
 
 @check_arguments

@@ -11,14 +11,13 @@ import tyro
 
 from resnet_keras import architectures, recipes
 from resnet_keras.architectures.networks import SHORTCUT_OPTIONS
-from resnet_keras.bounds import COUNT, check_arguments
 from resnet_keras.cli import console
 from resnet_keras.cli.arguments import FLAG, HIDDEN
 from resnet_keras.cli.backend import quiet_tensorflow
 from resnet_keras.cli.evaluate import measure
 from resnet_keras.cli.folders import RUNS
 from resnet_keras.cli.recipe_options import LongOptions, ShortOptions, table_of
-from resnet_keras.errors import InputError
+from resnet_keras.errors import COUNT, InputError, check_arguments
 from resnet_keras.evaluation import results
 from resnet_keras.runs.checkpoints import CHECKPOINT_STEPS
 from resnet_keras.runs.run import Run

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from resnet_keras.bounds import IMAGE_SIZE, POSITIVE, check_fields, number, whole
-from resnet_keras.errors import InputError
+from resnet_keras.errors import IMAGE_SIZE, POSITIVE, InputError, check_fields, number, whole
 from resnet_keras.files.structured import convert
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Self
 
 from resnet_keras.architectures import Architecture
-from resnet_keras.bounds import IMAGE_SIZE, check_fields
-from resnet_keras.errors import InputError, nearest
+from resnet_keras.errors import IMAGE_SIZE, InputError, check_fields, nearest
 
 NAMES = (SINGLE, TEN_CROP, MULTI_SCALE) = ("single", "ten-crop", "multi-scale")
 VIEWS = {

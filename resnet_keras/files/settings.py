@@ -12,8 +12,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from resnet_keras.bounds import bounds_of
-from resnet_keras.errors import InputError, did_you_mean_beside, first_line, nearest
+from resnet_keras.errors import InputError, bounds_of, did_you_mean_beside, first_line, nearest
 from resnet_keras.files import structured
 
 if TYPE_CHECKING:

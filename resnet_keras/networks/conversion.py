@@ -9,8 +9,7 @@ from typing import Annotated
 from safetensors.numpy import save
 
 from resnet_keras.architectures import find, model_name
-from resnet_keras.bounds import IMAGE_SIZE, check_arguments
-from resnet_keras.errors import InputError, first_line
+from resnet_keras.errors import IMAGE_SIZE, InputError, check_arguments, first_line
 from resnet_keras.files.atomic import check_writable, make_folder, write_file
 from resnet_keras.networks.loading import Source, fit_weights, read_weights
 from resnet_keras.networks.models import Classifier, Features, build, dtype_policy

@@ -7,8 +7,7 @@ trains with the ordinary training code and writes the page.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from resnet_keras.bounds import whole
-from resnet_keras.errors import InputError, nearest
+from resnet_keras.errors import InputError, nearest, whole
 
 if TYPE_CHECKING:
     from resnet_keras.studies.study import Study

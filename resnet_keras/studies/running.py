@@ -10,9 +10,8 @@ from typing import Annotated, get_args
 
 import keras
 
-from resnet_keras.bounds import check_arguments
 from resnet_keras.data import sources
-from resnet_keras.errors import DivergedError, InputError
+from resnet_keras.errors import DivergedError, InputError, check_arguments
 from resnet_keras.evaluation.evaluate import evaluate_run, read_evaluation
 from resnet_keras.files.atomic import make_folder
 from resnet_keras.runs.run import Run

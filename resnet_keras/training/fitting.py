@@ -9,13 +9,12 @@ from typing import Annotated, Any
 import keras
 import numpy as np
 
-from resnet_keras.bounds import COUNT, check_fields
 from resnet_keras.data import pipelines
 from resnet_keras.data.augmentation import PadAndCrop
 from resnet_keras.data.checks import naming_lost_images
 from resnet_keras.data.epochs import steps_per_epoch
 from resnet_keras.data.splits import ArraySplit, resized
-from resnet_keras.errors import InputError
+from resnet_keras.errors import COUNT, InputError, check_fields
 from resnet_keras.evaluation.evaluate import evaluation_data
 from resnet_keras.networks import recomputation
 from resnet_keras.runs.checkpoints import CHECKPOINT_STEPS, Checkpoint, restore

@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Annotated
 
-from resnet_keras.bounds import check_arguments, whole
-from resnet_keras.errors import InputError
+from resnet_keras.errors import InputError, check_arguments, whole
 from resnet_keras.processes import end_with_parent
 
 LOST = 75  # a child's exit status: another process of the training is gone
