@@ -13,11 +13,11 @@ from inference import BATCHES as AT_ONCE
 from resnet_keras.files import html
 
 HERE = Path(__file__).parent
-AIMS = {  # of ours over a peer, as ResNet-50 is trained: at least, and hoped for
+AIMS = {  # of ours over a peer, as ResNet-50 is trained: aim and stretch aim
     "mixed_bfloat16": {peers.APPLICATIONS: (1.6, 1.8), "PyTorch's best": (1.2, 1.3)},
     "float32": {peers.APPLICATIONS: (1.4, 1.5)},
 }
-FLOOR = 0.9  # share of the convolutions' speed, hoped for
+FLOOR = 0.9  # share of the convolutions' speed, as an aim
 STEPS = {  # results by heading; the last are kept from a run on another processor
     "mixed_bfloat16": "training_step-mixed_bfloat16",
     "float32": "training_step-float32",
@@ -100,7 +100,7 @@ def _emphasized(spread: str) -> str:
 
 
 def verdicts(results: dict[str, Any]) -> list[str]:
-    """What was aimed at with ResNet-50, and whether it was reached."""
+    """The aims for ResNet-50, and whether they were reached."""
     if "resnet50" not in results["comparisons"]:
         return []
     comparison = results["comparisons"]["resnet50"]
@@ -114,12 +114,12 @@ def verdicts(results: dict[str, Any]) -> list[str]:
         if peer in found:
             reached = statistics.median(measuring.ratios(ours, found[peer]))
             told.append(
-                f"Over {peer} {reached:.2f}: wanted {least}, {_verdict(reached >= least)}; "
-                f"hoped for {hoped}, {_verdict(reached >= hoped)}."
+                f"Over {peer} {reached:.2f}: aim {least} {_verdict(reached >= least)}, "
+                f"stretch aim {hoped} {_verdict(reached >= hoped)}."
             )
     share = statistics.median(measuring.ratios(ours, found[peers.CONVOLUTIONS]))
-    floor = f"Of the floor {share:.0%}: hoped for {FLOOR:.0%}, {_verdict(share >= FLOOR)}."
-    return [*told, floor]
+    speed = f"{share:.0%} of the convolutions' speed: aim {FLOOR:.0%} {_verdict(share >= FLOOR)}."
+    return [*told, speed]
 
 
 def _verdict(is_reached: bool) -> str:

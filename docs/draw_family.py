@@ -1,4 +1,4 @@
-"""Draws the units and shortcuts of the family for docs/family.md, into docs/images/family.
+"""Draws the units and shortcuts of the family for docs/explanation/family.md.
 
 `python docs/draw_family.py` makes all pictures again. Each box is a layer of a network that
 `resnet_keras.build` has made, and each arrow an output that is another layer's input, so that the
