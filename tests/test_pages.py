@@ -317,7 +317,7 @@ def test_the_page_of_an_export_is_as_exports_are_told_now():
 
 
 def test_the_map_of_the_code_names_every_wing_and_files_that_exist():
-    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     named_there = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:/|\.py))`", text))
     package = ROOT / "resnet_keras"
     wings = {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").exists()}
