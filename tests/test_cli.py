@@ -341,6 +341,7 @@ def test_help_has_every_name_of_its_table(command, names, capsys):
     assert {name.rstrip(".") for name in names} <= shown
 
 
+@pytest.mark.slow
 def test_help_fits_a_screen(capsys):
     for arguments in ([], *([command] for command in cli.COMMANDS if command != "train")):
         with pytest.raises(SystemExit):
@@ -410,6 +411,7 @@ def test_evaluate_measures_again(trained, capsys, monkeypatch):
     assert (trained[0] / "runs/one/evaluation.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_evaluate_by_other_protocols_keeps_what_was_there(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained[0] / "runs", "runs")
@@ -428,6 +430,7 @@ def test_evaluate_by_other_protocols_keeps_what_was_there(trained, tmp_path, mon
     assert page.count('src="data:image/png;base64,') == 1 + 3 * 3 + 1
 
 
+@pytest.mark.slow
 def test_evaluate_compares_runs_and_averages_them(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained[0] / "runs" / "one", "runs/one")

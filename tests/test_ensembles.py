@@ -79,6 +79,7 @@ def test_an_ensemble_averages_probabilities(runs, test_images, tmp_path):
         assert member.alone.top1_error == score(answers, test_images.labels).top1_error
 
 
+@pytest.mark.slow
 def test_networks_of_several_sizes_have_scales_of_their_own(runs, tmp_path):
     protocol = Protocol("multi-scale")
     found = evaluate_ensemble(runs[1:], tmp_path / "both", protocol, verbose=0)

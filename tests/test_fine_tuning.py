@@ -132,6 +132,7 @@ def test_pauses_change_nothing_wherever_they_come(others, learnt, tmp_path):
     assert run.read_history() == whole.read_history()
 
 
+@pytest.mark.slow
 def test_a_run_that_began_again_has_its_weights_and_their_preprocessing(others, learnt, tmp_path):
     odd = replace(TINY, preprocessing=replace(TINY.preprocessing, mean=(1.0, 2.0, 3.0)))
     head = Classifier(10, class_names=tuple(map(str, range(10))))

@@ -106,6 +106,7 @@ def test_degradation_takes_the_networks_of_the_figures():
     assert networks("large") == ["plain18", "resnet18-A", "plain34", "resnet34-A"]
 
 
+@pytest.mark.slow
 def test_the_page_tells_ours_from_the_papers(studied):
     text = (studied / "README.md").read_text()
     assert "He et al. 2016, table 3" in text
@@ -136,6 +137,7 @@ def test_the_page_has_its_pictures(studied):
     assert not list(studied.parent.glob(".partial*"))
 
 
+@pytest.mark.slow
 def test_what_is_trained_is_not_trained_again(studied, capsys):
     before = {path: path.stat().st_mtime_ns for path in studied.parent.glob("*/best.keras")}
     assert len(before) == 4
