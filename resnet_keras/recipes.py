@@ -168,13 +168,13 @@ class Recipe:
             )
 
     def in_epochs(self, epochs: int) -> "Recipe":
-        """The same course in another number of epochs: its parts keep their shares of them."""
+        """The same schedule in another number of epochs: its parts keep their shares of them."""
         share = epochs / self.epochs
         return replace(
             self,
             epochs=epochs,
             warmup_epochs=self.warmup_epochs * share,
-            # A new head needs one epoch at least, and in longer courses no more than in this one.
+            # A new head needs one epoch at least, and in longer schedules no more than in this one.
             head_epochs=min(self.head_epochs, max(1, round(self.head_epochs * share))),
         )
 
@@ -400,12 +400,11 @@ def read(path: Path) -> Recipe:
 def changed(recipe: Recipe, table: Mapping[str, Any], place: str = "") -> Recipe:
     """A recipe with the values of a table in place of its own, see `settings.changed`.
 
-    Another number of epochs leaves the parts of the course their shares, see `Recipe.in_epochs`, as
-    far as the table does not state them.
+    Another number of epochs leaves the parts of the schedule their shares, see `Recipe.in_epochs`,
+    as far as the table does not state them.
     """
-    whole_course = settings.changed(recipe, table, place)
-    shares = recipe.in_epochs(whole_course.epochs)
-    return settings.changed(shares, table, place)
+    epochs = settings.changed(recipe, table, place).epochs
+    return settings.changed(recipe.in_epochs(epochs), table, place)
 
 
 def write(recipe: Recipe, heading: Sequence[str] = HEADING) -> str:

@@ -5,7 +5,8 @@ from typing import Annotated
 import tyro
 
 from resnet_keras.errors import check_arguments
-from resnet_keras.training import launch as supervision
+from resnet_keras.training.launch import PROCESSES
+from resnet_keras.training.launch import launch as start_processes
 
 
 @check_arguments
@@ -14,7 +15,7 @@ def launch(
         Annotated[tuple[str, ...], tyro.conf.arg(metavar="train ...", help_behavior_hint="")]
     ],
     processes: Annotated[
-        int, supervision.PROCESSES, tyro.conf.arg(name="n", aliases=("-n",), metavar="INT")
+        int, PROCESSES, tyro.conf.arg(name="n", aliases=("-n",), metavar="INT")
     ] = 2,
 ) -> None:
     """Train with several processes of this machine, on JAX.
@@ -26,4 +27,4 @@ def launch(
         command: train, with its arguments.
         processes: number of processes.
     """
-    raise SystemExit(supervision.launch(processes, command))
+    raise SystemExit(start_processes(processes, command))

@@ -54,7 +54,7 @@ class MachineOptions:
     ] = None
     """number of GPUs to train on."""
     recompute: Annotated[bool, FLAG] = False
-    """save memory for a second forward pass a step. Very deep networks then fit."""
+    """save memory at the cost of a second forward pass a step. Very deep networks then fit."""
 
 
 @dataclass(frozen=True)
@@ -168,14 +168,14 @@ def train(
     if weights is not None and (run.start_over or not folder.exists):
         check_content(weights, network)
     if not (hosts.hosts or run.start_over) and folder.exists and folder.read_details().finished:
-        _check_finished(folder, request, source)
+        _leave_finished(folder, request, source)
         _tell_results(folder)
     elif _train(request, source, folder, run, machine, hosts):
         _tell_results(folder)
 
 
-def _check_finished(run: Run, request: plan.Request, source: "Source") -> None:
-    """Raises InputError if a finished run is another one than the command asks for."""
+def _leave_finished(run: Run, request: plan.Request, source: "Source") -> None:
+    """Says that a run is finished; raises InputError if the command asks for another run."""
     from resnet_keras.data.checks import check
 
     asked = plan.make_plan(request, check(source, request.skip_bad_images))

@@ -8,7 +8,7 @@ import keras
 from resnet_keras.architectures import find, model_name
 from resnet_keras.errors import InputError
 from resnet_keras.networks.feature_maps import features
-from resnet_keras.networks.loading import Source, fit_weights, read_weights
+from resnet_keras.networks.loading import WeightsSource, fit_weights, read_weights
 from resnet_keras.networks.models import Features, InputShape, build
 from resnet_keras.networks.recursion import recursion_for
 
@@ -18,7 +18,7 @@ def backbone(
     /,
     outputs: Sequence[str] | None = None,
     output_stride: int | None = None,
-    weights: Source | None = None,
+    weights: WeightsSource | None = None,
     input_shape: InputShape = (None, None, 3),
     freeze_bn: bool = False,
     name: str | None = None,

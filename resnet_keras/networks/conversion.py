@@ -11,7 +11,7 @@ from safetensors.numpy import save
 from resnet_keras.architectures import find, model_name
 from resnet_keras.errors import IMAGE_SIZE, InputError, check_arguments, first_line
 from resnet_keras.files.atomic import check_writable, make_folder, write_file
-from resnet_keras.networks.loading import Source, fit_weights, read_weights
+from resnet_keras.networks.loading import WeightsSource, fit_weights, read_weights
 from resnet_keras.networks.models import Classifier, Features, build, dtype_policy
 from resnet_keras.weights.checks import check_conversion
 from resnet_keras.weights.loaded import LoadedWeights
@@ -21,7 +21,7 @@ from resnet_keras.weights.translate import to_torchvision
 
 @check_arguments
 def convert(
-    source: Source,
+    source: WeightsSource,
     network: str,
     path: str | PathLike[str],
     image_size: Annotated[int | None, IMAGE_SIZE] = None,

@@ -54,10 +54,10 @@ def _load(path: Path, config: JsonObject) -> keras.Model:
             ) from error
 
 
-Source = str | PathLike[str] | keras.Model
+WeightsSource = str | PathLike[str] | keras.Model
 
 
-def read_weights(source: Source, network: str, architecture: Architecture) -> LoadedWeights:
+def read_weights(source: WeightsSource, network: str, architecture: Architecture) -> LoadedWeights:
     """Reads weights for a network that is yet to be built.
 
     Args:

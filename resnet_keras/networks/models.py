@@ -12,7 +12,7 @@ from resnet_keras.architectures import Architecture, Preprocessing, find, model_
 from resnet_keras.errors import InputError
 from resnet_keras.networks.blocks import activation, residual_unit
 from resnet_keras.networks.layers import Dense, check_data_format, convolution, normalization
-from resnet_keras.networks.loading import NORMALIZE, Source, fit_weights, read_weights
+from resnet_keras.networks.loading import NORMALIZE, WeightsSource, fit_weights, read_weights
 from resnet_keras.networks.recursion import recursion_for
 from resnet_keras.view import View
 
@@ -203,7 +203,7 @@ def create(
     network: str,
     /,
     include_top: bool = True,
-    weights: Source | None = None,
+    weights: WeightsSource | None = None,
     input_shape: InputShape | None = None,
     pooling: Literal["avg", "max"] | None = None,
     classes: int | None = None,

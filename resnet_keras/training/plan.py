@@ -20,7 +20,6 @@ from resnet_keras.runs.run import Run, RunDetails
 from resnet_keras.training.precision import Machine, Precision, decide
 
 if TYPE_CHECKING:
-    from resnet_keras.networks.loading import Source as Weights
     from resnet_keras.networks.models import Builder
 
 OF_EPOCHS = {"epochs", "warmup_epochs", "head_epochs"}  # change together, see Recipe.in_epochs
@@ -39,7 +38,7 @@ class Request:
     recipe: Recipe
     shortcut: str | None = None
     builder: "Builder | None" = None
-    weights: "Weights | None" = None
+    weights: "WeightsSource | None" = None
     skip_bad_images: bool = False
 
     def __post_init__(self) -> None:

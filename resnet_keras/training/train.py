@@ -13,8 +13,7 @@ from resnet_keras.data.checks import check, naming_lost_images
 from resnet_keras.data.splits import Source
 from resnet_keras.errors import InputError
 from resnet_keras.files.atomic import write_file
-from resnet_keras.networks.loading import Source as Weights
-from resnet_keras.networks.loading import load_model
+from resnet_keras.networks.loading import WeightsSource, load_model
 from resnet_keras.networks.models import Builder
 from resnet_keras.recipes import Recipe
 from resnet_keras.runs.checkpoints import CHECKPOINT_STEPS
@@ -35,7 +34,7 @@ def train(
     shortcut: str | None = None,
     *,
     builder: Builder | None = None,
-    weights: Weights | None = None,
+    weights: WeightsSource | None = None,
     start_over: bool = False,
     skip_bad_images: bool = False,
     devices: int | None = None,
@@ -101,7 +100,7 @@ def train(
         print(f"data: {note}")
     plan = make_plan(request, data, precision.describe_machine())
     with open_run(plan, run, group, start_over) as opened:
-        if opened:
+        if opened:  # None: the run is finished already
             model = fit(opened, options)
             if group.is_first:
                 _finish(opened, model, options)
@@ -110,7 +109,7 @@ def train(
 def fine_tune(
     network: str,
     source: Source | str,
-    weights: Weights,
+    weights: WeightsSource,
     run: Run | str | PathLike[str],
     recipe: Recipe | str | PathLike[str] = "finetune",
     **how: Any,
