@@ -20,6 +20,7 @@ from resnet_keras.runs.run import Run, RunDetails
 from resnet_keras.training.precision import Machine, Precision, decide
 
 if TYPE_CHECKING:
+    from resnet_keras.networks.loading import WeightsSource
     from resnet_keras.networks.models import Builder
 
 OF_EPOCHS = {"epochs", "warmup_epochs", "head_epochs"}  # change together, see Recipe.in_epochs
