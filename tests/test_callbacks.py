@@ -77,6 +77,7 @@ def test_callbacks_and_a_progress_bar_see_one_training_of_several_fits(few, tmp_
         assert f"{STEPS}/{STEPS}" in shown and f"loss: {row['loss']:.4f}" in shown
 
 
+@pytest.mark.slow
 def test_what_a_callback_changes_is_in_the_best_model_and_the_last(few, tmp_path):
     class Clear(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

@@ -376,6 +376,7 @@ def test_long_names_of_classes_are_cut(trained, tmp_path, capsys, monkeypatch):
     assert max(map(len, capsys.readouterr().out.splitlines())) < 150
 
 
+@pytest.mark.slow
 def test_start_over_keeps_the_run_that_was_there(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained[0] / "runs", "runs")
@@ -403,6 +404,7 @@ def test_train_evaluate_predict_as_programs(tmp_path):
     assert len(predicted.stdout.splitlines()) == 1 + 5
 
 
+@pytest.mark.slow
 def test_evaluate_measures_again(trained, capsys, monkeypatch):
     monkeypatch.chdir(trained[0])
     before = (trained[0] / "runs/one/evaluation.json").read_text()

@@ -90,6 +90,7 @@ def test_networks_of_several_sizes_have_scales_of_their_own(runs, tmp_path):
     assert "multi-scale 12 14 21 26 34" in page
 
 
+@pytest.mark.slow
 def test_the_page_of_an_ensemble(runs, both):
     found = read_ensemble(both)
     page = report.write_ensemble_report(both).read_text()
@@ -150,6 +151,7 @@ def test_other_classes_and_other_images_are_refused(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_what_is_in_the_folder_stays(runs, both, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.txt").write_text("years of work")

@@ -148,6 +148,7 @@ def test_predict_explains_beside_the_images(finished, folder, capsys):
             assert picture.format == "PNG" and picture.width > 400
 
 
+@pytest.mark.slow
 def test_predict_explains_a_class_into_a_folder(finished, folder):
     options = ("--explain", "--class", "7", "--output", "made/of-7")
     cli.main(["predict", "small.png", "--run", str(finished.folder), *options])
@@ -201,6 +202,7 @@ def test_the_report_explains_the_worst_mistakes(run):
     assert run.report.read_text().count(HEAT) == 1  # other protocols have no single view
 
 
+@pytest.mark.slow
 def test_the_report_without_a_model_or_mistakes(run):
     evaluation = kit.known(read_evaluation(run))
     faultless = dataclasses.replace(evaluation, top1_error=0.0, mistakes=())

@@ -190,6 +190,7 @@ def test_averages_are_exchanged_and_brought_back():
     np.testing.assert_array_equal(variables[0], weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ours", "stock", "options"),
     [

@@ -128,6 +128,7 @@ def test_the_page_tells_ours_from_the_papers(studied):
     assert parameters == sorted(set(parameters))
 
 
+@pytest.mark.slow
 def test_the_page_has_its_pictures(studied):
     with Image.open(studied / "curves.png") as picture:
         assert min(picture.size) > 300

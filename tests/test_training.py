@@ -313,12 +313,14 @@ def scaled_and_learnt(run, policy):
     return isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
+@pytest.mark.slow
 def test_mixed_float16_learns_and_scales_its_loss(tmp_path):
     recipe = dataclasses.replace(ONE_EPOCH, precision="mixed_float16")
     train("tiny", "digits", recipe, Run(tmp_path / "run"))
     assert scaled_and_learnt(Run(tmp_path / "run"), "mixed_float16")
 
 
+@pytest.mark.slow
 def test_a_plain_network_learns_in_bfloat16_and_ignores_the_zero_gamma(
     tiny_network, tmp_path, monkeypatch
 ):

@@ -183,6 +183,7 @@ def course(input_size) -> Architecture:
     return replace(TINY_FAMILY["resnet50-course"], input_size=input_size)
 
 
+@pytest.mark.slow
 def test_the_courses_net_takes_any_size_where_its_window_is_the_whole_map():
     assert NETWORKS["resnet50-course"].map_size(64) == 2 == course(20).map_size(20)
     assert_is_the_average_over_scales(course(20), photographs(ALIKE), (33,))

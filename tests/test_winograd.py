@@ -88,6 +88,7 @@ def test_outputs_and_gradients_of_any_size(height, width, without_xla):
     assert_close(outputs_and_gradients(winograd.convolve, *arguments), exact(*arguments), 2e-5)
 
 
+@pytest.mark.slow
 def test_outputs_and_gradients_as_compiled():
     arguments = random_convolution(8, 8)
     assert_close(outputs_and_gradients(winograd.convolve, *arguments), exact(*arguments), 2e-5)
@@ -321,6 +322,7 @@ def test_small_convolutions_are_stock(channels, filters, size, gains):
 NETWORK = kit.tiny(RESNET20, blocks=(1,), filters=(4,), classes=3, input_size=8)
 
 
+@pytest.mark.slow
 def test_networks_learn_the_same(few_suffice, monkeypatch, called):
     """Whether they recompute or not."""
     monkeypatch.setattr(convolution, "MANY_CHANNELS", 4)  # all but the stem
