@@ -116,7 +116,7 @@ def _image_files(given: Path, unreadable: dict[Path, InputError]) -> list[Path]:
 def _read_images(
     paths: Sequence[Path], unreadable: dict[Path, InputError]
 ) -> Iterator[tuple[Path, "np.ndarray"]]:
-    """Those that can be read, one after the other; of the others, what is wrong is noted."""
+    """Yields paths and images; notes the error of each file that cannot be read."""
     from resnet_keras.data.images import read_image
 
     for path in paths:

@@ -1,6 +1,7 @@
 """Keras callbacks that come before the caller's: steps, the loss, metrics and averages.
 
-history.py and checkpointing.py have those that come after; fitting.py puts all in their order.
+history.py and checkpointing.py hold the callbacks that come after the caller's. fitting.py sets the
+order of all callbacks.
 """
 
 import math

@@ -13,9 +13,9 @@ from resnet_keras.training.signals import Interruption
 
 
 class WriteCheckpoints(RunCallback):
-    """Writes checkpoints: every so many steps, and where an epoch ends.
+    """Writes a checkpoint after every `every` steps and at the end of each epoch.
 
-    A checkpoint that cannot be written is told; training goes on without it.
+    If writing fails, the callback warns, and training goes on.
 
     Args:
         checkpoints: of the run.

@@ -9,15 +9,35 @@ from keras import ops
 from resnet_keras.recipes import Recipe
 
 
-class _Shared:
-    """What both optimizers share: each variable may have a learning rate of its own.
+class _Shared(keras.optimizers.Optimizer):
+    """Settings of both optimizers, to stand before Keras's class among the bases.
 
     `rate_factors` are of the trainable variables in their order, none if all have the same.
     """
 
-    rate_factors: tuple[float, ...] = ()
-    l2: float
-    l2_on_bn: bool
+    def __init__(
+        self,
+        *args: Any,
+        l2: float = 0.0,
+        l2_on_bn: bool = True,
+        kernel_decay: float = 0.0,
+        rate_factors: Sequence[float] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.l2 = l2
+        self.l2_on_bn = l2_on_bn
+        self.kernel_decay = kernel_decay
+        self.rate_factors = tuple(rate_factors)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "l2": self.l2,
+            "l2_on_bn": self.l2_on_bn,
+            "kernel_decay": self.kernel_decay,
+            "rate_factors": self.rate_factors,
+        }
 
     def _with_l2(self, gradient: Any, variable: Any) -> Any:
         """The gradient in the variable's dtype, the L2 term added to it."""
@@ -66,22 +86,9 @@ class SGD(_Shared, keras.optimizers.SGD):
         rate_factors: by which each variable's learning rate is multiplied.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        l2: float = 0.0,
-        l2_on_bn: bool = True,
-        kernel_decay: float = 0.0,
-        momentum_correction: bool = False,
-        rate_factors: Sequence[float] = (),
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *args: Any, momentum_correction: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.l2 = l2
-        self.l2_on_bn = l2_on_bn
-        self.kernel_decay = kernel_decay
         self.momentum_correction = momentum_correction
-        self.rate_factors = tuple(rate_factors)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         rate = self._rate(learning_rate, variable)
@@ -128,14 +135,7 @@ class SGD(_Shared, keras.optimizers.SGD):
         )
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "l2": self.l2,
-            "l2_on_bn": self.l2_on_bn,
-            "kernel_decay": self.kernel_decay,
-            "momentum_correction": self.momentum_correction,
-            "rate_factors": self.rate_factors,
-        }
+        return {**super().get_config(), "momentum_correction": self.momentum_correction}
 
 
 @keras.saving.register_keras_serializable(package="resnet_keras")
@@ -152,21 +152,6 @@ class LAMB(_Shared, keras.optimizers.Lamb):
         kernel_decay: factor of the decay, of kernels alone.
         rate_factors: by which each variable's learning rate is multiplied.
     """
-
-    def __init__(
-        self,
-        *args: Any,
-        l2: float = 0.0,
-        l2_on_bn: bool = True,
-        kernel_decay: float = 0.0,
-        rate_factors: Sequence[float] = (),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self.l2 = l2
-        self.l2_on_bn = l2_on_bn
-        self.kernel_decay = kernel_decay
-        self.rate_factors = tuple(rate_factors)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         rate = self._rate(learning_rate, variable)
@@ -192,15 +177,6 @@ class LAMB(_Shared, keras.optimizers.Lamb):
             moments.append(ops.divide(average, 1 - ops.power(ops.cast(beta, step.dtype), step)))
         mean, square = moments
         return ops.divide(mean, ops.add(ops.sqrt(square), self.epsilon))
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "l2": self.l2,
-            "l2_on_bn": self.l2_on_bn,
-            "kernel_decay": self.kernel_decay,
-            "rate_factors": self.rate_factors,
-        }
 
 
 def _is_one_tensorflow_replica() -> bool:
