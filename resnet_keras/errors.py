@@ -61,6 +61,21 @@ def _in_a_line(value: object) -> str:
     )
 
 
+class NotDownloadedError(InputError):
+    """A public dataset is not on this machine, and can be downloaded.
+
+    Attributes:
+        download: fetches the dataset, after which it is found.
+    """
+
+    def __init__(
+        self, *, received: object, accepted: object, download: Callable[[], object]
+    ) -> None:
+        """Takes the attributes."""
+        self.download = download
+        super().__init__("the dataset is not downloaded yet", received=received, accepted=accepted)
+
+
 class TrainingError(Exception):
     """Training cannot go on: the loss is not finite, or a file cannot be written.
 

@@ -1,9 +1,10 @@
 """Where images come from: folders, TensorFlow Datasets, HDF5 files, and the names of them."""
 
+import gzip
 import io
 import itertools
 import os
-import shlex
+import re
 import struct
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,13 +20,16 @@ import tensorflow_datasets as tfds
 from kit import of_arrays, of_files, refusal
 from PIL import Image
 
-from resnet_keras.data import sources
+from resnet_keras.data import keras_datasets, sources
 from resnet_keras.data.checks import check, naming_lost_images
 from resnet_keras.data.folder import Folder
 from resnet_keras.data.hdf5 import Hdf5
+from resnet_keras.data.idx import Idx
+from resnet_keras.data.keras_datasets import PUBLISHED
 from resnet_keras.data.pipelines import tf_pipeline
 from resnet_keras.data.splits import SPLIT_NAMES, MissingSplitError, SplitName, resized
 from resnet_keras.data.tfds_source import Tfds
+from resnet_keras.errors import NotDownloadedError
 from resnet_keras.view import View
 
 
@@ -459,23 +464,20 @@ def test_training_images_are_of_no_other_split(tfrecords):
         assert choice in refusal(sources.find, f"tfds:small,{choice}").received
 
 
-def test_a_set_that_is_not_downloaded_tells_the_command(tmp_path, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    for name in ("cifar10", "cifar100", "tfds:food101"):
-        error = refusal(sources.find, name)
-        builder = f'tfds.builder("{name.removeprefix("tfds:")}", data_dir="{tmp_path}")'
-        assert f"{builder}.download_and_prepare()" in error.accepted
-    # This set has to be fetched by hand.
-    assert f"{tmp_path}/downloads/manual" in refusal(sources.find, "imagenet2012").accepted
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_told_command_prepares_the_set(tmp_path, monkeypatch):
+def test_a_set_that_is_not_downloaded_can_be(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "it's here"))
     error = refusal(sources.find, "tfds:small")
-    *_, code = shlex.split(error.accepted.partition(": ")[2])
-    exec(code)
+    assert isinstance(error, NotDownloadedError) and "--download" in error.accepted
+    error.download()
     assert len(sources.find("tfds:small").load("train")) == 450
+
+
+def test_a_set_that_has_to_be_fetched_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    error = refusal(sources.find, "imagenet2012")
+    assert not isinstance(error, NotDownloadedError)
+    assert f"{tmp_path}/downloads/manual" in error.accepted
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -497,7 +499,8 @@ def test_tfds_spellings_that_mean_nothing(tfrecords, data, part, value):
 
 def test_without_tensorflow_datasets(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    assert "pip install 'resnet-keras[tensorflow]'" in refusal(sources.find, "cifar10").accepted
+    error = refusal(sources.find, "imagenet2012")
+    assert "pip install 'resnet-keras[tensorflow]'" in error.accepted
     assert sources.find("digits").name == "digits"
 
 
@@ -545,7 +548,7 @@ def test_the_45000_and_5000_of_cifar(tmp_path, monkeypatch):
     tfds.disable_progress_bar()
     prepare(Cifar10, tmp_path, "tfrecord")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    source = sources.find("cifar10")
+    source = sources.find("tfds:cifar10")
     assert [len(source.load(name)) for name in SPLIT_NAMES] == [45_000, 5_000, 10_000]
     split = source.load("validation")
     builder = tfds.builder_from_directory(str(tmp_path / "cifar10" / "1.0.0"))
@@ -630,6 +633,91 @@ def test_hdf5_files_that_cannot_serve(tmp_path):
     (tmp_path / "train_signs.h5").touch()
     error = refusal(sources.find, str(tmp_path))
     assert "train_catvnoncat.h5, train_signs.h5" in error.received
+
+
+# IDX files and the datasets of Keras
+
+
+def write_idx(folder, images=120, classes=10, compressed=True):
+    """Four IDX files as MNIST's are written: a header of big-endian integers, then the bytes."""
+    random = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    written = {}
+    for split, count in (("train", images), ("t10k", images // 6)):
+        arrays = {
+            "images-idx3": random.integers(0, 256, (count, 28, 28), np.uint8),
+            "labels-idx1": (np.arange(count) % classes).astype(np.uint8),
+        }
+        for what, array in arrays.items():
+            content = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            content += array.tobytes()
+            file = folder / f"{split}-{what}-ubyte{'.gz' if compressed else ''}"
+            file.write_bytes(gzip.compress(content) if compressed else content)
+            written[split, what] = array
+    return written
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_folder_of_idx_files(tmp_path, compressed):
+    written = write_idx(tmp_path / "mine", compressed=compressed)
+    source = sources.find(str(tmp_path / "mine"))
+    assert isinstance(source, Idx) and source.class_names == tuple("0123456789")
+    assert [len(source.load(name)) for name in SPLIT_NAMES] == [110, 10, 20]
+    np.testing.assert_array_equal(
+        of_arrays(source.load("test")).images[..., 1], written["t10k", "images-idx3"]
+    )
+    np.testing.assert_array_equal(source.load("test").labels, written["t10k", "labels-idx1"])
+    assert "'" in refusal(sources.find, f"{tmp_path / 'mine'},seed=1").accepted
+
+
+def test_idx_files_that_cannot_serve(tmp_path):
+    folder = tmp_path / "mine"
+    write_idx(folder)
+    images = folder / "train-images-idx3-ubyte.gz"
+    whole = images.read_bytes()
+    for damaged in (whole[:-20], b"no gzip", gzip.compress(b"\0\0\x08"), gzip.compress(bytes(99))):
+        images.write_bytes(damaged)
+        assert str(images) in refusal(sources.find, str(folder)).received
+    images.unlink()
+    assert "train-images" in refusal(sources.find, str(folder)).accepted
+
+
+def test_the_class_names_of_kerass_datasets():
+    for name in ("fashion-mnist", "cifar10"):  # as the tables of Keras's documentation have them
+        text = getattr(keras.datasets, name.replace("-", "_")).load_data.__doc__
+        table = re.findall(r"\| *(\d) *\| *([^|]+?) *\|", text)
+        assert [label for label, _ in table] == list("0123456789")
+        assert PUBLISHED[name].class_names == tuple(class_name for _, class_name in table)
+    names = PUBLISHED["cifar100"].class_names  # in the order of the alphabet
+    assert len(names) == 100 and list(names) == sorted(set(names))
+
+
+def test_kerass_datasets_come_from_its_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(keras_datasets, "DEBIAN", tmp_path / "nothing")
+    for name in PUBLISHED:
+        error = refusal(sources.find, name)
+        assert isinstance(error, NotDownloadedError) and str(tmp_path) in error.received
+    cached = tmp_path / "datasets" / "fashion-mnist"
+    write_idx(cached)
+    source = sources.find("fashion-mnist")
+    assert source.name == "fashion-mnist" and source.class_names[-1] == "Ankle boot"
+    assert [len(source.load(name)) for name in SPLIT_NAMES] == [110, 10, 20]
+    (cached / "t10k-labels-idx1-ubyte.gz").unlink()  # as a download that was stopped leaves it
+    assert isinstance(refusal(sources.find, "fashion-mnist"), NotDownloadedError)
+
+
+@pytest.mark.skipif(
+    not (keras_datasets.DEBIAN / "fashion-mnist").exists(),
+    reason="needs Debian's dataset-fashion-mnist",
+)
+def test_fashion_mnist_whole():
+    splits = {name: sources.find("fashion-mnist").load(name) for name in SPLIT_NAMES}
+    assert [len(split) for split in splits.values()] == [55_000, 5_000, 10_000]
+    for split in splits.values():  # stratified
+        assert set(np.bincount(split.labels)) == {len(split) // 10}
+    folder = sources.find(str(keras_datasets.DEBIAN / "fashion-mnist"))
+    assert folder.class_names == PUBLISHED["fashion-mnist"].class_names
 
 
 # Names

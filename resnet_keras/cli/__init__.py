@@ -16,11 +16,18 @@ from importlib import import_module
 from importlib.resources import files
 
 from resnet_keras.cli.arguments import dispatch
-from resnet_keras.cli.backend import BACKENDS
-from resnet_keras.cli.console import Output
-from resnet_keras.errors import ExportError, InputError, Interrupted, TrainingError
+from resnet_keras.cli.backend import BACKENDS, quiet_tensorflow
+from resnet_keras.cli.console import Output, confirm
+from resnet_keras.errors import (
+    ExportError,
+    InputError,
+    Interrupted,
+    NotDownloadedError,
+    TrainingError,
+)
 from resnet_keras.training.launch import LOST, is_supervised, supervise
 
+DOWNLOAD = "--download"  # goes with every command that reads a dataset
 NO_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -99,9 +106,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os._exit(status if isinstance(status, int) else 1)
 
 
-def _run(arguments: list[str]) -> None:
+def _dispatch(arguments: list[str]) -> None:
+    """Runs a command; a public dataset that is missing is downloaded first if the user agrees."""
+    agreed = DOWNLOAD in arguments
+    arguments = [one for one in arguments if one != DOWNLOAD]
     try:
         dispatch(arguments, COMMANDS, COMMANDS.summary)
+    except NotDownloadedError as error:
+        if not (agreed or confirm(f"{error.received}.\nDownload it now?")):
+            raise
+        with quiet_tensorflow():
+            import keras  # noqa: F401 - downloads need it, or start it themselves
+        error.download()
+        dispatch(arguments, COMMANDS, COMMANDS.summary)
+
+
+def _run(arguments: list[str]) -> None:
+    try:
+        _dispatch(arguments)
     except InputError as error:
         print(f"resnet-keras: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -79,7 +79,8 @@ def dispatch(
             _any_of(commands, summary_of, in_full=name.replace("_", "-") in TYRO_OPTIONS),
             prog=PROGRAM,
             description="ResNets in Keras: built, trained, evaluated and reported. "
-            "--version prints the version.",
+            "--version prints the version. With any command, --download fetches a public dataset "
+            "that is missing.",
             args=arguments,
             config=CONFIG,
         )

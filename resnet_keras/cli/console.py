@@ -54,6 +54,14 @@ class Output:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
+def confirm(question: str) -> bool:
+    """Asks on the terminal; without a terminal the answer is no."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def bar() -> int:
     """Keras's progress bar on a terminal, nothing elsewhere."""
     return 1 if sys.stdout.isatty() else 0

@@ -141,8 +141,8 @@ def train(
 
     Args:
         network: name of the network, such as resnet50. `resnet-keras list` shows all names.
-        data: labelled images: digits, a folder of photographs, cifar10, tfds:NAME, HDF5 files;
-            docs/reference/datasets.md lists all spellings.
+        data: labelled images: digits, fashion-mnist, a folder of photographs, tfds:NAME;
+            docs/reference/datasets.md lists all spellings. --download fetches public ones.
         weights: weights to start from: a file of this package or of another project, a run folder,
             or imagenet, which fetches published ones: docs/how-to/convert-weights.md.
         shortcut: shortcut option in place of the network's own.

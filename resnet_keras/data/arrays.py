@@ -23,16 +23,16 @@ class Arrays:
     Args:
         train: images and labels to train on.
         test: those to measure the finished network on; without them it cannot be evaluated.
-        validation: those to choose the best epoch by. If None, a tenth of the training images is
+        validation: those to choose the best epoch by. If None, some of the training images are
             set aside for it, stratified by class, the same ones every time.
         class_names: in the order of the labels; the labels themselves if None, which are then
             below 1,000 or the number of images.
+        validation_fraction: of the training images, in (0, 1), where `validation` is None.
 
     Raises:
         InputError: an array is of another kind, lengths differ, or a label is without a class.
     """
 
-    validation_fraction = 0.1
     prefix = "arrays-"  # of the name
 
     def __init__(
@@ -41,6 +41,8 @@ class Arrays:
         test: tuple[np.ndarray, np.ndarray] | None = None,
         validation: tuple[np.ndarray, np.ndarray] | None = None,
         class_names: Sequence[str] | None = None,
+        *,
+        validation_fraction: float = 0.1,
     ) -> None:
         given = {"train": train, "validation": validation, "test": test}
         self._splits: dict[str, ArraySplit] = {
@@ -50,7 +52,7 @@ class Arrays:
         self.image_size = min(self._splits["train"].images.shape[1:3])
         self.name = f"{self.prefix}{self._checksum():08x}"
         if validation is None:
-            self._set_validation_aside()
+            self._set_validation_aside(validation_fraction)
 
     def load(self, split: SplitName) -> ArraySplit:
         if split not in self._splits:
@@ -82,21 +84,21 @@ class Arrays:
                 checksum = zlib.crc32(array.tobytes(), checksum)
         return checksum
 
-    def _set_validation_aside(self) -> None:
+    def _set_validation_aside(self, fraction: float) -> None:
         from sklearn.model_selection import train_test_split
 
         whole = self._splits["train"]
         try:
             train, validation = train_test_split(
                 np.arange(len(whole)),
-                test_size=self.validation_fraction,
+                test_size=fraction,
                 stratify=whole.labels,
                 random_state=0,
             )
         except ValueError as error:  # too few of a class
             raise InputError(
-                "a tenth of the training images cannot be set aside",
-                received=f"{len(whole)} training images ({error})",
+                "no training images can be set aside for validation",
+                received=f"a fraction of {fraction:g} of {len(whole)} training images ({error})",
                 accepted="validation images and labels, or more training images of each class",
             ) from error
         for name, chosen in (("train", train), ("validation", validation)):

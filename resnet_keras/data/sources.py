@@ -9,15 +9,30 @@ from typing import Any
 
 import numpy as np
 
+from resnet_keras.data import idx
 from resnet_keras.data.arrays import Arrays
 from resnet_keras.data.cache import found_out
 from resnet_keras.data.folder import Folder
 from resnet_keras.data.hdf5 import Hdf5, files_in
+from resnet_keras.data.idx import Idx
+from resnet_keras.data.keras_datasets import PUBLISHED, KerasDataset
 from resnet_keras.data.splits import SPLIT_NAMES, ArraySplit, Source, Split, SplitName
 from resnet_keras.data.tfds_source import Tfds
 from resnet_keras.errors import InputError, did_you_mean, did_you_mean_beside
 
-__all__ = ["Arrays", "Digits", "Folder", "Hdf5", "Source", "Split", "SplitName", "Tfds", "find"]
+__all__ = [
+    "Arrays",
+    "Digits",
+    "Folder",
+    "Hdf5",
+    "Idx",
+    "KerasDataset",
+    "Source",
+    "Split",
+    "SplitName",
+    "Tfds",
+    "find",
+]
 
 
 class Digits:
@@ -65,30 +80,38 @@ class Digits:
 
 
 SPELLINGS = (
-    "digits, cifar10, cifar100, imagenet2012, tfds:NAME[/CONFIG][:VERSION][,SPLIT=PART…], "
+    "digits, mnist, fashion-mnist, cifar10, cifar100, imagenet2012, "
+    "tfds:NAME[/CONFIG][:VERSION][,SPLIT=PART…], "
     "a folder of class folders[,validation=FRACTION][,test=FRACTION][,seed=NUMBER], "
-    "an .h5 file or a folder of two"
+    "an .h5 file or a folder of two, a folder of IDX files"
 )
-OF_TFDS = ("cifar10", "cifar100", "imagenet2012")  # go by their bare names
+OF_TFDS = ("imagenet2012",)  # go by their bare names
+KNOWN = ("digits", *PUBLISHED, *OF_TFDS)
 
 
 def find(data: str) -> Source:
     """The source that --data spells.
 
     - "digits"
-    - "cifar10", "cifar100", "imagenet2012", "tfds:food101", "tfds:imagenet_resized/32x32", and with
-      splits as TFDS spells them: "cifar10,train=train[:80%],validation=train[80%:]"
+    - "mnist", "fashion-mnist", "cifar10", "cifar100"
+    - "imagenet2012", "tfds:food101", "tfds:imagenet_resized/32x32", and with splits as TFDS spells
+      them: "tfds:cifar10,train=train[:80%],validation=train[80%:]"
     - a folder with a folder for every class, "photos" or "photos,validation=0.2,seed=1"
     - the course's HDF5 files: a file, or the folder with a train_*.h5 and a test_*.h5
+    - a folder of IDX files, as MNIST is published
 
     A folder that is called like a data set is meant by "./digits".
 
     Raises:
         InputError: there is no such source, or it cannot be used; the source's class tells more.
+        NotDownloadedError: a public dataset is not on this machine yet.
     """
     if data == "digits":
         return Digits()
     name, *options = data.split(",")
+    if name in PUBLISHED:
+        _refuse_options(options, data, name, of_tfds=name.startswith("cifar"))
+        return KerasDataset(name)
     if name in OF_TFDS or name.startswith("tfds:"):
         return Tfds(name.removeprefix("tfds:"), _splits(options))
     if os.path.exists(os.path.expanduser(data)):  # commas and all
@@ -99,7 +122,7 @@ def find(data: str) -> Source:
         raise InputError(
             "unknown data",
             received=f"{data!r}, and there is no such file or folder here",
-            accepted=f"{SPELLINGS}{did_you_mean(name, ('digits', *OF_TFDS, *_beside(path)))}",
+            accepted=f"{SPELLINGS}{did_you_mean(name, [*KNOWN, *_beside(path)])}",
         )
     if not there:
         raise InputError(
@@ -109,22 +132,31 @@ def find(data: str) -> Source:
         )
     try:
         of_hdf5 = path.is_file() or bool(files_in(path))
+        of_idx = bool(idx.files_in(path))
     except OSError as error:
         raise InputError(
             "the folder cannot be read",
             received=f"{path} ({error.strerror})",
-            accepted="a folder of class folders or of two .h5 files",
+            accepted="a folder of class folders, of two .h5 files, or of IDX files",
         ) from error
-    if not of_hdf5:
+    if not (of_hdf5 or of_idx):
         return Folder(path, **_fractions(options))
-    if options:
-        raise InputError("HDF5 files take no options", received=repr(data), accepted=repr(name))
-    return Hdf5(path)
+    _refuse_options(options, data, name)
+    return Hdf5(path) if of_hdf5 else Idx(path)
 
 
 def slug(data: str) -> str:
     """What --data spells, as a part of a folder's name."""
     return re.sub(r"[^\w.-]+", "-", data).strip("-.")
+
+
+def _refuse_options(options: Sequence[str], data: str, name: str, of_tfds: bool = False) -> None:
+    """Raises InputError if there are options: the splits of these images are fixed."""
+    if options:
+        by_tfds = f", or 'tfds:{data}' for the splits of TFDS" if of_tfds else ""
+        raise InputError(
+            "this dataset takes no options", received=repr(data), accepted=f"{name!r}{by_tfds}"
+        )
 
 
 def _splits(options: Sequence[str]) -> dict[SplitName, str]:

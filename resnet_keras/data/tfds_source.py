@@ -2,9 +2,8 @@
 
 import json
 import os
-import shlex
-import sys
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +27,7 @@ from resnet_keras.data.tfds_records import (
     label_in,
     overlap,
 )
-from resnet_keras.errors import InputError, did_you_mean
+from resnet_keras.errors import InputError, NotDownloadedError, did_you_mean, first_sentence
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -40,8 +39,8 @@ UNLABELLED = -1  # as TFDS marks the images of a contest
 class Tfds:
     """A data set of TensorFlow Datasets with one image and one class label an example.
 
-    It is read where TFDS has prepared it, never downloaded, as TFRecord or ArrayRecord files. Only
-    labels and places are kept in memory; found once, they are remembered (see cache.py).
+    It is read where TFDS has prepared it, as TFRecord or ArrayRecord files. Only labels and places
+    are kept in memory; found once, they are remembered (see cache.py).
 
         Tfds("cifar10")
         Tfds("imagenet2012", {"validation": "validation", "test": "validation"})
@@ -61,9 +60,10 @@ class Tfds:
         notes: a line on splits that are not read, if there are any.
 
     Raises:
-        InputError: tensorflow-datasets is missing, the set is not prepared (the error gives the
-            command that does it), is no image-classification set, or the training images are
-            also those of another split.
+        InputError: tensorflow-datasets is missing, the set is no image-classification set, or the
+            training images are also those of another split.
+        NotDownloadedError: the set is not prepared; where archives are fetched by hand, it is an
+            InputError that says how.
     """
 
     def __init__(self, name: str, splits: Mapping[SplitName, str] | None = None) -> None:
@@ -264,15 +264,29 @@ def _not_prepared(name: str, folder: str) -> InputError:
             received=f"tfds:{name}",
             accepted=f"a set that TFDS lists or has prepared in {folder}{near}",
         )
-    by_hand = getattr(tfds.builder_cls(plain), "MANUAL_DOWNLOAD_INSTRUCTIONS", None)
-    first = f" (its archives first go by hand to {folder}/downloads/manual)" if by_hand else ""
-    code = (
-        "import tensorflow_datasets as tfds; "
-        f"tfds.builder({json.dumps(name)}, data_dir={json.dumps(folder)}).download_and_prepare()"
-    )
-    command = shlex.join([sys.executable, "-c", code])
-    return InputError(
-        "the TFDS set is not downloaded yet",
+    prepare = f"tfds.builder({json.dumps(name)}, data_dir={json.dumps(folder)})"
+    if getattr(tfds.builder_cls(plain), "MANUAL_DOWNLOAD_INSTRUCTIONS", None):
+        return InputError(
+            "the TFDS set is not prepared yet",
+            received=f"tfds:{name}, which is not in {folder}",
+            accepted=f"the set after its archives are in {folder}/downloads/manual, where you put "
+            f"them, and {prepare}.download_and_prepare() was called in Python",
+        )
+    return NotDownloadedError(
         received=f"tfds:{name}, which is not in {folder}",
-        accepted=f"the set that this command downloads and prepares{first}: {command}",
+        accepted=f"--download, or in Python {prepare}.download_and_prepare()",
+        download=partial(_download, name, folder),
     )
+
+
+def _download(name: str, folder: str) -> None:
+    import tensorflow_datasets as tfds
+
+    try:
+        tfds.builder(name, data_dir=folder).download_and_prepare()
+    except Exception as error:  # each dataset's code has errors of its own
+        raise InputError(
+            "the dataset cannot be downloaded",
+            received=f"tfds:{name} ({first_sentence(error)})",
+            accepted=f"a connection, or the prepared dataset in {folder}",
+        ) from error
