@@ -100,7 +100,7 @@ BAD_INPUT = [
     (["recipe", "show", "nowhere.toml"], "nowhere.toml", "recipe show"),
     (["train", "resnet20", "--weights", str(kit.TESTS / "kit.py")], "kit.py", ".safetensors"),
     (["train", "resnet20", "--weights", str(kit.TESTS)], "tests", "best.keras"),
-    (["train", "resnet20", "--data", "mnist"], "mnist", "tfds:NAME"),
+    (["train", "resnet20", "--data", "mnis"], "mnis", "tfds:NAME"),
     (["train", "resnet20", "--shortcut", "D"], "D", "A"),
     (["train", "plain20", "--shortcut", "A"], "plain20", ""),
     (["train", "resnet20", "--precision", "bf16"], "bf16", "mixed_bfloat16"),
