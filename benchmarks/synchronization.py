@@ -72,7 +72,7 @@ def _callbacks(kind: str, model: Any, group: Any, steps: int) -> Any:
     unused: Any = None  # there are no checkpoints
     loss = callbacks.StopOnNonFiniteLoss(progress, checkpoints=unused)
     signal = checkpointing.StopOnSignal(signals.Interruption(), group, progress, checkpoints=unused)
-    return CallbackList([progress, loss, signal], model, epochs=1, verbose=0)
+    return CallbackList([progress, loss, signal], model, epochs=1)
 
 
 def main(rounds: int = 7, steps: int = 30, size: int = 8) -> None:

@@ -17,7 +17,8 @@ PAGE = "reference/command-line.md"
 COLUMNS = "100"
 HEAD = f"""# Command line
 
-`{PROGRAM} COMMAND --help` prints the help of a command; this page shows the same text.
+`{PROGRAM} COMMAND --help` prints the help of a command. `--help-all` also prints the options that
+are needed less often; this page shows all of them.
 `make help` lists the targets of the Makefile, which call these commands.
 """
 
@@ -30,7 +31,7 @@ def page() -> str:
 
 
 def _help(arguments: list[str]) -> str:
-    """What the program prints for --help, without colours, in lines of one width."""
+    """What the program prints for --help-all, without colours, in lines of one width."""
     printed = io.StringIO()
     plain = {"COLUMNS": COLUMNS, "NO_COLOR": "1", "TERM": "dumb"}
     with (
@@ -38,7 +39,8 @@ def _help(arguments: list[str]) -> str:
         contextlib.redirect_stdout(printed),
         contextlib.suppress(SystemExit),
     ):
-        dispatch([*arguments, "--help"], cli.COMMANDS, cli.COMMANDS.summary)
+        option = "--help-all" if arguments else "--help"
+        dispatch([*arguments, option], cli.COMMANDS, cli.COMMANDS.summary)
     return "\n".join(line.rstrip() for line in printed.getvalue().splitlines())
 
 

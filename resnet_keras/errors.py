@@ -103,9 +103,15 @@ class Interrupted(KeyboardInterrupt):
         self.signal = signal
 
 
-def nearest(received: str, accepted: Sequence[str]) -> str:
-    """What is accepted in place of a name: the names most like it as a question, or all names."""
-    close = difflib.get_close_matches(received, accepted, n=3, cutoff=0.6)
+def nearest(received: str, accepted: Sequence[str], likeness: float = 0.6) -> str:
+    """What is accepted in place of a name: the names most like it as a question, or all names.
+
+    Args:
+        received: the name.
+        accepted: all names.
+        likeness: least ratio of difflib; names with a common prefix need a higher one.
+    """
+    close = difflib.get_close_matches(received, accepted, n=3, cutoff=likeness)
     if close:
         return f"{QUESTION}{', '.join(close)}?"
     more = len(accepted) - MOST_NAMES

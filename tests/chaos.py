@@ -203,9 +203,9 @@ def signals(workshop):
         training = Training(run)
         training.until(lambda: newest_step(run) > 25)
         training.send(number)
-        kept = r"stopped after step (\d+), last checkpoint: step \1, .*the same command goes on"
+        kept = r"stopped after step (\d+), last checkpoint: step \1, .*the same command to resume"
         said = training.wait().complaint(128 + number, kept)
-        return said or workshop.complaint(run, "going on after step")
+        return said or workshop.complaint(run, "resuming ")
 
     return outcome("SIGINT, SIGTERM", together(case, (signal.SIGINT, signal.SIGTERM)))
 
@@ -263,12 +263,12 @@ def mounted(disk):
 def stopped_by_disk(workshop, run, ended, before):
     """What is wrong with a run that could not write, and with the same command afterwards."""
     reason = r"(File too large|No space left on device)"
-    words = rf"training stopped: .*{reason}.*the same command goes on"
+    words = rf"training stopped: .*{reason}.*the same command to resume"
     if said := ended.complaint(1, words):
         return f"{run.name}: {said}"
     if newest_step(run) < max(int(path.stem.split("-")[1]) for path in before):
         return f"{run.name}: checkpoints are lost"
-    return workshop.complaint(run, "going on after step")
+    return workshop.complaint(run, "resuming ")
 
 
 # Damage
@@ -288,7 +288,7 @@ def damaged(workshop):
 def newest_cut(folder):
     newest = max(folder.iterdir())
     newest.write_bytes(newest.read_bytes()[:5000])
-    return f"{newest.name} is damaged", "going on after step"
+    return f"{newest.name} is damaged", "resuming "
 
 
 def garbage(folder):
@@ -298,7 +298,7 @@ def garbage(folder):
     (folder / "step-000000001.npz").write_bytes(b"PK\3\4")
     (folder / ".partial-step-000000030.npz").write_bytes(b"PK")
     (folder / "notes.txt").write_text("keep out")
-    return *(f"step-00000050{number}.npz is damaged" for number in range(3)), "going on after step"
+    return *(f"step-00000050{number}.npz is damaged" for number in range(3)), "resuming "
 
 
 def all_cut(folder):

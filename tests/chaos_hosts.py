@@ -14,7 +14,7 @@ TRAIN = (
 )
 LAUNCH = ("launch", "-n", "2", *TRAIN)
 ON_JAX = {"KERAS_BACKEND": "jax"}
-LOST = "another process of this training was lost, and none can go on without it. The same command"
+LOST = "another process of this training was lost, and training needs all processes. Run the same"
 SECONDS_TO_STOP = 60
 
 
@@ -69,7 +69,7 @@ def lost_host(run, victim):
     first, other = (host.wait() for host in hosts(run))
     if (first.status, other.status) != (0, 0):
         return f"{run.name}: did not go on: {(first.err + other.err)[-300:]}"
-    return "" if "going on after step " in first.out else f"{run.name}: began again"
+    return "" if "resuming " in first.out else f"{run.name}: began again"
 
 
 def asked_to_stop(run):
@@ -78,13 +78,13 @@ def asked_to_stop(run):
     training.send(signal.SIGTERM)
     stopped = training.wait()
     told = re.findall(
-        r"^resnet-keras: stopped after step \d+.*the same command goes on$",
+        r"^resnet-keras: stopped after step \d+.*the same command to resume$",
         stopped.err,
         re.MULTILINE,
     )
     if stopped.status != 128 + signal.SIGTERM or len(told) != 1:
         return f"{run.name}: status {stopped.status}: {stopped.err[-300:]}"
     resumed = train(run, command=LAUNCH)
-    if resumed.status != 0 or resumed.out.count("going on after step ") != 1:
+    if resumed.status != 0 or resumed.out.count("resuming ") != 1:
         return f"{run.name}: status {resumed.status}: {(resumed.out + resumed.err)[-300:]}"
     return ""

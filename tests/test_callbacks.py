@@ -63,18 +63,20 @@ class Diary(keras.callbacks.Callback):
 BATCHES = [(3, batch) for batch in range(STEPS)]
 
 
-def test_callbacks_and_a_progress_bar_see_one_training_of_several_fits(few, tmp_path, capsys):
+def test_callbacks_and_progress_see_one_training_of_several_fits(few, tmp_path, capsys):
     diary = Diary()
     with kit.interrupted_after(STEPS + 2):
         start(few, tmp_path / "run", callbacks=[diary], checkpoint_steps=1)
     assert diary.lines == ["begin", *BATCHES, "epoch 0", *BATCHES[:2]]
     diary = Diary()
-    run = start(few, tmp_path / "run", callbacks=[diary], verbose=1)
+    run = start(few, tmp_path / "run", callbacks=[diary], verbose=2)
     rest = [*BATCHES[2:], "epoch 1", *BATCHES, "epoch 2"]
     assert diary.lines == ["begin", *rest, "end"]
-    second, third = capsys.readouterr().out.split("Epoch 2/3")[1].split("Epoch 3/3")
+    second, third = capsys.readouterr().out.split("epoch 2/3: ")[1].split("epoch 3/3: ")
     for shown, row in zip((second, third), run.read_history()[1:], strict=True):
-        assert f"{STEPS}/{STEPS}" in shown and f"loss: {row['loss']:.4f}" in shown
+        assert f"training loss {row['loss']:.4f}, " in shown and "images/s" in shown
+        assert f"validation loss {row['validation_loss']:.4f}, " in shown
+    assert " left" in second and " left" not in third.splitlines()[0]
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ import resnet_keras
 from resnet_keras import architectures, cli, load_model, recipes, studies, train
 from resnet_keras.architectures.networks import SHORTCUT_OPTIONS
 from resnet_keras.cli import console
+from resnet_keras.cli.arguments import options_of
 from resnet_keras.data import cache
 from resnet_keras.evaluation import protocols
 from resnet_keras.evaluation.evaluate import read_evaluation
@@ -191,7 +192,7 @@ def test_what_needs_no_framework_imports_none(trained, tmp_path):
         XDG_CACHE_HOME=str(cache.folder().parent),
         **ascii_only,
     )
-    assert "runs/one is finished (epochs: 2)" in printed and "test error" in printed
+    assert "runs/one is finished: 2 epochs" in printed and "test accuracy" in printed
     assert printed.isascii() and printed.count("usage: resnet-keras") == 1 + len(cli.COMMANDS)
 
 
@@ -232,30 +233,36 @@ def test_bad_input_is_one_line_and_status_2(monkeypatch, tmp_path, arguments, re
 
 def test_train_ends_with_error_folder_and_next_commands(trained):
     folder, output = trained
-    *_, error, interval, hardest, run, heading, report, tensorboard, predict = output.splitlines()
+    *_, accuracy, top5, hardest, run, _, heading, report, curves, predict, export = (
+        output.splitlines()
+    )
     evaluation = json.loads((folder / "runs/one/evaluation.json").read_text())
-    assert error.startswith(f"test error  {evaluation['top1_error']:.2%} top-1, ")
-    low, high = evaluation["top1_interval"]
-    assert interval.startswith(f"95% interval  {low:.2%} to {high:.2%} top-1, ")
-    assert re.fullmatch(r"hardest classes  \d \(\d+ of 36 wrong\), \d .*, \d .*", hardest)
-    assert run == "run folder  runs/one"
-    assert heading == "next"
+    low, high = (f"{1 - error:.2%}" for error in reversed(evaluation["top1_interval"]))
+    assert (
+        f"{1 - evaluation['top1_error']:.2%} (95% confidence interval {low} to {high})" in accuracy
+    )
+    assert f"{1 - evaluation['top5_error']:.2%} " in top5
+    assert re.fullmatch(r"lowest accuracy by class: \d \d+\.\d%, \d .*, \d .*", hardest)
+    assert run == "run folder: runs/one"
+    assert heading == "next:"
     assert report.endswith(f" -m webbrowser {(folder / 'runs/one/report.html').as_uri()}")
-    assert "tensorboard --logdir runs/one/tensorboard --host 127.0.0.1" in tensorboard
+    assert "tensorboard --logdir runs/one/tensorboard --host 127.0.0.1" in curves
+    assert export.endswith("export runs/one")
     assert predict.endswith("predict --model runs/one runs/one/examples/*.png")
     page = (folder / "runs/one/report.html").read_text("utf-8")
     assert ">augmentation.crop.pad</th><td>0.125</td>" in page and "{" not in page.split("<dl")[1]
     assert "<td>0.00000</td>" not in page
     assert "precision: " in output
-    assert "data: 10 classes (0 to 9); 1,257 images to train on, 180 to choose" in output
-    assert " and 360 to test" in output
+    counts = "1,257 training, 180 validation and 360 test images"
+    assert f"dataset: 10 classes (0 to 9); {counts}" in output
 
 
-def test_commands_to_type_are_quoted_for_a_shell():
+def test_commands_to_type_are_quoted_for_a_shell(capsys):
     place = Path("my runs", "it's $HOME; ls *")
     told = console.command("resnet-keras", "predict", "--model", place)
     assert shlex.split(told)[1:] == ["predict", "--model", str(place)]
-    page = shlex.split(console.to_open(place / "report.html"))[-1]
+    console.print_next(place / "report.html")
+    page = shlex.split(capsys.readouterr().out)[-1]
     assert unquote(urlsplit(page).path) == str((place / "report.html").absolute())
 
 
@@ -288,7 +295,7 @@ def test_train_again_does_nothing(trained, monkeypatch, capsys):
     before = {path: path.stat().st_mtime_ns for path in trained[0].rglob("*")}
     cli.main(TRAIN)
     output = capsys.readouterr().out
-    assert "epochs: 2" in output and "test error" in output
+    assert "2 epochs" in output and "test accuracy" in output
     assert {path: path.stat().st_mtime_ns for path in trained[0].rglob("*")} == before
 
 
@@ -297,7 +304,7 @@ def test_a_run_has_its_recipe_ready_to_be_given_again(trained, tmp_path, monkeyp
     shutil.copytree(trained[0] / "runs", "runs")
     again = ("train", "tiny", "--recipe", "runs/one/recipe.toml", "--run", "runs/one")
     cli.main(again)
-    assert "is finished (epochs: 2)" in capsys.readouterr().out
+    assert "is finished: 2 epochs" in capsys.readouterr().out
     recipe = Path("runs/one/recipe.toml")
     text = recipe.read_text("utf-8").replace("learning_rate = 0.1", "learning_rate = 0.2")
     recipe.write_text(text, "utf-8")
@@ -343,10 +350,20 @@ def test_help_has_every_name_of_its_table(command, names, capsys):
 
 @pytest.mark.slow
 def test_help_fits_a_screen(capsys):
-    for arguments in ([], *([command] for command in cli.COMMANDS if command != "train")):
+    for arguments in ([], *([command] for command in cli.COMMANDS)):
         with pytest.raises(SystemExit):
             cli.main([*arguments, "--help"])
-        assert len(capsys.readouterr().out.splitlines()) <= 30, arguments
+        shown = capsys.readouterr().out
+        assert len(shown.splitlines()) <= (45 if "train" in arguments else 30), arguments
+        assert not arguments or "resnet-keras" in shown.partition("Example:")[2], arguments
+
+
+def test_all_options_are_in_the_help_of_all(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help-all"])
+    shown = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
+    known = options_of(cli.COMMANDS["train"], with_hidden=True)
+    assert shown >= {option for option in known if len(option) < 24}  # others are folded
 
 
 def test_recipes_are_listed_and_shown(capsys, tmp_path):
@@ -409,7 +426,7 @@ def test_evaluate_measures_again(trained, capsys, monkeypatch):
     monkeypatch.chdir(trained[0])
     before = (trained[0] / "runs/one/evaluation.json").read_text()
     cli.main(["evaluate", "runs/one"])
-    assert "test error" in capsys.readouterr().out
+    assert "test accuracy" in capsys.readouterr().out
     assert (trained[0] / "runs/one/evaluation.json").read_text() == before
 
 
@@ -462,9 +479,9 @@ def test_runs_on_different_images_are_in_tables_of_their_own(trained, capsys):
     headings = [lines[at - 1].split(",")[0] for at, line in enumerate(lines) if line[:4] == "run "]
     assert headings == ["digits", "photos"]
     assert [line[0] for line in lines if " 360 " in line] == ["a", "c", "b"]
-    assert sum("different images" in line for line in lines) == 1
+    assert sum("different test images" in line for line in lines) == 1
     console.print_comparisons(rows[::2])
-    assert "different images" not in capsys.readouterr().out
+    assert "different test images" not in capsys.readouterr().out
 
 
 def test_evaluate_refuses_before_it_measures(trained, tmp_path, monkeypatch):
@@ -508,7 +525,7 @@ def test_evaluate_on_photographs_of_many_sizes(tiny_network, tmp_path, monkeypat
     for protocol in ("single", "ten-crop", "multi-scale"):
         capsys.readouterr()
         cli.main(["evaluate", "runs/photos", "--protocol", protocol])
-        assert "test error  0.00% top-1 (0 of 12 images wrong)" in capsys.readouterr().out
+        assert "test accuracy 100.00%" in capsys.readouterr().out
 
 
 def test_predict_takes_any_image(trained, tmp_path, capsys, monkeypatch):
@@ -543,8 +560,8 @@ def test_a_run_is_converted_and_a_model_file_predicts(trained, tmp_path, capsys,
     named = ("--class-names", "names.txt", "--image-size", "8")
     cli.main(["convert", "a.safetensors", "--network", "tiny", "-o", "new/b.keras", *named])
     said = capsys.readouterr().out
-    assert "classes  10, 0 to 9" in said and "classes  10, digit 0 to digit 9" in said
-    assert "mean 125.3 123 113.9, standard deviation 63 62.1 66.7 of 0..255" in said
+    assert "classes: 10, 0 to 9" in said and "classes: 10, digit 0 to digit 9" in said
+    assert "mean 125.3 123 113.9, standard deviation 63 62.1 66.7, " in said
     image = str(trained[0] / "runs/one/examples/7.png")
     cli.main(["predict", image, "--run", run])
     cli.main(["predict", image, "--model", "new/b.keras"])

@@ -97,6 +97,7 @@ def parsed(arguments):
 
         return note
 
+    arguments = [one for one in arguments if one != cli.DOWNLOAD]
     if arguments[0] == "launch":
         arguments = arguments[arguments.index("train") :]
     stubs = {name: stub(name, function) for name, function in cli.COMMANDS.items()}

@@ -88,7 +88,7 @@ def parsed(*arguments):
 
     @functools.wraps(COMMANDS["train"])
     def train(*_, **given):
-        called.update(table_of(given["values"], given["other_values"]))
+        called.update(table_of({**given["values"], **given["more_values"]}, given["other_values"]))
 
     dispatch(["train", "resnet20", *arguments], {"train": train})
     return recipes.changed(BASE, called)

@@ -95,7 +95,7 @@ def test_tensorboard_has_curves_graph_gradients_and_pictures(finished):
 def test_a_finished_run_is_left_alone(finished, capsys):
     before = contents(finished.folder)
     train("tiny", "digits", "tests", finished)
-    assert "epochs: 2" in capsys.readouterr().out
+    assert "is finished: 2 epochs" in capsys.readouterr().out
     assert contents(finished.folder) == before
 
 
@@ -220,7 +220,7 @@ def test_a_checkpoint_that_cannot_be_written_costs_only_itself(eventful):
 
 
 def test_a_resumed_epoch_is_counted_as_before(eventful):
-    assert re.findall(r"Epoch \d/\d", eventful.printed[4]) == ["Epoch 2/2"]
+    assert re.findall(r"epoch \d/\d", eventful.printed[4]) == ["epoch 2/2"]
 
 
 def test_tensorboard_shows_one_curve_after_interruptions(eventful):
@@ -265,7 +265,7 @@ def test_damaged_checkpoints_are_passed_over_and_never_push_out_whole_ones(tmp_p
         (tmp_path / f"step-{step:09d}.npz").write_bytes(damaged)
     kept = Checkpoints(tmp_path)
     assert kept.read_latest().step == 4
-    assert capsys.readouterr().out.count("looking at the one before it") == 4
+    assert capsys.readouterr().out.count("is damaged") == 4
     kept.write(Checkpoint(5, {"weight": np.array([5], "float32")}, {}))
     assert kept.steps() == [4, 5]
 

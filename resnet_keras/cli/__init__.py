@@ -152,7 +152,7 @@ def _run(arguments: list[str]) -> None:
         print(f"resnet-keras: {interruption}", file=sys.stderr)
         raise SystemExit(128 + interruption.signal) from None
     except KeyboardInterrupt:
-        print("resnet-keras: interrupted; nothing that was there before is lost", file=sys.stderr)
+        print("resnet-keras: interrupted; earlier files are unchanged", file=sys.stderr)
         raise SystemExit(130) from None
 
 

@@ -31,6 +31,7 @@ KINDS = {  # by metavar
 TYRO_OPTIONS = ("--tyro-print-completion", "--tyro-write-completion")
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
 HELP = {"-h", "--help"}
+HELP_ALL = "--help-all"  # shows the hidden options, too
 FLAG = tyro.conf.arg(help_behavior_hint="")
 """Of options that take no value and whose help says all."""
 HIDDEN = "hidden"
@@ -71,7 +72,10 @@ def dispatch(
     with failures.on_parse_error(partial(_refuse, arguments, commands)):
         if name in commands:  # the only one to be imported
             command = commands[name]
-            if not HELP.isdisjoint(takewhile(lambda one: one != "--", arguments)):
+            own = list(takewhile(lambda one: one != "--", arguments))
+            if HELP_ALL in own:
+                arguments = [name, "--help"]
+            elif not HELP.isdisjoint(own):
                 command = _without_hidden(command)
             tyro.cli(command, prog=f"{PROGRAM} {name}", args=arguments[1:], config=CONFIG)
             return
@@ -200,12 +204,16 @@ def _unknown(
             f"{command} takes no further argument", received=repr(token), accepted=help_text
         )
     option = token.partition("=")[0].replace("_", "-")
-    known = [*options_of(commands[command], with_hidden="." in option), "--help"]
+    options = [*options_of(commands[command], with_hidden=True), "--help", HELP_ALL]
+    known = [one for one in options if ("." in one) == ("." in option)]
+    likeness = 0.8 if "." in option else 0.6
     meant = [one for one in known if _initials(one) == option.strip("-")]  # of --lr, say
     return InputError(
         f"unknown option of {command}",
         received=repr(token),
-        accepted=nearest(meant[0] if meant else option, meant or known),
+        accepted=nearest(
+            meant[0] if meant else option, meant or known, 0.8 if "." in option else 0.6
+        ),
     )
 
 

@@ -62,16 +62,6 @@ def confirm(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def bar() -> int:
-    """Keras's progress bar on a terminal, nothing elsewhere."""
-    return 1 if sys.stdout.isatty() else 0
-
-
-def verbosity() -> int:
-    """Keras's progress bar on a terminal, a line an epoch in a file or a pipe."""
-    return 1 if sys.stdout.isatty() else 2
-
-
 def networks(of: "Mapping[str, Architecture]") -> Table:
     """Networks by name, with what they cost."""
     table = Table(box=None, pad_edge=False)
@@ -104,7 +94,7 @@ def print_presets() -> None:
 
 
 def print_comparisons(measured: "Iterable[tuple[Run, RunDetails, Evaluation]]") -> None:
-    """A table of errors of runs on the same images; one for each dataset, if there are several."""
+    """A table of accuracies of runs on the same images; one a dataset, if there are several."""
     tables: dict[tuple[str, tuple[str, ...], str], list[tuple[str, Evaluation]]] = {}
     for run, details, errors in measured:
         images = (details.data, details.class_names, details.fingerprint)
@@ -114,25 +104,25 @@ def print_comparisons(measured: "Iterable[tuple[Run, RunDetails, Evaluation]]") 
             print(f"\n{data}, {len(class_names)} classes, fingerprint {fingerprint}", end="")
         print_comparison(rows, max(errors.classes for _, errors in rows))
     if len(tables) > 1:
-        print("The runs are on different images: errors of one table say nothing on the others.\n")
+        print("The runs have different test images: do not compare one table with another.\n")
 
 
 def print_comparison(rows: "Sequence[tuple[str, ErrorRates]]", classes: int) -> None:
-    """A row of errors for each run, or what else was measured.
+    """A row of accuracies for each run, or what else was measured.
 
     Args:
-        rows: names and errors.
-        classes: how many they tell apart.
+        rows: names and error rates.
+        classes: number of classes.
     """
-    of_top5 = ("top-5 error", "95% interval") if says_top5(classes) else ()
+    of_top5 = ("top-5 accuracy", "95% interval") if says_top5(classes) else ()
     table = Table(box=None, pad_edge=False)
     table.add_column("run", overflow="fold")
-    for heading in ("images", "top-1 error", "95% interval", *of_top5):
+    for heading in ("images", "accuracy", "95% interval", *of_top5):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, errors in rows:
-        top1 = (f"{errors.top1_error:.2%}", _interval(errors.top1_interval))
-        top5 = (f"{errors.top5_error:.2%}", _interval(errors.top5_interval)) if of_top5 else ()
-        table.add_row(escape(name), str(errors.images), *top1, *top5)
+        top1 = (f"{errors.top1_accuracy:.2%}", _interval(errors.top1_accuracy_interval))
+        top5 = (f"{errors.top5_accuracy:.2%}", _interval(errors.top5_accuracy_interval))
+        table.add_row(escape(name), f"{errors.images:,}", *top1, *(top5 if of_top5 else ()))
     Console(width=None if sys.stdout.isatty() else WIDTH).print("", table, "", sep="\n")
 
 
@@ -141,35 +131,48 @@ def _interval(pair: tuple[float, float]) -> str:
 
 
 def print_summary(run: "Run", measured: "Evaluation") -> None:
-    """Errors of a run, the classes it is worst at, and what to look at."""
-    says_something = says_top5(measured.classes)
-    top5 = f", {measured.top5_error:.2%} top-5" if says_something else ""
-    of_top5 = f", {_interval(measured.top5_interval)} top-5" if says_something else ""
+    """Prints the accuracy of a run, the classes with the lowest accuracy, and the next commands."""
     examples = shlex.quote(str(run.folder / "examples"))
-    predict = f"{command('resnet-keras', 'predict', '--model', run)} {examples}/*.png"
-    print(
-        f"\ntest error  {measured.top1_error:.2%} top-1{top5} "
-        f"({len(measured.mistakes)} of {measured.images} images wrong)"
-        f"\n95% interval  {_interval(measured.top1_interval)} top-1{of_top5}"
-        f"{_hardest(measured, run.read_details().class_names)}"
-        f"\nrun folder  {run}"
-        f"\n{to_open(run.report)}"
-        f"\n  {command('tensorboard', '--logdir', run.events, '--host', '127.0.0.1')}"
-        f"\n  {predict}"
-    )
+    predict = command("resnet-keras", "predict", "--model", run)
+    wrong = len(measured.mistakes)
+    lines = [
+        "",
+        f"test accuracy {measured.top1_accuracy:.2%} "
+        f"(95% confidence interval {_interval(measured.top1_accuracy_interval)}): "
+        f"{wrong:,} of {measured.images:,} images are wrong",
+    ]
+    if says_top5(measured.classes):
+        lines.append(
+            f"top-5 accuracy {measured.top5_accuracy:.2%} "
+            f"({_interval(measured.top5_accuracy_interval)})"
+        )
+    if hardest := _hardest(measured, run.read_details().class_names):
+        lines.append(f"lowest accuracy by class: {', '.join(hardest)}")
+    steps = {
+        "see the report": command("python", "-m", "webbrowser", run.report.resolve().as_uri()),
+        "see the curves": command("tensorboard", "--logdir", run.events, "--host", "127.0.0.1"),
+        "classify images": f"{predict} {examples}/*.png",
+        "export to apps": command("resnet-keras", "export", run),
+    }
+    print("\n".join([*lines, f"run folder: {run}", "", *_next(steps)]))
 
 
-def _hardest(measured: "Evaluation", class_names: Sequence[str]) -> str:
-    """A line of the classes with the highest errors; none where no image is wrong."""
+def _next(steps: Mapping[str, str]) -> list[str]:
+    """Lines of commands to type next, by what they are for."""
+    width = max(map(len, steps)) + 2
+    return ["next:", *(f"  {what:{width}}{line}" for what, line in steps.items())]
+
+
+def _hardest(measured: "Evaluation", class_names: Sequence[str]) -> list[str]:
+    """The classes with the lowest accuracy; none where no image is wrong."""
     from resnet_keras.data.splits import shortened  # with NumPy, which --help need not wait for
 
     named = [
-        (one.wrong / one.images, f"{shortened(name)} ({one.wrong} of {one.images} wrong)")
+        (one.wrong / one.images, f"{shortened(name)} {1 - one.wrong / one.images:.1%}")
         for one, name in zip(measured.class_errors, class_names, strict=True)
         if one.wrong
     ]
-    worst = [told for _, told in sorted(named, key=lambda pair: -pair[0])[:WORST_CLASSES]]
-    return f"\nhardest classes  {', '.join(worst)}" if worst else ""
+    return [line for _, line in sorted(named, key=lambda pair: -pair[0])[:WORST_CLASSES]]
 
 
 def print_parity(manifest: "Manifest") -> None:
@@ -190,9 +193,11 @@ def triple(values: tuple[float, float, float]) -> str:
     return " ".join(f"{value:g}" for value in values)
 
 
-def to_open(page: Path) -> str:
-    """What to type next, to see a page; more may follow."""
-    return f"next\n  {command('python', '-m', 'webbrowser', page.resolve().as_uri())}"
+def print_next(page: Path, **steps: str) -> None:
+    """Prints the command that opens a page, and commands for what else can be done next."""
+    opening = command("python", "-m", "webbrowser", page.resolve().as_uri())
+    others = {name.replace("_", " "): line for name, line in steps.items()}
+    print("\n".join(_next({"see the page": opening, **others})))
 
 
 def command(program: str, *arguments: object) -> str:

@@ -29,8 +29,10 @@ def convert(
 ) -> None:
     """Convert weights of other projects into a model, or back.
 
-    docs/how-to/convert-weights.md has examples. The model takes pixels from 0 to 255, whatever the
-    source takes. It knows its classes if they have names.
+    The model takes pixels from 0 to 255, whatever the source takes. docs/how-to/convert-weights.md
+    explains more.
+
+    Example: resnet-keras convert imagenet --network resnet50 --output resnet50.keras
 
     Args:
         source: file of keras.applications (.h5), KerasHub (.keras), torch (.safetensors, .pth) or
@@ -52,15 +54,15 @@ def convert(
         first, last = shortened(stored.class_names[0]), shortened(stored.class_names[-1])
         known = f"{stored.classes}, {first} to {last}"
     elif stored.classes:
-        known = f"{stored.classes} without names; --class-names FILE gives them some"
+        known = f"{stored.classes} without names; --class-names FILE adds the names"
     else:
-        known = "none, as there is no classifier"
+        known = "none, because the file has no head"
     print(
-        f"{network} from {stored.source}"
-        f"\npreprocessing  mean {console.triple(mean)}, "
-        f"standard deviation {console.triple(std)} of 0..255"
-        f"\nclasses  {known}"
-        f"\nwritten  {output}"
+        f"weights of {network}: {stored.source}"
+        f"\npreprocessing: mean {console.triple(mean)}, "
+        f"standard deviation {console.triple(std)}, of pixels from 0 to 255"
+        f"\nclasses: {known}"
+        f"\nwritten: {output}"
     )
 
 

@@ -1,4 +1,4 @@
-"""resnet-keras evaluate: the errors of runs on their test images."""
+"""resnet-keras evaluate: the accuracy of runs on their test images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,10 +48,12 @@ def evaluate(
         tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/ensemble-...)"),
     ] = None,
 ) -> None:
-    """Measure runs on their test images and write reports.
+    """Test runs on their test images and write reports.
 
-    The best model of each run is measured. Errors have 95% confidence intervals. A table compares
-    several runs.
+    The best model of each run is tested. The accuracy has a 95% confidence interval. A table
+    compares several runs.
+
+    Example: resnet-keras evaluate runs/resnet50-photos-finetune --protocol ten-crop
 
     Args:
         runs: one run folder or more.
@@ -85,7 +87,7 @@ def evaluate(
         return
     console.print_comparisons(zip(folders, details, measured, strict=True))
     for folder in folders:
-        print(f"report  {folder.report}")
+        print(f"report: {folder.report}")
 
 
 def measure(run: Run, protocol: Protocol = ONE_VIEW) -> "Evaluation":
@@ -94,8 +96,8 @@ def measure(run: Run, protocol: Protocol = ONE_VIEW) -> "Evaluation":
         from resnet_keras.evaluation import evaluate as evaluation
         from resnet_keras.evaluation import report
 
-    print(f"measuring the best model of {run} on the test images, {protocol}")
-    measured = evaluation.evaluate_run(run, console.bar(), protocol=protocol)
+    print(f"testing the best model of {run} on the test set, protocol {protocol}", flush=True)
+    measured = evaluation.evaluate_run(run, protocol=protocol)
     report.write_report(run)
     return measured
 
@@ -105,13 +107,14 @@ def _evaluate_ensemble(runs: list[Run], protocol: Protocol, output: Path | None)
         from resnet_keras.evaluation import ensembles, report
 
     folder = output or ensembles.default_folder(runs, protocol, RUNS)
-    together = ensembles.evaluate_ensemble(runs, folder, protocol, verbose=console.bar())
+    together = ensembles.evaluate_ensemble(runs, folder, protocol)
     page = report.write_ensemble_report(folder)
     console.print_comparison(
         [
             *((member.run, member.alone) for member in together.members),
-            ("all together", together.evaluation),
+            ("ensemble", together.evaluation),
         ],
         together.evaluation.classes,
     )
-    print(f"ensemble folder  {folder}\n{console.to_open(page)}")
+    print(f"ensemble folder: {folder}\n")
+    console.print_next(page)

@@ -46,6 +46,8 @@ def export(
     Each file is compared with Keras on test images. A file whose outputs differ from Keras's is not
     written; an older file of that name stays.
 
+    Example: resnet-keras export runs/resnet50-photos-finetune --formats tflite-int8
+
     Args:
         model: run folder, or a model file, which needs --data.
         data: labelled images for the comparison and for calibration, as for train.
@@ -83,9 +85,10 @@ def export(
         formats=formats,
     )
     console.print_parity(manifest)
-    print(f"\nexport folder  {folder}\n{console.to_open(folder / 'index.html')}")
-    if any(exported.file.endswith(".tflite") for exported in manifest.files):
-        print(f"  {console.command('resnet-keras', 'serve', folder)}")
+    print(f"\nexport folder: {folder}\n")
+    has_lite = any(exported.file.endswith(".tflite") for exported in manifest.files)
+    trial = {"try_the_files": console.command("resnet-keras", "serve", folder)} if has_lite else {}
+    console.print_next(folder / "index.html", **trial)
 
 
 def _export_folder(path: Path) -> Path:

@@ -20,8 +20,9 @@ def launch(
 ) -> None:
     """Train with several processes of this machine, on JAX.
 
-    resnet-keras launch -n 2 train resnet50 starts two processes. Ctrl-C and SIGTERM reach all
-    processes. When one process fails, the others are stopped.
+    Ctrl-C and SIGTERM reach all processes. When one process fails, the others are stopped.
+
+    Example: resnet-keras launch -n 2 train resnet50
 
     Args:
         command: train, with its arguments.

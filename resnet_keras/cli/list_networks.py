@@ -24,7 +24,10 @@ def list_networks(
         ]
     ] = "*",
 ) -> None:
-    """List the networks, their parameters and multiply-adds."""
+    """List the networks, their parameters and multiply-adds.
+
+    Example: resnet-keras list "*50*"
+    """
     names = architectures.list_models(pattern)
     if not names:
         everything = list(architectures.NETWORKS)

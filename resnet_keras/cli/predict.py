@@ -41,7 +41,9 @@ def predict(
         tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: beside the image)"),
     ] = None,
 ) -> None:
-    """Classify image files, and show why.
+    """Classify image files, and explain the predictions.
+
+    Example: resnet-keras predict photo.jpg --model runs/resnet50-photos-finetune --explain
 
     Args:
         images: image files of any size (JPEG, PNG, WebP and others), or folders of image files.
@@ -85,7 +87,7 @@ def predict(
             print(f"  {probability:7.2%}  {shortened(name)}")
         if pictures := places.get(path):
             explanation.write(explanation.explain(network, image, class_names, label), pictures)
-            print(f"  why: {', '.join(map(str, pictures.values()))}")
+            print(f"  explanation: {', '.join(map(str, pictures.values()))}")
     if unreadable:
         raise _unreadable(unreadable, paths)
 

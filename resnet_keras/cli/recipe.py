@@ -24,7 +24,9 @@ def recipe(
 ) -> None:
     """List the recipes, or print a recipe as a file to edit.
 
-    resnet-keras recipe show finetune -o mine.toml writes a file for train --recipe mine.toml.
+    `train --recipe mine.toml` uses the file.
+
+    Example: resnet-keras recipe show finetune -o mine.toml
 
     Args:
         action: list all presets, or show one recipe.
@@ -59,4 +61,4 @@ def recipe(
     make_folder(output.parent, "the folder of the recipe")
     write_text(output, text)
     train = console.command("resnet-keras", "train", "resnet50", "--recipe", output)
-    print(f"written  {output}\nnext\n  {train}")
+    print(f"written: {output}\nnext:\n  {train}")

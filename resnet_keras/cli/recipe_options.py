@@ -1,7 +1,7 @@
 """Options that replace values of a recipe, made of the fields of `Recipe` and their help.
 
-`--recipe.FIELD VALUE` stands for the line `FIELD = VALUE` of a recipe file. The fields that are
-replaced most have short options, too: --epochs.
+`--recipe.FIELD VALUE` stands for the line `FIELD = VALUE` of a recipe file. Common fields have
+short options, too, such as --epochs.
 """
 
 from collections.abc import Mapping
@@ -15,10 +15,8 @@ from resnet_keras.errors import InputError
 from resnet_keras.files.settings import NONE, help_of, hints_of, members_of
 from resnet_keras.recipes import Recipe
 
-SHORT = (
-    *("epochs", "batch_size", "accumulate", "learning_rate", "l2", "image_size", "precision"),
-    *("seed", "head_epochs", "freeze", "freeze_bn", "stage_decay"),
-)
+SHORT = ("epochs", "batch_size", "learning_rate", "image_size", "precision", "seed")
+SHORT_HIDDEN = ("accumulate", "l2", "head_epochs", "freeze", "freeze_bn", "stage_decay")
 WIDTH = 20  # in letters, of what stands for a value
 METAVARS = {int: "INT", float: "FLOAT", str: "STR"}
 _OFF = " off"  # ends the key of the option that leaves a part out
@@ -69,16 +67,20 @@ def _option(hint: Any, told: str) -> Any:
 
 
 if TYPE_CHECKING:
-    ShortOptions = LongOptions = Mapping[str, Any]
+    ShortOptions = HiddenShortOptions = LongOptions = Mapping[str, Any]
 else:
     _ALL = _options(Recipe)
     ShortOptions = TypedDict("ShortOptions", {name: _ALL[name] for name in SHORT}, total=False)
     ShortOptions.__doc__ = (
-        "Values in place of the recipe's. --recipe.FIELD replaces any other value, such as "
+        "Replace values of the recipe. --recipe.FIELD replaces any value, such as "
         "--recipe.optimizer lamb; `resnet-keras recipe show quick` lists the fields."
     )
+    HiddenShortOptions = TypedDict(
+        "HiddenShortOptions", {name: _ALL[name] for name in SHORT_HIDDEN}, total=False
+    )
+    HiddenShortOptions.__doc__ = "Replace further values of the recipe."
     LongOptions = TypedDict("LongOptions", _ALL, total=False)
-    LongOptions.__doc__ = "Any value in place of the recipe's."
+    LongOptions.__doc__ = "Replace any value of the recipe."
 
 
 def table_of(short: Mapping[str, Any], long: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,8 +31,10 @@ def reproduce(
 ) -> None:
     """Repeat a table or figure of the papers.
 
-    The command trains the networks and writes a page. The same command continues a study that was
+    The command trains the networks and writes a page. The same command resumes a study that was
     stopped. Studies of one folder share trained networks.
+
+    Example: resnet-keras reproduce depth --data digits
 
     Args:
         data: labelled images, as for train.
@@ -49,5 +51,6 @@ def reproduce(
 
         studies.find(study)  # its module, which may load TensorFlow
 
-    page = running.reproduce(study, data, scale, seeds, output, console.bar()) / "index.html"
-    print(f"\npage  {page}\n{console.to_open(page)}")
+    page = running.reproduce(study, data, scale, seeds, output, "auto") / "index.html"
+    print(f"\npage of the study: {page}\n")
+    console.print_next(page)

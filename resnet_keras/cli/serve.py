@@ -21,6 +21,8 @@ def serve(
     The page classifies photographs. No photograph leaves the device. The page is served to this
     machine only.
 
+    Example: resnet-keras serve runs/resnet50-photos-finetune
+
     Args:
         export: run folder that was exported, or an export folder.
         port: port of the address http://localhost:PORT.

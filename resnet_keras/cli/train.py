@@ -16,7 +16,7 @@ from resnet_keras.cli.arguments import FLAG, HIDDEN
 from resnet_keras.cli.backend import quiet_tensorflow
 from resnet_keras.cli.evaluate import measure
 from resnet_keras.cli.folders import RUNS
-from resnet_keras.cli.recipe_options import LongOptions, ShortOptions, table_of
+from resnet_keras.cli.recipe_options import HiddenShortOptions, LongOptions, ShortOptions, table_of
 from resnet_keras.errors import COUNT, InputError, check_arguments
 from resnet_keras.evaluation import results
 from resnet_keras.runs.checkpoints import CHECKPOINT_STEPS
@@ -29,20 +29,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """What the run folder is, and what it keeps."""
+class LogOptions:
+    """What the run saves while it trains."""
 
-    run: Annotated[
-        Path | None,
-        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/NETWORK-DATA-RECIPE)"),
-    ] = None
-    """run folder."""
-    start_over: Annotated[bool, FLAG] = False
-    """move the run folder aside if there is one, and begin again."""
     checkpoint_steps: Annotated[int, COUNT] = CHECKPOINT_STEPS
-    """steps between checkpoints. Every epoch ends in a checkpoint anyway."""
+    """steps between checkpoints; every epoch ends with a checkpoint, too."""
     log_diagnostics: Annotated[bool, FLAG] = True
-    """no pictures and gradient norms in TensorBoard, which cost a step an epoch."""
+    """write no pictures and gradient norms for TensorBoard; they cost a step an epoch."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +47,12 @@ class MachineOptions:
     ] = None
     """number of GPUs to train on."""
     recompute: Annotated[bool, FLAG] = False
-    """save memory at the cost of a second forward pass a step. Very deep networks then fit."""
+    """save memory: compute activations a second time in each step, instead of storing them."""
 
 
 @dataclass(frozen=True)
 class HostOptions:
-    """Training with other processes on JAX: docs/how-to/many-devices.md."""
+    """Train with other processes, on JAX: docs/how-to/many-devices.md."""
 
     hosts: Annotated[
         str | None, tyro.conf.arg(metavar="HOST:PORT|auto", help_behavior_hint="(default: none)")
@@ -115,8 +108,7 @@ def train(
         str,
         tyro.conf.arg(
             metavar="RECIPE",
-            help=f"{', '.join(recipes.RECIPES)}, or a .toml file as `resnet-keras recipe show` "
-            "prints it.",
+            help=f"{', '.join(recipes.RECIPES)}, or a .toml file.",
         ),
     ] = "quick",
     weights: Annotated[
@@ -129,27 +121,41 @@ def train(
         ),
     ] = None,
     skip_bad_images: Annotated[bool, FLAG] = False,
+    run: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/NETWORK-DATA-RECIPE)"),
+    ] = None,
+    start_over: Annotated[bool, FLAG] = False,
     values: Annotated[ShortOptions, tyro.conf.arg(name="recipe"), tyro.conf.OmitArgPrefixes] = {},  # noqa: B006 - read only
+    more_values: Annotated[
+        HiddenShortOptions, tyro.conf.arg(name="recipe"), tyro.conf.OmitArgPrefixes, HIDDEN
+    ] = {},  # noqa: B006
     other_values: Annotated[LongOptions, tyro.conf.arg(name="recipe"), HIDDEN] = {},  # noqa: B006
-    run: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = RunOptions(),
-    machine: Annotated[MachineOptions, tyro.conf.OmitArgPrefixes] = MachineOptions(),
-    hosts: Annotated[HostOptions, tyro.conf.OmitArgPrefixes] = HostOptions(),
+    logs: Annotated[LogOptions, tyro.conf.OmitArgPrefixes, HIDDEN] = LogOptions(),
+    machine: Annotated[MachineOptions, tyro.conf.OmitArgPrefixes, HIDDEN] = MachineOptions(),
+    hosts: Annotated[HostOptions, tyro.conf.OmitArgPrefixes, HIDDEN] = HostOptions(),
 ) -> None:
     """Train a network, test it and write a report.
 
-    The same command continues a run that was interrupted. A finished run stays as it is.
+    The same command resumes a run that was interrupted. A finished run stays as it is.
+    --help-all shows more options: memory, devices and hosts, logs, fine-tuning, the whole recipe.
+
+    Example: resnet-keras train resnet50 --data photos --weights imagenet --recipe finetune
 
     Args:
-        network: name of the network, such as resnet50. `resnet-keras list` shows all names.
-        data: labelled images: digits, fashion-mnist, a folder of photographs, tfds:NAME;
-            docs/reference/datasets.md lists all spellings. --download fetches public ones.
-        weights: weights to start from: a file of this package or of another project, a run folder,
-            or imagenet, which fetches published ones: docs/how-to/convert-weights.md.
+        network: such as resnet50; `resnet-keras list` shows all networks.
+        data: digits, fashion-mnist, a folder of class folders, tfds:NAME and others
+            (docs/reference/datasets.md). --download fetches a public dataset.
+        weights: pretrained weights: a file, a run folder, or imagenet (published ones, fetched).
         shortcut: shortcut option in place of the network's own.
-        skip_bad_images: train without images that cannot be used, and list them in skipped.csv.
+        skip_bad_images: leave out images that cannot be used, and list them in skipped.csv.
+        run: run folder.
+        start_over: move an existing run folder aside and begin again.
     """
     hosts.check()
-    chosen = recipes.changed(recipes.find(recipe), table_of(values, other_values))
+    chosen = recipes.changed(
+        recipes.find(recipe), table_of({**values, **more_values}, other_values)
+    )
     request = plan.Request(
         network, chosen, shortcut, weights=weights, skip_bad_images=skip_bad_images
     )
@@ -163,14 +169,14 @@ def train(
     source = sources.find(data)
     option = f"-{shortcut}" if shortcut else ""
     name = f"{network}{option}-{sources.slug(data)}-{recipes.name_of(recipe)}"
-    folder = Run(run.run or RUNS / name)
-    plan.check_run_folder(folder, run.start_over)
-    if weights is not None and (run.start_over or not folder.exists):
+    folder = Run(run or RUNS / name)
+    plan.check_run_folder(folder, start_over)
+    if weights is not None and (start_over or not folder.exists):
         check_content(weights, network)
-    if not (hosts.hosts or run.start_over) and folder.exists and folder.read_details().finished:
+    if not (hosts.hosts or start_over) and folder.exists and folder.read_details().finished:
         _leave_finished(folder, request, source)
         _tell_results(folder)
-    elif _train(request, source, folder, run, machine, hosts):
+    elif _train(request, source, folder, start_over, logs, machine, hosts):
         _tell_results(folder)
 
 
@@ -182,14 +188,15 @@ def _leave_finished(run: Run, request: plan.Request, source: "Source") -> None:
     plan.check_same(run, asked.details)
     with run.locked():
         run.remove_checkpoints()  # a kill may have left them
-    print(f"{run} is finished (epochs: {request.recipe.epochs})")
+    print(f"{run} is finished: {request.recipe.epochs} epochs")
 
 
 def _train(
     request: plan.Request,
     source: "Source",
     folder: Run,
-    run: RunOptions,
+    start_over: bool,
+    logs: LogOptions,
     machine: MachineOptions,
     hosts: HostOptions,
 ) -> bool:
@@ -216,19 +223,18 @@ def _train(
             folder,
             request.shortcut,
             weights=request.weights,
-            start_over=run.start_over,
+            start_over=start_over,
             skip_bad_images=request.skip_bad_images,
             devices=machine.devices,
             recompute=machine.recompute,
-            checkpoint_steps=run.checkpoint_steps,
-            log_diagnostics=run.log_diagnostics,
-            verbose=console.verbosity(),
+            checkpoint_steps=logs.checkpoint_steps,
+            log_diagnostics=logs.log_diagnostics,
         )
     return is_first
 
 
 def _tell_results(run: Run) -> None:
-    """Prints the errors of a finished run, which is measured first if it was not yet."""
+    """Prints the accuracy of a finished run, which is tested first if it was not yet."""
     measured = results.read_evaluation(run)
     if measured is None or not run.report.exists():
         measured = measure(run)

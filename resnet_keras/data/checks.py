@@ -188,7 +188,7 @@ def naming_lost_images(*splits: Split) -> Iterator[None]:
                 raise InputError(
                     "an image was deleted or damaged after it was checked",
                     received=f"{printable(lost.path)} ({lost.reason})",
-                    accepted="the file as it was (a training then goes on by the same command)",
+                    accepted="the file as it was; then run the same command to resume",
                 ) from error
         raise
 

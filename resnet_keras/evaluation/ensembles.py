@@ -113,7 +113,7 @@ def evaluate_ensemble(
     sums = np.zeros((len(test), len(data.class_names)), np.float32)
     members = []
     for run, details in zip(runs, details_of_runs, strict=True):
-        print(f"measuring {run}, {protocol}")
+        print(f"testing {run}, protocol {protocol}", flush=True)
         answers = probabilities(run, test, protocol, verbose)
         alone = score(answers, test.labels)
         members.append(

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from resnet_keras.architectures import find, model_name
-from resnet_keras.data import pipelines, sources
+from resnet_keras.data import pipelines, progress, sources
 from resnet_keras.data.arrays import Arrays
 from resnet_keras.data.checks import CheckedSource, check, naming_lost_images
 from resnet_keras.data.epochs import WHOLE, Share
@@ -54,7 +54,7 @@ def evaluate(model: keras.Model, split: Split, verbose: int | str = "auto") -> E
     Args:
         model: from images of a fixed size to probabilities (batch, classes).
         split: images of any size.
-        verbose: of the progress bar, as in Keras.
+        verbose: 0 shows no progress.
     """
     return score(single_view(model, split, verbose), split.labels)
 
@@ -63,7 +63,13 @@ def single_view(model: keras.Model, split: Split, verbose: int | str = "auto") -
     """Probabilities (n, classes) float32 of one view an image; arguments are `evaluate`'s."""
     data = evaluation_data(split, view_of(model))
     images = data[0] if isinstance(data, tuple) else data
-    return _as_probabilities(model, model.predict(images, verbose=verbose))
+    if verbose == 0:
+        return _as_probabilities(model, model.predict(images, verbose=0))
+    with progress.shown("testing", len(split.labels)) as done:
+        count = keras.callbacks.LambdaCallback(
+            on_predict_batch_end=lambda batch, logs: done(BATCH_SIZE)
+        )
+        return _as_probabilities(model, model.predict(images, verbose=0, callbacks=[count]))
 
 
 def evaluation_data(
@@ -190,8 +196,7 @@ def evaluate_run(
 
     Args:
         run: the run folder.
-        verbose: of the progress bar of a single view, as in Keras; the other protocols show one
-            on a terminal.
+        verbose: 0 shows no progress of a single view.
         source: of the test images; None finds it by the name that the run tells.
         protocol: how to test.
 

@@ -84,6 +84,24 @@ class ErrorRates:
     def top5_interval(self) -> Interval:
         return wilson_interval(round(self.top5_error * self.images), self.images)
 
+    @property
+    def top1_accuracy(self) -> float:
+        return 1 - self.top1_error
+
+    @property
+    def top5_accuracy(self) -> float:
+        return 1 - self.top5_error
+
+    @property
+    def top1_accuracy_interval(self) -> Interval:
+        low, high = self.top1_interval
+        return 1 - high, 1 - low
+
+    @property
+    def top5_accuracy_interval(self) -> Interval:
+        low, high = self.top5_interval
+        return 1 - high, 1 - low
+
 
 @dataclass(frozen=True)
 class Evaluation(ErrorRates):

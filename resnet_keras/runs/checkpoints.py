@@ -94,7 +94,7 @@ class Checkpoints:
             try:
                 checkpoint = self._read(step)
             except _UNREADABLE as error:
-                print(f"{self._path(step)} is damaged ({error}); looking at the one before it")
+                print(f"{self._path(step)} is damaged ({error}); trying the checkpoint before it")
             else:
                 self._last_whole = step
                 return checkpoint

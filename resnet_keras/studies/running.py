@@ -45,7 +45,7 @@ def reproduce(
         scale: "quick" takes minutes on a CPU with small data; "full" is what the papers did.
         seeds: how many times every network is trained; the study's own number if None.
         folder: where runs and pages go; runs/studies/DATA-SCALE if None.
-        verbose: of Keras's progress bar, as in `train`.
+        verbose: of the trainings, see `train`; 0 prints no progress.
 
     Returns:
         The folder of the study's page: README.md, index.html and its pictures as PNG and SVG.
@@ -109,7 +109,7 @@ def _result(training: Training, data: str, home: Path, verbose: int | str) -> Re
             builder=training.builder,
             verbose=verbose,
         )
-        evaluation = read_evaluation(run) or evaluate_run(run, verbose=0)
+        evaluation = read_evaluation(run) or evaluate_run(run, verbose)
     except DivergedError as error:
         print(f"diverged: {error}", flush=True)
         evaluation = None

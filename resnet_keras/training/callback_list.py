@@ -16,8 +16,8 @@ class CallbackList(keras.callbacks.CallbackList):
     """Keras's list of callbacks for a run, which may be several fits.
 
     Keras turns the logs of every step into numbers, for which it waits until the step is done. Here
-    this package's callbacks get the tensors, a progress bar the numbers of the step before, which
-    is done, and only callbacks of the caller's that ask for the end of a step make it wait.
+    this package's callbacks get the tensors, and only callbacks of the caller's that ask for the
+    end of a step make it wait.
 
     The callbacks see one training, whatever the fits: `on_train_begin` and `on_train_end` come
     once, and batches are counted from the epoch's first step on, also in an epoch that is resumed.
@@ -26,23 +26,17 @@ class CallbackList(keras.callbacks.CallbackList):
     Args:
         callbacks: the first one is the run's `Progress`.
         model: that is trained.
-        epochs: of the run, as the progress bar counts them.
-        verbose: of the progress bar, as in `fit`.
+        epochs: of the run.
     """
 
-    def __init__(
-        self, callbacks: Sequence[Any], model: keras.Model, epochs: int, verbose: int | str
-    ) -> None:
+    def __init__(self, callbacks: Sequence[Any], model: keras.Model, epochs: int) -> None:
         self.progress = callbacks[0]
         self._last_step = epochs * self.progress.steps_per_epoch
         self._has_begun = self._stops = False
-        self._before: dict[str, Any] = {}  # logs of the step before
         super().__init__(
             callbacks,
             add_history=True,
-            add_progbar=verbose != 0,
             model=model,
-            verbose=verbose,
             epochs=epochs,
             steps=self.progress.steps_per_epoch,
         )
@@ -64,19 +58,14 @@ class CallbackList(keras.callbacks.CallbackList):
         for callback in self.callbacks:
             if isinstance(callback, RunCallback):
                 callback.on_train_batch_end(batch, logs)
-            elif callback is self._progbar:
-                if callback.verbose == 1:
-                    callback.on_train_batch_end(batch, _numbers(self._before))
             elif _asks_for_steps(callback):
                 callback.on_train_batch_end(batch, _numbers(logs))
-        self._before = logs
         # Keras would end the epoch here, and the run count it as a whole one.
         self._stops = self._stops or self.model.stop_training
         self.model.stop_training = False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, logs)
-        self._before = {}
         if self._stops:
             self.model.stop_training = True
 

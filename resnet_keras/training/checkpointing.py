@@ -65,8 +65,8 @@ class WriteCheckpoints(RunCallback):
             self.checkpoints.write(checkpoint)
         except OSError as error:
             print(
-                f"\nthe checkpoint of step {step} cannot be written ({error}); training goes on, "
-                f"last checkpoint: {self.checkpoints.last}",
+                f"\nwarning: the checkpoint of step {step} could not be written ({error}). "
+                f"Training continues; the last checkpoint is {self.checkpoints.last}",
                 flush=True,
             )
 
@@ -119,5 +119,5 @@ class StopOnSignal(RunCallback):
         raise Interrupted(
             signal,
             f"stopped after step {self.progress.step}, last checkpoint: "
-            f"{self.checkpoints.checkpoints.last}; the same command goes on",
+            f"{self.checkpoints.checkpoints.last}. Run the same command to resume",
         )

@@ -34,6 +34,7 @@ from resnet_keras.training.fine_tuning import Phase
 from resnet_keras.training.history import EpochHistory, LogCurves, Logs
 from resnet_keras.training.opening import OpenRun
 from resnet_keras.training.plan import START_OVER
+from resnet_keras.training.printing import printing
 from resnet_keras.view import View
 
 
@@ -82,14 +83,14 @@ def fit(opened: OpenRun, options: Options) -> keras.Model:
     progress = Progress(steps, start.step if start else 0)
     if start:
         total = steps * recipe.epochs
-        print(f"{opened.run} was interrupted; going on after step {start.step} of {total}")
+        print(f"resuming {opened.run} after step {start.step:,} of {total:,}")
     with ExitStack() as stack:
         stack.enter_context(opened.group.scope())
         stack.enter_context(naming_lost_images(opened.training, opened.validation))
         model = recomputation.recompute(opened.model) if options.recompute else opened.model
         batches = partial(_training_batches, opened, _in_memory(opened), steps)
         chosen = stack.enter_context(_callbacks(opened, options, progress, batches))
-        callbacks = CallbackList(chosen, model, recipe.epochs, options.verbose)
+        callbacks = CallbackList(chosen, model, recipe.epochs)
         measured_on = _validation_data(opened)
         for phase in opened.phases:
             if progress.step > steps * phase.last:
@@ -107,6 +108,7 @@ def fit(opened: OpenRun, options: Options) -> keras.Model:
                     steps_per_epoch=steps - done,
                     callbacks=callbacks,
                     validation_data=measured_on,
+                    verbose=0,  # PrintProgress says more
                     shuffle=False,  # the pipeline has done it
                 )
             if model.stop_training:
@@ -137,6 +139,7 @@ def _callbacks(
                 shown = (np.asarray(array) for array in next(iter(batches(0))))
                 logging.append(Diagnostics(logs.training, *shown, begins=not start))
             logging.append(LogCurves(logs, history))
+        lines = stack.enter_context(printing(progress, history, recipe.epochs, options.verbose))
         # What follows the last step is soon done again, and waits for no signal.
         interruption = stack.enter_context(signals.awaited())
         yield [
@@ -147,6 +150,7 @@ def _callbacks(
             *options.callbacks,
             history,
             *logging,
+            *lines,
             checkpoints,
             StopOnSignal(interruption, group, progress, checkpoints),
         ]
@@ -231,7 +235,7 @@ def _restore(model: keras.Model, start: Checkpoint, run: Run) -> None:
         restore(model, start.arrays)
     except ValueError as error:
         raise InputError(
-            "the run cannot go on",
+            "the run cannot be resumed",
             received=f"{run} ({error})",
             accepted=f"the version of Keras in run.json, or {START_OVER}",
         ) from error

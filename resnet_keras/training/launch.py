@@ -210,10 +210,12 @@ def _tell(
         return 0
     status = children[failed].returncode
     if -status in forwarded:  # before training had begun, or after its end
-        print("resnet-keras: interrupted; the same command goes on", file=sys.stderr, flush=True)
+        print(
+            "resnet-keras: interrupted. Run the same command to resume", file=sys.stderr, flush=True
+        )
         return 128 - status
     if status in (LOST, -signal.SIGABRT):
-        reason = "another process of this training was lost, and none can go on without it"
+        reason = "another process of this training was lost, and training needs all processes"
     elif status < 0:
         name = signal.Signals(-status).name
         reason = f"process {failed} of {len(children)} was killed ({name}); the others are stopped"
@@ -222,7 +224,7 @@ def _tell(
     else:
         return status
     print(
-        f"resnet-keras: error: {reason}. The same command goes on from the last checkpoint",
+        f"resnet-keras: error: {reason}. Run the same command to resume from the last checkpoint",
         file=sys.stderr,
         flush=True,
     )

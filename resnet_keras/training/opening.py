@@ -105,7 +105,7 @@ def open_run(
         if found and found.finished:
             if group.is_first:
                 run.remove_checkpoints()  # a kill may have left them
-            print(f"{run} is finished (epochs: {found.recipe.epochs})")
+            print(f"{run} is finished: {found.recipe.epochs} epochs")
             yield None
             return
         network = _network(plan, group, found)
@@ -113,7 +113,7 @@ def open_run(
         phases = fine_tuning.phases(model, plan.request.recipe)
         if group.is_first:
             if run.exists and start_over:
-                print(f"the run that was there is now {run.set_aside()}")
+                print(f"the earlier run was moved to {run.set_aside()}")
             run.make_folder()
             if not is_begun:
                 locks.enter_context(run.locked())
@@ -193,8 +193,8 @@ def _build(plan: Plan, network: _Network, group: DeviceGroup) -> keras.Model:
 
 def _take_over(model: keras.Model, stored: LoadedWeights) -> None:
     left = fit_weights(model, stored.weights, stored.source, skip_classifier=True)
-    fresh = f"; {', '.join(left)} starts afresh, as it tells other classes apart" if left else ""
-    print(f"weights from {stored.source}{fresh}")
+    fresh = f"; the head ({', '.join(left)}) is new, because the classes differ" if left else ""
+    print(f"weights: {stored.source}{fresh}")
 
 
 def _read_weights_again(plan: Plan, model: keras.Model, group: DeviceGroup) -> None:
@@ -211,7 +211,7 @@ def _tidy(run: Run, plan: Plan) -> None:
     run.remove_partial()
     if plan.data.skipped:
         skipped = run.write_skipped(plan.data.skipped)
-        print(f"what is left out as bad is listed in {skipped}")
+        print(f"skipped images are listed in {skipped}")
 
 
 @contextmanager
@@ -220,8 +220,8 @@ def _file_errors_stop_training() -> Iterator[None]:
         yield
     except OSError as error:
         raise TrainingError(
-            f"training stopped: {error}. Nothing that was there before is lost; when this is "
-            "mended, the same command goes on"
+            f"training stopped: {error}. The last checkpoint is whole. Mend the cause, then run "
+            "the same command to resume"
         ) from error
 
 
@@ -259,13 +259,13 @@ def _announce(plan: Plan, details: RunDetails, group: DeviceGroup) -> None:
     classes = ", ".join(shown) if len(names) <= NAMED_CLASSES else f"{shown[0]} to {shown[-1]}"
     test_images = len(splits["test"]) if "test" in splits else 0
     print(
-        f"data: {len(names)} classes ({classes}); {len(splits['train']):,} images to train on, "
-        f"{len(splits['validation']):,} to choose the best epoch by and {test_images:,} to test, "
-        f"at {details.image_size}x{details.image_size} pixels"
+        f"dataset: {len(names)} classes ({classes}); {len(splits['train']):,} training, "
+        f"{len(splits['validation']):,} validation and {test_images:,} test images, "
+        f"resized to {details.image_size}x{details.image_size} pixels"
     )
     print(f"precision: {details.precision}")
     if group.count > 1:
         print(f"devices: {group.count}")
     if recipe.accumulate > 1:
         images = recipe.batch_size * recipe.accumulate
-        print(f"an update every {recipe.accumulate} steps, of {images:,} images")
+        print(f"weights are updated every {recipe.accumulate} steps, from {images:,} images")

@@ -33,7 +33,7 @@ def awaited() -> Iterator[Interruption]:
 
     def notice(number: int, frame: FrameType | None) -> None:
         interruption.signal = number
-        print("\nfinishing this step; once more stops at once", flush=True)
+        print("\nstopping after this step; press Ctrl-C again to stop at once", flush=True)
         put_back()
 
     def put_back() -> None:

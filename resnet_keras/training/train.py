@@ -78,7 +78,7 @@ def train(
         recompute: keep fewer activations, see recomputation.py; the weights come out the same.
         checkpoint_steps: steps between checkpoints; every epoch ends in one anyway.
         log_diagnostics: let TensorBoard show pictures and gradient norms, too, see diagnostics.py.
-        verbose: of Keras's progress bar: 0 none, 1 a bar, 2 a line an epoch, "auto" either.
+        verbose: 0 prints no progress, 2 a line an epoch, 1 and "auto" a bar, too, on a terminal.
         callbacks: Keras callbacks of yours.
 
     Raises:
@@ -158,6 +158,7 @@ def _finish(opened: OpenRun, model: keras.Model, options: Options) -> None:
     run.remove_checkpoints()
     best = best_row(run.read_history())
     print(
-        f"kept as best: epoch {best['epoch']:.0f}, validation top-1 error "
-        f"{best['validation_top1_error']:.2%} (the latest within one standard error of the lowest)"
+        f"best epoch: {best['epoch']:.0f}, validation accuracy "
+        f"{1 - best['validation_top1_error']:.2%} "
+        "(the latest epoch within one standard error of the highest accuracy)"
     )
