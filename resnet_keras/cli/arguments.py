@@ -211,9 +211,7 @@ def _unknown(
     return InputError(
         f"unknown option of {command}",
         received=repr(token),
-        accepted=nearest(
-            meant[0] if meant else option, meant or known, 0.8 if "." in option else 0.6
-        ),
+        accepted=nearest(meant[0] if meant else option, meant or known, likeness),
     )
 
 
