@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 import numpy as np
 from rich.console import Console
 
+from resnet_keras.data.progress import SILENCE, Clock, duration
 from resnet_keras.errors import ExportError, InputError
 from resnet_keras.export import page
 from resnet_keras.export.card import LABELS, ModelCard
@@ -183,7 +184,7 @@ def _export(
         workspace.write_card(card)
         for name, array in arrays.items():
             workspace.write_array(name, array)
-        prepared = _do(workspace, PREPARE, "folding, and asking Keras", Prepared)
+        prepared = _do(workspace, PREPARE, "preparing the model and Keras's answers", Prepared)
         if isinstance(prepared, str):
             raise ExportError(f"the model cannot be exported: {prepared}")
         of_model = fingerprint(model, card)
@@ -241,7 +242,9 @@ def _make(
     made: list[Exported] = []
     failed: dict[str, str] = {}
     for name in names:
-        found = _do(workspace, name, f"making {FORMATS[name].file}, comparing it with Keras", Made)
+        found = _do(
+            workspace, name, f"writing {FORMATS[name].file} and comparing it with Keras", Made
+        )
         if isinstance(found, str):
             failed[name] = found
             continue
@@ -275,7 +278,7 @@ def _do(workspace: Workspace, step: str, doing: str, kind: type[T]) -> T | str:
         workspace.log(step).open("w") as log,
         _worker(workspace, step, log) as worker,
     ):
-        status = worker.wait()
+        status = _wait(worker, doing, console.is_terminal)
     if status == 0:
         return workspace.read_finding(step, kind)
     said = [
@@ -292,6 +295,16 @@ def _do(workspace: Workspace, step: str, doing: str, kind: type[T]) -> T | str:
             ", for want of memory perhaps" if name == "SIGKILL" else f" ({last})"
         )
     return last
+
+
+def _wait(worker: subprocess.Popen[bytes], doing: str, is_terminal: bool) -> int:
+    """Waits for a worker's exit status; without a terminal, prints a line every 30 seconds."""
+    clock = Clock()
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return worker.wait(SILENCE)
+        if not is_terminal:
+            print(f"{doing}: {duration(clock.seconds)} so far", file=sys.stderr, flush=True)
 
 
 @contextmanager
