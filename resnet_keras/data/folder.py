@@ -157,7 +157,7 @@ class Folder:
         ]
         if len(alike) > 1:
             raise InputError(
-                "folders are called like splits and hold no class folders",
+                "folders with the names of splits hold no class folders",
                 received=f"{_named(alike)} in {self.folder}",
                 accepted=f"{self.folder}/train/CLASS/*.jpg, or class folders with other names",
             )
@@ -281,8 +281,8 @@ class Folder:
         """
         notes = [describe_ignored(self._listing.ignored)]
         notes += [
-            f"the folder {printable(folder.name)} is called like a split and holds no class "
-            "folders, so it is taken for a class"
+            f"the folder {printable(folder.name)} has the name of a split but holds no class "
+            "folders; it is read as a class"
             for folder in alike
         ]
         of_letters = Counter(name.casefold() for name in self.class_names)

@@ -144,6 +144,6 @@ def _told(errors: "list[ErrorDetails]") -> str:
     elif first["type"] in ("json_invalid", "value_error"):
         reason = first["msg"]
     else:
-        reason = f"{first['msg']}, not {reprlib.repr(first['input'])}"
+        reason = reprlib.repr(first["input"])  # the message has what is accepted
     line = ": ".join(filter(None, [".".join(map(str, first["loc"])), reason]))
     return " ".join(line.split())  # one line, whatever the name of a field is
