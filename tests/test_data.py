@@ -50,8 +50,8 @@ def test_digits_at_64_pixels():
 
 
 def test_unknown_data():
-    error = refusal(sources.find, "mnist")
-    assert "'mnist'" in error.received and "digits" in error.accepted
+    error = refusal(sources.find, "mnis")
+    assert "'mnis'" in error.received and "digits" in error.accepted
 
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
