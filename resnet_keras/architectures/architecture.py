@@ -12,6 +12,7 @@ from resnet_keras.architectures.counting import (
     count_parameters,
 )
 from resnet_keras.architectures.parts import (
+    CONCATENATION,
     IMAGENET_PREPROCESSING,
     NO_SHORTCUT,
     OPTION_C,
@@ -22,6 +23,7 @@ from resnet_keras.architectures.parts import (
     ResidualUnit,
     Shortcut,
     Stem,
+    Transition,
     Unit,
     strided_size,
 )
@@ -34,12 +36,15 @@ class Architecture:
 
     Attributes:
         stem, unit, shortcut, defaults, preprocessing: the parts.
-        blocks: residual units in each stage, from stage 2 on.
+        blocks: residual units in each stage, from stage 2 on, the transition included.
         filters: the filters that `unit.widths` multiplies, in each stage.
         input_size: side of the square images that the network was published with, in pixels.
         classes: the number of classes that it was published with.
         numbered_stages: stages that label their units a, b1, b2, … as the Caffe release of the
             101- and 152-layer nets does; others use letters, as long as the alphabet lasts.
+        transition: what opens every stage after the first, in place of a residual unit that
+            changes its input's shape; None for such units.
+        unstrided_stages: stages that keep the size of the map of the stage before.
         manipulation: of the shortcuts, see `Merge`.
         final_survival: probability that the last unit's branch is kept in a training step; those of
             the units before it fall linearly from 1 (Huang et al. 2016, equation 4).
@@ -63,6 +68,8 @@ class Architecture:
     input_size: int = 224
     classes: int = 1000
     numbered_stages: tuple[int, ...] = ()
+    transition: Transition | None = None
+    unstrided_stages: tuple[int, ...] = ()
     manipulation: Manipulation | None = None
     final_survival: Annotated[float, number(0, 1, "(]")] = 1.0
     head_window: int | None = None
@@ -71,11 +78,13 @@ class Architecture:
     def __post_init__(self) -> None:
         self._check_parts()
         self._check_shortcuts()
-        if self.output_stride not in (None, *self.undilated_strides):
+        # A pool has no weights that dilation could spread.
+        accepted = self.undilated_strides[-1:] if self.transition else self.undilated_strides
+        if self.output_stride not in (None, *accepted):
             raise InputError(
-                "no stage of the network has this output_stride",
+                "the network cannot have this output_stride",
                 received=self.output_stride,
-                accepted=", ".join(map(str, self.undilated_strides)),
+                accepted=", ".join(map(str, dict.fromkeys(accepted))),
             )
 
     def _check_parts(self) -> None:
@@ -95,7 +104,8 @@ class Architecture:
         check_fields(self)
 
     def _check_shortcuts(self) -> None:
-        """Refuses what only shortcuts make possible in a network without them."""
+        """Refuses what a network's shortcuts, or their absence, make impossible."""
+        self._check_transition()
         if (self.manipulation or self.final_survival < 1) and not self.is_residual:
             raise InputError(
                 "manipulations and stochastic depth need shortcuts",
@@ -115,6 +125,24 @@ class Architecture:
                 accepted="networks with shortcuts",
             )
 
+    def _check_transition(self) -> None:
+        """Refuses shortcuts that change a map's shape where transitions do, and the reverse."""
+        concatenates = self.shortcut == CONCATENATION
+        changes = self.shortcut.where_shape_changes in ("zero-padded", "projection")
+        if (self.transition and changes) or (concatenates and not self.transition):
+            raise InputError(
+                "transitions and shortcuts do not fit together",
+                received=f"{self.shortcut}, {'a' if self.transition else 'no'} transition",
+                accepted="shortcuts that add channels or project without transitions, "
+                "concatenation with them",
+            )
+        if concatenates and (self.manipulation or self.final_survival < 1):
+            raise InputError(
+                "manipulations and stochastic depth need shortcuts that are added",
+                received="a network that concatenates",
+                accepted="networks with additions",
+            )
+
     def adapted(self, preprocessing: Preprocessing, bn_epsilon: float) -> "Architecture":
         """The same network as weights want it that were trained with these."""
         defaults = replace(self.defaults, bn_epsilon=bn_epsilon)
@@ -127,7 +155,11 @@ class Architecture:
     @property
     def undilated_strides(self) -> tuple[int, ...]:
         """What `strides` are where `output_stride` cuts none."""
-        return tuple(self.stem.total_stride * 2**index for index in range(len(self.blocks)))
+        strides, stride = [], self.stem.total_stride
+        for stage in range(2, 2 + len(self.blocks)):
+            stride *= 1 if stage == 2 or stage in self.unstrided_stages else 2
+            strides.append(stride)
+        return tuple(strides)
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -141,7 +173,7 @@ class Architecture:
     @property
     def channels(self) -> tuple[int, ...]:
         """Of the map at the end of every stage."""
-        return tuple(self.unit.filters(filters)[-1] for filters in self.filters)
+        return tuple({unit.stage: unit.out_filters for unit in self.units()}.values())
 
     @property
     def out_filters(self) -> int:
@@ -151,7 +183,7 @@ class Architecture:
     @property
     def depth(self) -> int:
         """Weighted layers on the longest path, as the papers count them."""
-        return 2 + sum(self.blocks) * len(self.unit.widths)
+        return 2 + sum(len(unit.branch) for unit in self.units())
 
     @property
     def minimum_input_size(self) -> int:
@@ -175,7 +207,9 @@ class Architecture:
         """Walks the residual units from the stem to the head."""
         in_filters = self.stem.filters
         in_stride, in_dilation = self.stem.total_stride, 1
-        ordering = replace(self.unit.ordering, first=())
+        ordering = self.unit.ordering
+        if self.shortcut != CONCATENATION:  # the stem's takes the place of the first unit's
+            ordering = replace(ordering, first=())
         walked = 0
         for stage, (count, stage_filters, stride, undilated) in enumerate(
             zip(self.blocks, self.filters, self.strides, self.undilated_strides, strict=True),
@@ -183,21 +217,30 @@ class Architecture:
         ):
             filters = self.unit.filters(stage_filters)
             dilation = undilated // stride
-            for block in self._labels(stage, count):
-                # By the network without dilation, whose weights, projections' too, this one takes.
-                coarsens = undilated > in_stride * in_dilation
-                kind = self.shortcut.kind(coarsens or in_filters != filters[-1])
+            for index, block in enumerate(self._labels(stage, count)):
                 walked += 1
-                drop_rate = walked / sum(self.blocks) * (1 - self.final_survival)
-                branch = self.unit.branch(
-                    in_filters,
-                    filters,
-                    stride // in_stride,
-                    self.unit.dilations(in_dilation, dilation),
-                )
-                merge = Merge(self.manipulation, drop_rate)
-                yield ResidualUnit(stage, block, branch, kind, ordering, merge)
-                in_filters, in_stride, in_dilation = filters[-1], stride, dilation
+                if self.transition and stage > 2 and index == 0:
+                    convolution = self.transition.convolution(in_filters, stage_filters)
+                    pool = self.transition.pool if stride > in_stride else None
+                    unit = ResidualUnit(
+                        *(stage, block, (convolution,), "none", self.transition.ordering),
+                        pool=pool,
+                    )
+                else:
+                    # By the network without dilation, whose weights, projections' too, this takes.
+                    coarsens = undilated > in_stride * in_dilation
+                    kind = self.shortcut.kind(coarsens or in_filters != filters[-1])
+                    drop_rate = walked / sum(self.blocks) * (1 - self.final_survival)
+                    branch = self.unit.branch(
+                        in_filters,
+                        filters,
+                        stride // in_stride,
+                        self.unit.dilations(in_dilation, dilation),
+                    )
+                    merge = Merge(self.manipulation, drop_rate)
+                    unit = ResidualUnit(stage, block, branch, kind, ordering, merge)
+                yield unit
+                in_filters, in_stride, in_dilation = unit.out_filters, stride, dilation
                 ordering = self.unit.ordering
 
     def _labels(self, stage: int, count: int) -> list[str]:

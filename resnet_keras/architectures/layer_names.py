@@ -48,8 +48,8 @@ class UnitLayer:
 
     @property
     def is_output(self) -> bool:
-        """Whether this is the addition at the end of the unit, or the ReLU after it."""
-        return self.kind == "res" and self.branch is None and self.role in (None, "relu")
+        """Whether this is the addition at the end of the unit, or the ReLU or pool after it."""
+        return self.kind == "res" and self.branch is None and self.role in (None, "relu", "pool")
 
 
 def parse(layer: str) -> UnitLayer | None:

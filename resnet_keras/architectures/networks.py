@@ -1,7 +1,8 @@
 """The table of named networks, and the variants of each.
 
 [1] He et al. 2016, "Deep Residual Learning"; [2] He et al. 2016, "Identity Mappings"; [3] Xie et
-al. 2017, "Aggregated Residual Transformations".
+al. 2017, "Aggregated Residual Transformations"; [4] Srivastava et al. 2015, "Training Very Deep
+Networks"; [5] Huang et al. 2017, "Densely Connected Convolutional Networks".
 """
 
 import fnmatch
@@ -18,9 +19,14 @@ from resnet_keras.architectures.parts import (
     BOTTLENECK_PREACTIVATED,
     BOTTLENECK_V15,
     CIFAR_STEM,
+    CONCATENATION,
     COURSE_DEFAULTS,
     COURSE_STEM,
+    DENSE_BOTTLENECK,
+    DENSE_TRANSITION,
     FULL_PREACTIVATION,
+    HIGHWAY,
+    HIGHWAY_TRANSITION,
     IMAGENET_STEM,
     NO_SHORTCUT,
     OPTION_A,
@@ -30,6 +36,7 @@ from resnet_keras.architectures.parts import (
     RELU_ONLY_PREACTIVATION,
     SHORTCUT_OPTIONS,
     Gating,
+    LayerDefaults,
     Manipulation,
     Ordering,
     Preprocessing,
@@ -91,6 +98,43 @@ RESNEXT29 = replace(
     shortcut=OPTION_B,
     filters=(256, 512, 1024),
 )
+
+# [4, section 3.3.1, "Highway B"]: Fitnet 4 of Romero et al. 2015, with gates in all layers that do
+# not change the channels. The head is that of [4, section 3.3.2], a 1x1 convolution and the global
+# average, in place of Fitnet's fully connected layer; so the layers are 18, and not 19.
+HIGHWAY19 = replace(
+    RESNET20,
+    stem=replace(CIFAR_STEM, filters=32),
+    unit=HIGHWAY,
+    shortcut=Shortcut("none", "identity"),
+    blocks=(2, 2, 6, 6),
+    filters=(32, 48, 80, 128),
+    defaults=LayerDefaults(use_bias=True, normalized=False),
+    transition=HIGHWAY_TRANSITION,
+    unstrided_stages=(3,),
+    manipulation=Gating(-1.0, gates_branch=True, kernel_size=3),
+)
+
+
+def _densenet(network: Architecture, blocks: tuple[int, ...], growth_rate: int) -> Architecture:
+    """A DenseNet-BC [5, section 3] of so many layers of two convolutions in each dense block."""
+    first, *others = blocks
+    return replace(
+        network,
+        stem=replace(network.stem, filters=2 * growth_rate),
+        unit=DENSE_BOTTLENECK,
+        shortcut=CONCATENATION,
+        blocks=(first, *(1 + count for count in others)),
+        filters=(growth_rate,) * len(blocks),
+        transition=DENSE_TRANSITION,
+    )
+
+
+def _cifar_densenet(depth: int, growth_rate: int) -> Architecture:
+    """[5, table 2]: three dense blocks; the stem's output is neither normalised nor activated."""
+    layers = (depth - 4) // 6
+    network = replace(RESNET20, stem=replace(CIFAR_STEM, activated=False))
+    return _densenet(network, (layers,) * 3, growth_rate)
 
 
 @dataclass(frozen=True)
@@ -175,6 +219,21 @@ FAMILY = (
         "ResNeXt (Xie et al. 2017)",
         "grouped convolutions: better at the same cost",
         {"resnext50-32x4d": RESNEXT50, "resnext29-8x64d": RESNEXT29},
+    ),
+    Group(
+        "highway networks (Srivastava et al. 2015)",
+        "gated shortcuts, which came before ResNet's",
+        {"highway19": HIGHWAY19},
+    ),
+    Group(
+        "DenseNet-BC (Huang et al. 2017)",
+        "concatenation in place of addition: fewer parameters, more memory",
+        {
+            "densenet121": _densenet(RESNET18, (6, 12, 24, 16), 32),
+            "densenet-bc100-k12": _cifar_densenet(100, 12),
+            "densenet-bc250-k24": _cifar_densenet(250, 24),
+            "densenet-bc190-k40": _cifar_densenet(190, 40),
+        },
     ),
 )
 NETWORKS = {name: network for group in FAMILY for name, network in group.networks.items()}

@@ -1,7 +1,8 @@
 """The parts that a network is composed of, as frozen values: stem, unit, shortcut, defaults.
 
 [1] He et al. 2016, "Deep Residual Learning"; [2] He et al. 2016, "Identity Mappings"; [3] Xie et
-al. 2017, "Aggregated Residual Transformations".
+al. 2017, "Aggregated Residual Transformations"; [4] Srivastava et al. 2015, "Training Very Deep
+Networks"; [5] Huang et al. 2017, "Densely Connected Convolutional Networks".
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Literal
 
 from resnet_keras.errors import InputError
 
-ShortcutKind = Literal["none", "identity", "zero-padded", "projection"]
+ShortcutKind = Literal["none", "identity", "zero-padded", "projection", "concatenated"]
 Step = Literal["bn", "relu"]
 
 
@@ -24,6 +25,8 @@ class Stem:
         kernel_size, stride: of the convolution, in pixels; the padding is kernel_size // 2.
         pool_size: side of the max pool's window (its stride is 2), or None for no pool.
         pool_padding: pixels of padding around the pool, on every side.
+        activated: whether batch normalisation and ReLU follow the convolution. A DenseNet for small
+            images hands the convolution's own output on [5].
     """
 
     filters: int
@@ -31,6 +34,7 @@ class Stem:
     stride: int = 1
     pool_size: int | None = None
     pool_padding: int = 0
+    activated: bool = True
 
     @property
     def total_stride(self) -> int:
@@ -46,9 +50,9 @@ class Stem:
 class Ordering:
     """Where batch normalisation and ReLU stand about a unit's convolutions and its addition.
 
-    [2, figure 4 and table 2] draws the five that stand below. What a pre-activation puts before the
-    first convolution is, in a network's first unit, what follows conv1, and once more follows the
-    last unit's addition.
+    [2, figure 4 and table 2] draws the first five that stand below. What a pre-activation puts
+    before the first convolution is, in a ResNet's first unit, what follows conv1, and once more
+    follows the last unit's addition.
 
     Attributes:
         first: before the first convolution.
@@ -73,6 +77,9 @@ BN_AFTER_ADDITION = Ordering(first=(), between=("bn", "relu"), last=(), joined=(
 RELU_BEFORE_ADDITION = Ordering(first=(), between=("bn", "relu"), last=("bn", "relu"), joined=())
 RELU_ONLY_PREACTIVATION = Ordering(first=("relu",), between=("bn", "relu"), last=("bn",), joined=())
 FULL_PREACTIVATION = Ordering(first=("bn", "relu"), between=("bn", "relu"), last=(), joined=())
+# Of highway layers, whose authors do not normalise, and of the plain layers between them [4].
+RELU_BEFORE_GATE = Ordering(first=(), between=("relu",), last=("relu",), joined=())
+RELU_AFTER_CONVOLUTION = Ordering(first=(), between=(), last=(), joined=("relu",))
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,8 @@ class Unit:
         widths: filters of every convolution, as multiples of the stage's filters. Two
             convolutions make a basic unit, three a bottleneck [1, figure 5]; a single one makes
             the unit y = W1 x + x, of which [1, section 3.2] saw no advantage.
-        kernel_size: side of all convolutions but a bottleneck's first and last, which are 1x1.
+        kernel_size: side of all convolutions that are not 1x1.
+        pointwise: indices of the 1x1 convolutions; None for a bottleneck's first and last.
         stride_at: index of the convolution that carries a stage's stride: 0 in the paper and the
             course, 1 (the 3x3) in "v1.5".
         ordering: of convolutions, batch normalisations and ReLUs.
@@ -124,6 +132,7 @@ class Unit:
     stride_at: int = 0
     ordering: Ordering = ORIGINAL
     groups: int = 1
+    pointwise: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.ordering, Ordering):
@@ -174,9 +183,12 @@ class Unit:
                 accepted=f"{count} dilations",
             )
         is_bottleneck = count == 3
+        pointwise = (0, 2) if is_bottleneck else ()
+        if self.pointwise is not None:
+            pointwise = self.pointwise
         return tuple(
             Convolution(
-                kernel_size=1 if is_bottleneck and index != 1 else self.kernel_size,
+                kernel_size=1 if index in pointwise else self.kernel_size,
                 in_filters=channels,
                 filters=filters[index],
                 stride=stride if index == self.stride_at else 1,
@@ -192,6 +204,7 @@ class Shortcut:
     """Which shortcut a unit gets where its input and output differ in shape, and elsewhere.
 
     [1, section 3.3, "Plain Network" and "Residual Network"; table 3] names the options A, B and C.
+    Where a network has transitions, the shape changes nowhere else; see `Transition`.
     """
 
     where_shape_changes: ShortcutKind
@@ -199,6 +212,45 @@ class Shortcut:
 
     def kind(self, shape_changes: bool) -> ShortcutKind:
         return self.where_shape_changes if shape_changes else self.elsewhere
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool of 2x2 pixels with stride 2; at an odd map's edge it pools what there is.
+
+    Attributes:
+        kind: whether the pool takes the largest value or the average.
+        comes_first: whether the pool stands before the unit's convolution, or after it.
+    """
+
+    kind: Literal["max", "average"]
+    comes_first: bool
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What opens every stage after the first in place of a residual unit, and has no shortcut.
+
+    One convolution brings the map to the stage's channels, and a pool brings it to the stage's
+    size. So all other units keep their input's size, as additions and concatenations need it.
+
+    Attributes:
+        kernel_size: side of the convolution.
+        ordering: of batch normalisation and ReLU about the convolution.
+        pool: in the stages that have a stride.
+        compression: channels out for every channel in [5, section 3]; None for the stage's filters.
+    """
+
+    kernel_size: int
+    ordering: Ordering
+    pool: Pool
+    compression: float | None = None
+
+    def convolution(self, in_filters: int, stage_filters: int) -> "Convolution":
+        filters = stage_filters
+        if self.compression is not None:
+            filters = int(in_filters * self.compression)
+        return Convolution(self.kernel_size, in_filters, filters)
 
 
 @dataclass(frozen=True)
@@ -211,16 +263,19 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Gating:
-    """A gate g(x) = sigmoid(1x1 convolution of x): the shortcut times 1 - g [2, section 3.1].
+    """A gate g(x) = sigmoid(convolution of x): the shortcut times 1 - g [2, section 3.1].
 
     Attributes:
         bias: that the convolution starts from; the lower, the wider the shortcut is open.
         gates_branch: whether the branch is multiplied by g ("exclusive gating", as in highway
             networks) or not ("shortcut-only gating").
+        kernel_size: side of the convolution: 1 in [2]. Highway networks take that of the branch
+            [4].
     """
 
     bias: float
     gates_branch: bool
+    kernel_size: int = 1
 
 
 @dataclass(frozen=True)
@@ -296,9 +351,11 @@ class ResidualUnit:
         stage: the stage's number in the paper's tables; the stem is stage 1.
         block: the unit's label within its stage: a, b, c, … or a, b1, b2, …
         branch: convolutions of the residual branch, from the input on.
-        shortcut: what carries the input to the addition; "none" makes the unit a plain one.
-        ordering: of this unit; the network's first has no pre-activation of its own.
+        shortcut: what carries the input to the addition; "none" makes the unit a plain one, and
+            "concatenated" puts the branch's channels after those of the input [5].
+        ordering: of this unit; a pre-activated ResNet's first has no pre-activation of its own.
         merge: of branch and shortcut.
+        pool: of a transition that has a stride.
     """
 
     stage: int
@@ -307,6 +364,7 @@ class ResidualUnit:
     shortcut: ShortcutKind
     ordering: Ordering = ORIGINAL
     merge: Merge = Merge()
+    pool: Pool | None = None
 
     @property
     def name(self) -> str:
@@ -324,20 +382,29 @@ class ResidualUnit:
         return tuple(convolution.filters for convolution in self.branch)
 
     @property
+    def out_filters(self) -> int:
+        """Channels of the unit's output."""
+        kept = self.in_filters if self.shortcut == "concatenated" else 0
+        return kept + self.filters[-1]
+
+    @property
     def stride(self) -> int:
         """Of the whole unit."""
-        return prod(convolution.stride for convolution in self.branch)
+        strides = prod(convolution.stride for convolution in self.branch)
+        return strides * 2 if self.pool else strides
+
+    @property
+    def gating(self) -> Gating | None:
+        """What gates the shortcut, if anything does."""
+        manipulation = self.merge.manipulation
+        is_manipulated = self.shortcut in ("identity", "zero-padded")
+        return manipulation if is_manipulated and isinstance(manipulation, Gating) else None
 
     @property
     def on_shortcut(self) -> Convolution:
-        """The 1x1 convolution of a projection, or of a gate."""
-        return Convolution(1, self.in_filters, self.filters[-1], self.stride)
-
-    @property
-    def is_gated(self) -> bool:
-        return self.shortcut in ("identity", "zero-padded") and isinstance(
-            self.merge.manipulation, Gating
-        )
+        """The convolution of a gate, or the 1x1 of a projection."""
+        kernel_size = self.gating.kernel_size if self.gating else 1
+        return Convolution(kernel_size, self.in_filters, self.filters[-1], self.stride)
 
     def normalized_channels(self) -> int:
         """Channels of all its batch normalisations together."""
@@ -345,7 +412,7 @@ class ResidualUnit:
             (self.ordering.first, self.in_filters),
             *((self.ordering.between, filters) for filters in self.filters[:-1]),
             (self.ordering.last, self.filters[-1]),
-            (self.ordering.joined, self.filters[-1]),
+            (self.ordering.joined, self.out_filters),
         ]
         if self.shortcut == "projection" and not self.ordering.is_preactivated:
             steps_and_channels.append((("bn",), self.filters[-1]))
@@ -366,6 +433,14 @@ BOTTLENECK = Unit(widths=(1, 1, 4))
 BOTTLENECK_V15 = replace(BOTTLENECK, stride_at=1)
 BASIC_PREACTIVATED = replace(BASIC, ordering=FULL_PREACTIVATION)
 BOTTLENECK_PREACTIVATED = replace(BOTTLENECK, ordering=FULL_PREACTIVATION)
+HIGHWAY = Unit(widths=(1,), ordering=RELU_BEFORE_GATE)
+# [5, section 3]: the filters of a stage are the growth rate.
+DENSE_BOTTLENECK = Unit(widths=(4, 1), ordering=FULL_PREACTIVATION, pointwise=(0,))
+
+HIGHWAY_TRANSITION = Transition(3, RELU_AFTER_CONVOLUTION, Pool("max", comes_first=True))
+DENSE_TRANSITION = Transition(
+    1, FULL_PREACTIVATION, Pool("average", comes_first=False), compression=0.5
+)
 
 ADDITION = Merge()
 
@@ -373,6 +448,7 @@ NO_SHORTCUT = Shortcut("none", "none")
 OPTION_A = Shortcut("zero-padded", "identity")
 OPTION_B = Shortcut("projection", "identity")
 OPTION_C = Shortcut("projection", "projection")
+CONCATENATION = Shortcut("concatenated", "concatenated")
 SHORTCUT_OPTIONS = {"A": OPTION_A, "B": OPTION_B, "C": OPTION_C}
 
 # Of ImageNet's training images, as torchvision and its followers have them.

@@ -16,6 +16,7 @@ from resnet_keras.architectures import (
     COURSE_DEFAULTS,
     LayerDefaults,
     Merge,
+    Pool,
     ResidualUnit,
     Step,
     Unit,
@@ -30,20 +31,32 @@ def residual_unit(
 ) -> keras.KerasTensor:
     """A residual branch F(x), its shortcut, and their sum (He et al. 2016, equations 1 and 2).
 
+    A transition between stages is a branch alone, with a pool; a dense unit concatenates.
+
     Args:
         x: a map (batch, h, w, unit.in_filters), of any float dtype.
         unit: convolutions, ordering, shortcut and place in the network.
         defaults: what all convolutions of the network have in common.
 
     Returns:
-        A map (batch, ceil(h / unit.stride), ceil(w / unit.stride), unit.filters[-1]).
+        A map (batch, ceil(h / unit.stride), ceil(w / unit.stride), unit.out_filters).
     """
     ordering = unit.ordering
     follows = f"{unit.name}_branch2a" if ordering.is_preactivated else f"{unit.name}_branch2"
     activated = activation(x, ordering.first, follows, defaults)
+    if unit.pool and unit.pool.comes_first:
+        activated = _pool(activated, unit.pool, f"res{unit.name}_branch2_pool")
     branch = _residual_branch(activated, unit, defaults)
     joined = shortcuts.join(x, activated, branch, unit, defaults)
-    return activation(joined, ordering.joined, unit.name, defaults)
+    joined = activation(joined, ordering.joined, unit.name, defaults)
+    if unit.pool and not unit.pool.comes_first:
+        joined = _pool(joined, unit.pool, f"res{unit.name}_pool")
+    return joined
+
+
+def _pool(x: keras.KerasTensor, pool: Pool, name: str) -> keras.KerasTensor:
+    kind = keras.layers.MaxPooling2D if pool.kind == "max" else keras.layers.AveragePooling2D
+    return kind(2, padding="same", name=name)(x)
 
 
 def _residual_branch(

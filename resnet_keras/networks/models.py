@@ -126,8 +126,9 @@ def _stem(x: keras.KerasTensor, architecture: Architecture) -> keras.KerasTensor
     stem = architecture.stem
     defaults = architecture.defaults
     x = convolution(x, stem.convolution, "conv1", defaults)
-    x = normalization(x, "bn_conv1", defaults)
-    x = keras.layers.Activation("relu", name="conv1_relu")(x)
+    if stem.activated:
+        x = normalization(x, "bn_conv1", defaults)
+        x = keras.layers.Activation("relu", name="conv1_relu")(x)
     if stem.pool_size is None:
         return x
     if stem.pool_padding:

@@ -3,10 +3,12 @@
 [1] He et al. 2016, "Deep Residual Learning", section 3.3; [2] "Identity Mappings", section 3.1.
 """
 
+from dataclasses import replace
+
 import keras
 
 from resnet_keras.architectures import Gating, LayerDefaults, ResidualUnit, Scaling, ShortcutDropout
-from resnet_keras.networks.layers import Conv2D, ZeroPaddedShortcut, convolution, normalization
+from resnet_keras.networks.layers import ZeroPaddedShortcut, convolution, normalization
 
 
 def join(
@@ -18,27 +20,33 @@ def join(
 ) -> keras.KerasTensor:
     """Adds a unit's shortcut to its branch, the branch now and then dropped (stochastic depth).
 
+    A concatenated shortcut gets the branch's channels after its own (Huang et al. 2017, section 3).
+
     Args:
         x: the unit's input.
         activated: the input after the unit's pre-activation; x itself where the unit has none.
         branch: output of the residual branch.
 
     Returns:
-        A map of the branch's shape; the branch itself in a plain network.
+        A map (batch, h, w, unit.out_filters), h and w being the branch's; the branch itself where
+        there is no shortcut.
     """
+    name = f"res{unit.name}"
     if unit.shortcut == "none":
         return branch
+    if unit.shortcut == "concatenated":
+        return keras.layers.Concatenate(name=name)([x, branch])
     if unit.shortcut == "projection":
         shortcut = _projection(x, activated, unit, defaults)
     else:
         shortcut = x if unit.shortcut == "identity" else _zero_padded(x, unit)
-        branch, shortcut = _manipulate(x, branch, shortcut, unit)
+        branch, shortcut = _manipulate(x, branch, shortcut, unit, defaults)
     if unit.merge.drop_rate:
         # One draw for the whole batch: the unit is there or it is not.
         branch = keras.layers.Dropout(
             unit.merge.drop_rate, noise_shape=(1, 1, 1, 1), name=f"drop{unit.name}"
         )(branch)
-    return keras.layers.Add(name=f"res{unit.name}")([branch, shortcut])
+    return keras.layers.Add(name=name)([branch, shortcut])
 
 
 def _projection(
@@ -62,7 +70,11 @@ def _zero_padded(x: keras.KerasTensor, unit: ResidualUnit) -> keras.KerasTensor:
 
 
 def _manipulate(
-    x: keras.KerasTensor, branch: keras.KerasTensor, shortcut: keras.KerasTensor, unit: ResidualUnit
+    x: keras.KerasTensor,
+    branch: keras.KerasTensor,
+    shortcut: keras.KerasTensor,
+    unit: ResidualUnit,
+    defaults: LayerDefaults,
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Branch and shortcut, both of one shape, after what [2, table 1] tries."""
     name, manipulation = unit.name, unit.merge.manipulation
@@ -72,15 +84,14 @@ def _manipulate(
             shortcut
         )
     elif isinstance(manipulation, Gating):
-        gate = Conv2D(
-            unit.on_shortcut.filters,
-            1,
-            unit.on_shortcut.stride,
+        gate = convolution(
+            x,
+            unit.on_shortcut,
+            f"gate{name}",
+            replace(defaults, use_bias=True),
             activation="sigmoid",
-            kernel_initializer="he_normal",
             bias_initializer=keras.initializers.Constant(manipulation.bias),
-            name=f"gate{name}",
-        )(x)
+        )
         opened = keras.layers.Rescaling(-1.0, 1.0, name=f"gate{name}_complement")(gate)
         shortcut = keras.layers.Multiply(name=f"gate{name}_branch1")([shortcut, opened])
         if manipulation.gates_branch:
