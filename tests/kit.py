@@ -129,10 +129,12 @@ EVERY_PART = (
     "resnext29-8x64d",
     "preresnet164",
     "exclusive-gating",
+    "highway19",
+    "densenet-bc100-k12",
 )
 """Names in `TINY_FAMILY` that together have all parts: basic units and bottlenecks, shortcuts A
-and B, the three stems, biases, groups, pre-activation, gates. The others differ from one of these
-in a single part: fast tests take these, slow ones all."""
+and B, the stems, biases, groups, pre-activation, gates, transitions, concatenations. The others
+differ from one of these in a single part: fast tests take these, slow ones all."""
 
 
 def family(*, fast: tuple[str, ...] = EVERY_PART) -> list[Any]:

@@ -79,6 +79,7 @@ def test_tflite_answers_as_keras_does_with_built_in_operations(kind, tmp_path):
         "DEPTHWISE_CONV_2D": kind.count(keras.layers.DepthwiseConv2D),
         "MUL": len(rescalings) + kind.count(keras.layers.Multiply),
         "ADD": len(shifts) + kind.count(keras.layers.Add),
+        "CONCATENATION": kind.count(keras.layers.Concatenate),
         # All others join the operation before, which no shortcut reads too.
         "RELU": 2 if kind.name == "relu-only-preactivation" else 0,
     }
