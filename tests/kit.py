@@ -40,6 +40,7 @@ from resnet_keras.architectures import (
     Scaling,
     ShortcutDropout,
     Stem,
+    find,
 )
 from resnet_keras.data.augmentation import Augmentation, PadAndCrop
 from resnet_keras.data.images import resize
@@ -120,6 +121,7 @@ TINY_FAMILY = {
     },
     "preactivated-scaling": tiny(replace(NETWORKS["preresnet110"], manipulation=Scaling())),
     "stochastic-depth": tiny(replace(RESNET20, final_survival=0.5)),
+    "dense-shortcuts": tiny(find("resnet20-dense-shortcuts"), blocks=(3, 2)),
 }
 """Every kind of network in miniature, by name; a new kind in the table of networks joins it."""
 

@@ -1,7 +1,8 @@
-"""Highway networks and DenseNets, which the papers compare ResNets with, against other sources.
+"""Highway networks, DenseNets and dense shortcuts, rivals of ResNets, against other sources.
 
 [1] Srivastava et al. 2015, "Training Very Deep Networks"; [2] Huang et al. 2017, "Densely Connected
-Convolutional Networks".
+Convolutional Networks"; [3] Zhang et al. 2021, "ResNet or DenseNet? Introducing Dense Shortcuts to
+ResNet".
 """
 
 from dataclasses import replace
@@ -21,10 +22,12 @@ from resnet_keras.architectures import (
     RESNET20,
     LayerDefaults,
     Scaling,
+    Shortcut,
     find,
 )
 from resnet_keras.networks.feature_maps import features
 from resnet_keras.networks.models import Classifier, build
+from resnet_keras.weights.translate import to_torchvision
 
 HIGHWAY, DENSENET = NETWORKS["highway19"], NETWORKS["densenet-bc100-k12"]
 LOGITS = Classifier(7, activation=None)
@@ -128,22 +131,70 @@ def test_odd_maps_are_halved_as_counted(architecture):
     assert model.layers[-2].input.shape[1:3] == tuple(map(small.map_size, (13, 9)))
 
 
+def test_dense_shortcuts_by_hand():
+    # [3]: to the branch, every map of the stage so far is added, normalised and weighted.
+    architecture = TINY_FAMILY["dense-shortcuts"]
+    model = randomize(build(architecture))
+    ends = ("conv1_relu", "res2a_relu", "res2b_relu", "bn2c_branch2b", "res2c")
+    *maps, branch, joined = (
+        answers(keras.Model(model.input, model.get_layer(end).output), draw_images(2))
+        for end in ends
+    )
+    expected = branch.astype("float64")
+    for index, x in enumerate(maps):
+        gamma, beta, mean, variance = model.get_layer(f"bn2c_branch1_from{index}").get_weights()
+        expected += gamma * (x - mean) / np.sqrt(variance + 1e-5) + beta
+    np.testing.assert_allclose(joined, expected, rtol=1e-4, atol=1e-4)
+    # Where the shape changes the option's shortcut stays, and the sums begin anew.
+    reaches = [(unit.name, unit.shortcut, unit.reach) for unit in architecture.units()]
+    assert reaches[1:] == [
+        ("2b", "dense", 2), ("2c", "dense", 3), ("3a", "zero-padded", 1), ("3b", "dense", 1)
+    ]  # fmt: skip
+
+
+def test_dense_shortcuts_cost_a_gamma_and_a_beta_for_every_channel_they_read():
+    # Three units a stage: six shortcuts of 16 channels, and three of 32 and of 64.
+    added = 2 * (6 * 16 + 3 * 32 + 3 * 64)
+    plain, dense = RESNET20, find("resnet20-dense-shortcuts")
+    assert dense.parameters().trainable == plain.parameters().trainable + added
+    assert dense.parameters().non_trainable == plain.parameters().non_trainable + added
+    assert dense.multiply_adds() == plain.multiply_adds()
+
+
 @pytest.mark.parametrize(
-    ("call", "arguments"),
+    "arguments",
     [
-        (find, ("densenet121", "A")),
-        (find, ("highway19", "B")),
-        (find, ("densenet121-constant-scaling",)),
-        (find, ("highway19-conv-shortcut",)),
+        ("densenet121", "A"),
+        ("highway19", "B"),
+        ("densenet121-constant-scaling",),
+        ("densenet121-dense-shortcuts",),
+        ("densenet121-single-layer",),
+        ("highway19-conv-shortcut",),
+        ("highway19-dense-shortcuts",),
     ],
 )
-def test_shortcuts_that_do_not_fit_are_refused(call, arguments):
-    refusal(call, *arguments)
+def test_shortcuts_that_do_not_fit_are_refused(arguments):
+    refusal(find, *arguments)
+
+
+@pytest.mark.parametrize("network", ["resnet20-exclusive-gating-6", "resnet20-dense-shortcuts"])
+def test_shortcuts_with_weights_have_no_names_elsewhere(network):
+    architecture = find(network)
+    layers = build(architecture).layers
+    weights = {layer.name: layer.get_weights() for layer in layers if layer.weights}
+    refusal(to_torchvision, weights, architecture, None, "softmax")
+
+
+def test_a_branch_without_a_shortcut_does_not_start_empty():
+    defaults = LayerDefaults(zero_init_last_gamma=True)
+    model = build(tiny(RESNET20, shortcut=Shortcut("none", "identity"), defaults=defaults))
+    gammas = {name: model.get_layer(name).gamma for name in ("bn2a_branch2b", "bn3a_branch2b")}
+    assert [float(np.sum(gamma)) for gamma in gammas.values()] == [0, 8]
 
 
 def test_what_needs_additions_or_transitions_is_refused():
     assert "concatenates" in refusal(replace, DENSENET, final_survival=0.5).received
-    assert "concatenates" in refusal(replace, DENSENET, manipulation=Scaling()).received
+    assert "concatenated" in refusal(replace, DENSENET, manipulation=Scaling()).received
     assert "no transition" in refusal(replace, RESNET20, shortcut=CONCATENATION).received
     assert "a transition" in refusal(replace, HIGHWAY, shortcut=OPTION_B).received
 

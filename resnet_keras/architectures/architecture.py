@@ -15,7 +15,6 @@ from resnet_keras.architectures.parts import (
     CONCATENATION,
     IMAGENET_PREPROCESSING,
     NO_SHORTCUT,
-    OPTION_C,
     LayerDefaults,
     Manipulation,
     Merge,
@@ -105,17 +104,17 @@ class Architecture:
 
     def _check_shortcuts(self) -> None:
         """Refuses what a network's shortcuts, or their absence, make impossible."""
-        self._check_transition()
+        self._check_kinds()
         if (self.manipulation or self.final_survival < 1) and not self.is_residual:
             raise InputError(
                 "manipulations and stochastic depth need shortcuts",
                 received="a plain network",
                 accepted="networks with shortcuts",
             )
-        if self.manipulation and self.shortcut == OPTION_C:
+        if self.manipulation and self.shortcut.elsewhere not in ("identity", "zero-padded"):
             raise InputError(
-                "manipulations need shortcuts without a convolution",
-                received="option C, which projects everywhere",
+                "manipulations need shortcuts without weights where the shape stays",
+                received=str(self.shortcut),
                 accepted="options A and B",
             )
         if self.defaults.zero_init_last_gamma and not self.is_residual:
@@ -125,22 +124,32 @@ class Architecture:
                 accepted="networks with shortcuts",
             )
 
-    def _check_transition(self) -> None:
-        """Refuses shortcuts that change a map's shape where transitions do, and the reverse."""
+    def _check_kinds(self) -> None:
+        """Refuses shortcuts that do not fit the units between them."""
+        kinds = {self.shortcut.where_shape_changes, self.shortcut.elsewhere}
         concatenates = self.shortcut == CONCATENATION
-        changes = self.shortcut.where_shape_changes in ("zero-padded", "projection")
-        if (self.transition and changes) or (concatenates and not self.transition):
+        if self.transition:
+            fits = concatenates or self.shortcut.where_shape_changes == "none"
+        else:
+            fits = "concatenated" not in kinds and self.shortcut.where_shape_changes != "dense"
+        if not fits or ("concatenated" in kinds and not concatenates):
             raise InputError(
-                "transitions and shortcuts do not fit together",
+                "the network's shortcuts and transitions do not fit together",
                 received=f"{self.shortcut}, {'a' if self.transition else 'no'} transition",
-                accepted="shortcuts that add channels or project without transitions, "
-                "concatenation with them",
+                accepted="with a transition, concatenation or no shortcut where the shape changes; "
+                "without one, any other shortcuts, dense ones only where the shape stays",
             )
-        if concatenates and (self.manipulation or self.final_survival < 1):
+        if concatenates and self.final_survival < 1:
             raise InputError(
-                "manipulations and stochastic depth need shortcuts that are added",
+                "stochastic depth needs branches that are added",
                 received="a network that concatenates",
                 accepted="networks with additions",
+            )
+        if "dense" in kinds and not self.defaults.normalized:
+            raise InputError(
+                "dense shortcuts need batch normalisation, whose gammas are their weights",
+                received="a network without",
+                accepted="networks with batch normalisation",
             )
 
     def adapted(self, preprocessing: Preprocessing, bn_epsilon: float) -> "Architecture":
@@ -217,28 +226,29 @@ class Architecture:
         ):
             filters = self.unit.filters(stage_filters)
             dilation = undilated // stride
+            reach = 0
             for index, block in enumerate(self._labels(stage, count)):
                 walked += 1
                 if self.transition and stage > 2 and index == 0:
-                    convolution = self.transition.convolution(in_filters, stage_filters)
-                    pool = self.transition.pool if stride > in_stride else None
-                    unit = ResidualUnit(
-                        *(stage, block, (convolution,), "none", self.transition.ordering),
-                        pool=pool,
+                    unit = self.transition.unit(
+                        stage, block, in_filters, stage_filters, pooled=stride > in_stride
                     )
                 else:
                     # By the network without dilation, whose weights, projections' too, this takes.
                     coarsens = undilated > in_stride * in_dilation
                     kind = self.shortcut.kind(coarsens or in_filters != filters[-1])
-                    drop_rate = walked / sum(self.blocks) * (1 - self.final_survival)
                     branch = self.unit.branch(
                         in_filters,
                         filters,
                         stride // in_stride,
                         self.unit.dilations(in_dilation, dilation),
                     )
+                    drop_rate = walked / sum(self.blocks) * (1 - self.final_survival)
                     merge = Merge(self.manipulation, drop_rate)
-                    unit = ResidualUnit(stage, block, branch, kind, ordering, merge)
+                    reach = reach + 1 if kind == "dense" else 0
+                    unit = ResidualUnit(
+                        stage, block, branch, kind, ordering, merge, reach=max(reach, 1)
+                    )
                 yield unit
                 in_filters, in_stride, in_dilation = unit.out_filters, stride, dilation
                 ordering = self.unit.ordering

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 _UNIT = re.compile(
     r"(?P<kind>bn|drop|gate|res|scale)(?P<stage>\d+)(?P<block>[a-z]|b\d+)"
-    r"(?:_branch(?P<branch>1|2[a-z]?))?(?:_(?P<role>[a-z]+))?"
+    r"(?:_branch(?P<branch>1|2[a-z]?))?(?:_(?P<role>[a-z]+\d*))?"
 )
 _STEM = frozenset(
     {

@@ -2,7 +2,8 @@
 
 [1] He et al. 2016, "Deep Residual Learning"; [2] He et al. 2016, "Identity Mappings"; [3] Xie et
 al. 2017, "Aggregated Residual Transformations"; [4] Srivastava et al. 2015, "Training Very Deep
-Networks"; [5] Huang et al. 2017, "Densely Connected Convolutional Networks".
+Networks"; [5] Huang et al. 2017, "Densely Connected Convolutional Networks"; [6] Zhang et al. 2021,
+"ResNet or DenseNet? Introducing Dense Shortcuts to ResNet".
 """
 
 import fnmatch
@@ -249,6 +250,12 @@ def _manipulated(manipulation: Manipulation) -> Callable[[Architecture], Archite
 
 def _of_single_layers(network: Architecture) -> Architecture:
     """As deep as before, every convolution a unit of its own."""
+    if network.transition:
+        raise InputError(
+            "only residual units can be divided into single layers",
+            received="a network with transitions between its stages",
+            accepted="a ResNet or a plain network",
+        )
     layers = len(network.unit.widths)
     blocks = tuple(layers * count for count in network.blocks)
     return replace(network, unit=replace(network.unit, widths=(1,)), blocks=blocks)
@@ -274,6 +281,10 @@ VARIANTS: dict[str, Callable[[Architecture], Architecture]] = {
     "shortcut-gating-6": _manipulated(Gating(-6, gates_branch=False)),
     "conv-shortcut": lambda network: replace(network, shortcut=OPTION_C),
     "dropout-shortcut": _manipulated(ShortcutDropout(0.5)),
+    # [6], in its units' outputs and with batch normalisation
+    "dense-shortcuts": lambda network: replace(
+        network, shortcut=replace(network.shortcut, elsewhere="dense")
+    ),
     # [1, section 3.2]
     "single-layer": _of_single_layers,
     # What [1, section 4.1] argues against: that plain networks fail for vanishing gradients.

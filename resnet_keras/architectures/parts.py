@@ -2,7 +2,8 @@
 
 [1] He et al. 2016, "Deep Residual Learning"; [2] He et al. 2016, "Identity Mappings"; [3] Xie et
 al. 2017, "Aggregated Residual Transformations"; [4] Srivastava et al. 2015, "Training Very Deep
-Networks"; [5] Huang et al. 2017, "Densely Connected Convolutional Networks".
+Networks"; [5] Huang et al. 2017, "Densely Connected Convolutional Networks"; [6] Zhang et al. 2021,
+"ResNet or DenseNet? Introducing Dense Shortcuts to ResNet".
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Literal
 
 from resnet_keras.errors import InputError
 
-ShortcutKind = Literal["none", "identity", "zero-padded", "projection", "concatenated"]
+ShortcutKind = Literal["none", "identity", "zero-padded", "projection", "concatenated", "dense"]
 Step = Literal["bn", "relu"]
 
 
@@ -246,11 +247,16 @@ class Transition:
     pool: Pool
     compression: float | None = None
 
-    def convolution(self, in_filters: int, stage_filters: int) -> "Convolution":
+    def unit(
+        self, stage: int, block: str, in_filters: int, stage_filters: int, pooled: bool
+    ) -> "ResidualUnit":
+        """The transition in its place in a network; `pooled` where the stage has a stride."""
         filters = stage_filters
         if self.compression is not None:
             filters = int(in_filters * self.compression)
-        return Convolution(self.kernel_size, in_filters, filters)
+        convolution = Convolution(self.kernel_size, in_filters, filters)
+        pool = self.pool if pooled else None
+        return ResidualUnit(stage, block, (convolution,), "none", self.ordering, pool=pool)
 
 
 @dataclass(frozen=True)
@@ -351,11 +357,13 @@ class ResidualUnit:
         stage: the stage's number in the paper's tables; the stem is stage 1.
         block: the unit's label within its stage: a, b, c, … or a, b1, b2, …
         branch: convolutions of the residual branch, from the input on.
-        shortcut: what carries the input to the addition; "none" makes the unit a plain one, and
-            "concatenated" puts the branch's channels after those of the input [5].
+        shortcut: what carries the input to the addition; "none" makes the unit a plain one,
+            "concatenated" puts the branch's channels after those of the input [5], and "dense" adds
+            the outputs of all units before it in the stage, each normalised and weighted [6].
         ordering: of this unit; a pre-activated ResNet's first has no pre-activation of its own.
         merge: of branch and shortcut.
         pool: of a transition that has a stride.
+        reach: maps that a dense shortcut adds up: the unit's input and those before it.
     """
 
     stage: int
@@ -365,6 +373,7 @@ class ResidualUnit:
     ordering: Ordering = ORIGINAL
     merge: Merge = Merge()
     pool: Pool | None = None
+    reach: int = 1
 
     @property
     def name(self) -> str:
@@ -416,6 +425,8 @@ class ResidualUnit:
         ]
         if self.shortcut == "projection" and not self.ordering.is_preactivated:
             steps_and_channels.append((("bn",), self.filters[-1]))
+        if self.shortcut == "dense":
+            steps_and_channels.append((("bn",), self.reach * self.filters[-1]))
         return sum(channels for steps, channels in steps_and_channels if "bn" in steps)
 
 

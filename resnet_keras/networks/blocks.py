@@ -27,7 +27,10 @@ from resnet_keras.networks.layers import convolution, normalization
 
 
 def residual_unit(
-    x: keras.KerasTensor, unit: ResidualUnit, defaults: LayerDefaults
+    x: keras.KerasTensor,
+    unit: ResidualUnit,
+    defaults: LayerDefaults,
+    earlier: Sequence[keras.KerasTensor] = (),
 ) -> keras.KerasTensor:
     """A residual branch F(x), its shortcut, and their sum (He et al. 2016, equations 1 and 2).
 
@@ -37,6 +40,7 @@ def residual_unit(
         x: a map (batch, h, w, unit.in_filters), of any float dtype.
         unit: convolutions, ordering, shortcut and place in the network.
         defaults: what all convolutions of the network have in common.
+        earlier: maps before x that a dense shortcut reads too, unit.reach - 1 of x's shape.
 
     Returns:
         A map (batch, ceil(h / unit.stride), ceil(w / unit.stride), unit.out_filters).
@@ -47,7 +51,7 @@ def residual_unit(
     if unit.pool and unit.pool.comes_first:
         activated = _pool(activated, unit.pool, f"res{unit.name}_branch2_pool")
     branch = _residual_branch(activated, unit, defaults)
-    joined = shortcuts.join(x, activated, branch, unit, defaults)
+    joined = shortcuts.join((*earlier, x), activated, branch, unit, defaults)
     joined = activation(joined, ordering.joined, unit.name, defaults)
     if unit.pool and not unit.pool.comes_first:
         joined = _pool(joined, unit.pool, f"res{unit.name}_pool")
@@ -70,7 +74,8 @@ def _residual_branch(
             named_after = name if ordering.is_preactivated else names[index - 1]
             x = activation(x, ordering.between, named_after, defaults)
         x = convolution(x, values, f"res{name}", defaults)
-    gamma = "zeros" if defaults.zero_init_last_gamma else "ones"
+    starts_empty = defaults.zero_init_last_gamma and unit.shortcut != "none"
+    gamma = "zeros" if starts_empty else "ones"
     return activation(x, ordering.last, names[-1], defaults, gamma)
 
 

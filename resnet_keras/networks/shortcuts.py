@@ -3,6 +3,7 @@
 [1] He et al. 2016, "Deep Residual Learning", section 3.3; [2] "Identity Mappings", section 3.1.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import keras
@@ -12,7 +13,7 @@ from resnet_keras.networks.layers import ZeroPaddedShortcut, convolution, normal
 
 
 def join(
-    x: keras.KerasTensor,
+    earlier: Sequence[keras.KerasTensor],
     activated: keras.KerasTensor,
     branch: keras.KerasTensor,
     unit: ResidualUnit,
@@ -23,7 +24,7 @@ def join(
     A concatenated shortcut gets the branch's channels after its own (Huang et al. 2017, section 3).
 
     Args:
-        x: the unit's input.
+        earlier: the stage's maps that the unit reads, its input last.
         activated: the input after the unit's pre-activation; x itself where the unit has none.
         branch: output of the residual branch.
 
@@ -31,13 +32,16 @@ def join(
         A map (batch, h, w, unit.out_filters), h and w being the branch's; the branch itself where
         there is no shortcut.
     """
-    name = f"res{unit.name}"
+    name, x = f"res{unit.name}", earlier[-1]
     if unit.shortcut == "none":
         return branch
     if unit.shortcut == "concatenated":
         return keras.layers.Concatenate(name=name)([x, branch])
+    carried = []
     if unit.shortcut == "projection":
         shortcut = _projection(x, activated, unit, defaults)
+    elif unit.shortcut == "dense":
+        shortcut, *carried = _dense(earlier, unit, defaults)
     else:
         shortcut = x if unit.shortcut == "identity" else _zero_padded(x, unit)
         branch, shortcut = _manipulate(x, branch, shortcut, unit, defaults)
@@ -46,7 +50,7 @@ def join(
         branch = keras.layers.Dropout(
             unit.merge.drop_rate, noise_shape=(1, 1, 1, 1), name=f"drop{unit.name}"
         )(branch)
-    return keras.layers.Add(name=name)([branch, shortcut])
+    return keras.layers.Add(name=name)([branch, shortcut, *carried])
 
 
 def _projection(
@@ -62,6 +66,19 @@ def _projection(
     return normalization(
         convolution(x, unit.on_shortcut, f"res{name}", defaults), f"bn{name}", defaults
     )
+
+
+def _dense(
+    earlier: Sequence[keras.KerasTensor], unit: ResidualUnit, defaults: LayerDefaults
+) -> list[keras.KerasTensor]:
+    """The maps of a stage so far, each normalised and weighted for this unit (Zhang et al. 2021).
+
+    The weights, one for each channel, are the gammas of the batch normalisations.
+    """
+    return [
+        normalization(x, f"bn{unit.name}_branch1_from{index}", defaults)
+        for index, x in enumerate(earlier)
+    ]
 
 
 def _zero_padded(x: keras.KerasTensor, unit: ResidualUnit) -> keras.KerasTensor:

@@ -188,6 +188,7 @@ def test_layers_that_are_left(name):
     ordering = architecture.unit.ordering
     standing = sum(architecture.blocks) if "bn" in ordering.first + ordering.joined else 0
     standing += architecture.shortcut == CONCATENATION
+    standing += sum(unit.reach for unit in architecture.units() if unit.shortcut == "dense")
     assert found.count(keras.layers.DepthwiseConv2D) == standing
     # A scaled branch folds; a scaled shortcut, or a gate's complement, cannot.
     manipulated = isinstance(architecture.manipulation, Scaling | Gating)
