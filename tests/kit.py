@@ -132,7 +132,7 @@ EVERY_PART = (
     "preresnet164",
     "exclusive-gating",
     "highway19",
-    "densenet-bc100-k12",
+    "densenet100-k12",
 )
 """Names in `TINY_FAMILY` that together have all parts: basic units and bottlenecks, shortcuts A
 and B, the stems, biases, groups, pre-activation, gates, transitions, concatenations. The others

@@ -93,9 +93,9 @@ PARAMETERS = {
     # [5, table 2] prints 0.8, 15.3 and 25.6 million; to the last digit as pytorchcv has them. The
     # statistics, for m channels at a block's start and n layers: sum of m + k*i and 4k over the
     # layers, m + k*n at each transition and at the end, and these twice.
-    "densenet-bc100-k12": (769_162, 793_150),
-    "densenet-bc250-k24": (15_324_406, 15_582_382),
-    "densenet-bc190-k40": (25_624_430, 25_881_390),
+    "densenet100-k12": (769_162, 793_150),
+    "densenet250-k24": (15_324_406, 15_582_382),
+    "densenet190-k40": (25_624_430, 25_881_390),
 }
 
 # Multiply-adds as printed in [1, table 1]; v1.5 as its publishers print it.
@@ -118,9 +118,9 @@ DEPTHS = {
     "resnext50-32x4d": 50,
     "resnext29-8x64d": 29,
     "highway19": 18,  # without Fitnet's fully connected layer
-    "densenet-bc100-k12": 100,
-    "densenet-bc250-k24": 250,
-    "densenet-bc190-k40": 190,
+    "densenet100-k12": 100,
+    "densenet250-k24": 250,
+    "densenet190-k40": 190,
 }
 
 
@@ -159,9 +159,9 @@ def test_parameters(network):
         ("resnet1001", "10.3"),
         ("preresnet1001", "10.3"),
         ("highway19", "2.3"),
-        ("densenet-bc100-k12", "0.8"),
-        ("densenet-bc250-k24", "15.3"),
-        ("densenet-bc190-k40", "25.6"),
+        ("densenet100-k12", "0.8"),
+        ("densenet250-k24", "15.3"),
+        ("densenet190-k40", "25.6"),
     ],
 )
 def test_cifar_parameters_round_to_the_published_ones(network, millions):

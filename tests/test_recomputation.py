@@ -37,7 +37,7 @@ KINDS = {
         manipulation=Gating(-2.0, gates_branch=True),
     ),
     "random": replace(RESNET20, manipulation=ShortcutDropout(), final_survival=0.5),
-    "dense": NETWORKS["densenet-bc100-k12"],
+    "dense": NETWORKS["densenet100-k12"],
 }
 """Basic units; bottlenecks, pre-activation, projections and gates; dropout and dropped branches;
 concatenations."""

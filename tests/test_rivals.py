@@ -29,7 +29,7 @@ from resnet_keras.networks.feature_maps import features
 from resnet_keras.networks.models import Classifier, build
 from resnet_keras.weights.translate import to_torchvision
 
-HIGHWAY, DENSENET = NETWORKS["highway19"], NETWORKS["densenet-bc100-k12"]
+HIGHWAY, DENSENET = NETWORKS["highway19"], NETWORKS["densenet100-k12"]
 LOGITS = Classifier(7, activation=None)
 
 
@@ -74,11 +74,11 @@ def test_a_densenet_for_small_images_begins_with_a_bare_convolution():
     model = build(tiny(DENSENET, (2, 2)), (32, 32, 3))
     names = [layer.name for layer in model.layers]
     assert names[names.index("conv1") + 1 :][:2] == ["bn2a_branch2a", "res2a_branch2a_relu"]
-    assert DENSENET.stem.filters == 24 and NETWORKS["densenet-bc190-k40"].stem.filters == 80
+    assert DENSENET.stem.filters == 24 and NETWORKS["densenet190-k40"].stem.filters == 80
 
 
 def test_a_dense_unit_s_output_begins_with_its_input():
-    model = randomize(build(TINY_FAMILY["densenet-bc100-k12"]))
+    model = randomize(build(TINY_FAMILY["densenet100-k12"]))
     ends = [model.get_layer(name).output for name in ("conv1", "res2a", "res2b")]
     before, first, second = (answers(keras.Model(model.input, end), draw_images(2)) for end in ends)
     assert [x.shape[-1] for x in (before, first, second)] == [4, 8, 12]

@@ -231,9 +231,9 @@ FAMILY = (
         "concatenation in place of addition: fewer parameters, more memory",
         {
             "densenet121": _densenet(RESNET18, (6, 12, 24, 16), 32),
-            "densenet-bc100-k12": _cifar_densenet(100, 12),
-            "densenet-bc250-k24": _cifar_densenet(250, 24),
-            "densenet-bc190-k40": _cifar_densenet(190, 40),
+            "densenet100-k12": _cifar_densenet(100, 12),
+            "densenet250-k24": _cifar_densenet(250, 24),
+            "densenet190-k40": _cifar_densenet(190, 40),
         },
     ),
 )
