@@ -217,7 +217,8 @@ class Architecture:
         in_filters = self.stem.filters
         in_stride, in_dilation = self.stem.total_stride, 1
         ordering = self.unit.ordering
-        if self.shortcut != CONCATENATION:  # the stem's takes the place of the first unit's
+        # The stem's takes its place in a ResNet, where nothing else reads the stem's convolution.
+        if self.stem.activated and self.shortcut != CONCATENATION:
             ordering = replace(ordering, first=())
         walked = 0
         for stage, (count, stage_filters, stride, undilated) in enumerate(
