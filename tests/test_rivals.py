@@ -17,6 +17,7 @@ from kit import TINY_FAMILY, answers, draw_images, randomize, refusal, tiny
 from resnet_keras import backbone
 from resnet_keras.architectures import (
     CONCATENATION,
+    DENSE_TRANSITION,
     NETWORKS,
     OPTION_B,
     RESNET20,
@@ -197,6 +198,12 @@ def test_what_needs_additions_or_transitions_is_refused():
     assert "concatenated" in refusal(replace, DENSENET, manipulation=Scaling()).received
     assert "no transition" in refusal(replace, RESNET20, shortcut=CONCATENATION).received
     assert "a transition" in refusal(replace, HIGHWAY, shortcut=OPTION_B).received
+
+
+@pytest.mark.parametrize("compression", [0, 1.5])
+def test_a_transition_keeps_some_channels_and_adds_none(compression):
+    error = refusal(replace, DENSE_TRANSITION, compression=compression)
+    assert error.received == str(compression)
 
 
 def test_pools_are_not_dilated():

@@ -12,19 +12,21 @@ from resnet_keras.architectures.counting import (
     count_parameters,
 )
 from resnet_keras.architectures.parts import (
-    CONCATENATION,
     IMAGENET_PREPROCESSING,
-    NO_SHORTCUT,
     LayerDefaults,
-    Manipulation,
-    Merge,
     Preprocessing,
     ResidualUnit,
-    Shortcut,
     Stem,
     Transition,
     Unit,
     strided_size,
+)
+from resnet_keras.architectures.shortcuts import (
+    CONCATENATION,
+    NO_SHORTCUT,
+    Manipulation,
+    Merge,
+    Shortcut,
 )
 from resnet_keras.errors import InputError, check_fields, number
 

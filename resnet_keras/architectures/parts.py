@@ -1,4 +1,4 @@
-"""The parts that a network is composed of, as frozen values: stem, unit, shortcut, defaults.
+"""The parts that a network is composed of, as frozen values: stem, unit, transition, defaults.
 
 [1] He et al. 2016, "Deep Residual Learning"; [2] He et al. 2016, "Identity Mappings"; [3] Xie et
 al. 2017, "Aggregated Residual Transformations"; [4] Srivastava et al. 2015, "Training Very Deep
@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from math import inf, isfinite, prod
 from typing import Literal
 
+from resnet_keras.architectures.shortcuts import ADDITION, Gating, Merge, ShortcutKind
 from resnet_keras.errors import InputError
 
-ShortcutKind = Literal["none", "identity", "zero-padded", "projection", "concatenated", "dense"]
 Step = Literal["bn", "relu"]
 
 
@@ -201,21 +201,6 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Shortcut:
-    """Which shortcut a unit gets where its input and output differ in shape, and elsewhere.
-
-    [1, section 3.3, "Plain Network" and "Residual Network"; table 3] names the options A, B and C.
-    Where a network has transitions, the shape changes nowhere else; see `Transition`.
-    """
-
-    where_shape_changes: ShortcutKind
-    elsewhere: ShortcutKind
-
-    def kind(self, shape_changes: bool) -> ShortcutKind:
-        return self.where_shape_changes if shape_changes else self.elsewhere
-
-
-@dataclass(frozen=True)
 class Pool:
     """A pool of 2x2 pixels with stride 2; at an odd map's edge it pools what there is.
 
@@ -247,6 +232,14 @@ class Transition:
     pool: Pool
     compression: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.compression is not None and not 0 < self.compression <= 1:
+            raise InputError(
+                "compression is out of range",
+                received=self.compression,
+                accepted="above 0, at most 1, or None",
+            )
+
     def unit(
         self, stage: int, block: str, in_filters: int, stage_filters: int, pooled: bool
     ) -> "ResidualUnit":
@@ -257,57 +250,6 @@ class Transition:
         convolution = Convolution(self.kernel_size, in_filters, filters)
         pool = self.pool if pooled else None
         return ResidualUnit(stage, block, (convolution,), "none", self.ordering, pool=pool)
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Shortcut and residual branch times constants, before they are added [2, section 3.1]."""
-
-    shortcut: float = 0.5
-    branch: float = 0.5
-
-
-@dataclass(frozen=True)
-class Gating:
-    """A gate g(x) = sigmoid(convolution of x): the shortcut times 1 - g [2, section 3.1].
-
-    Attributes:
-        bias: that the convolution starts from; the lower, the wider the shortcut is open.
-        gates_branch: whether the branch is multiplied by g ("exclusive gating", as in highway
-            networks) or not ("shortcut-only gating").
-        kernel_size: side of the convolution: 1 in [2]. Highway networks take that of the branch
-            [4].
-    """
-
-    bias: float
-    gates_branch: bool
-    kernel_size: int = 1
-
-
-@dataclass(frozen=True)
-class ShortcutDropout:
-    """Dropout on the shortcut [2, section 3.1]."""
-
-    rate: float = 0.5
-
-
-Manipulation = Scaling | Gating | ShortcutDropout
-
-
-@dataclass(frozen=True)
-class Merge:
-    """How a unit's residual branch and shortcut become its output. Both papers add them.
-
-    Attributes:
-        manipulation: what is done to a shortcut without convolution; by [2, table 1] nothing should
-            be.
-        drop_rate: probability that the branch is left out in a training step, for the whole batch:
-            stochastic depth (Huang et al. 2016). What is kept is divided by 1 - drop_rate, so that
-            inference needs no scaling.
-    """
-
-    manipulation: Manipulation | None = None
-    drop_rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -371,7 +313,7 @@ class ResidualUnit:
     branch: tuple[Convolution, ...]
     shortcut: ShortcutKind
     ordering: Ordering = ORIGINAL
-    merge: Merge = Merge()
+    merge: Merge = ADDITION
     pool: Pool | None = None
     reach: int = 1
 
@@ -452,15 +394,6 @@ HIGHWAY_TRANSITION = Transition(3, RELU_AFTER_CONVOLUTION, Pool("max", comes_fir
 DENSE_TRANSITION = Transition(
     1, FULL_PREACTIVATION, Pool("average", comes_first=False), compression=0.5
 )
-
-ADDITION = Merge()
-
-NO_SHORTCUT = Shortcut("none", "none")
-OPTION_A = Shortcut("zero-padded", "identity")
-OPTION_B = Shortcut("projection", "identity")
-OPTION_C = Shortcut("projection", "projection")
-CONCATENATION = Shortcut("concatenated", "concatenated")
-SHORTCUT_OPTIONS = {"A": OPTION_A, "B": OPTION_B, "C": OPTION_C}
 
 # Of ImageNet's training images, as torchvision and its followers have them.
 IMAGENET_PREPROCESSING = Preprocessing(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
