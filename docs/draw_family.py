@@ -63,9 +63,11 @@ COLORS = {
     "Dropout": "#f9d2d6",
     "ZeroPadding2D": "#ececec",
     "ZeroPaddedShortcut": "#ececec",
+    "MaxPooling2D": "#e0ebe8",
+    "AveragePooling2D": "#e0ebe8",
     "gate": "#e3d5f2",
 }
-SIGNS = {"Add": "+", "Multiply": r"$\times$"}
+SIGNS = {"Add": "+", "Multiply": r"$\times$", "Concatenate": r"$\Vert$"}
 
 INPUT = "x"  # stands for the unit's input among the names of its layers
 SHORTCUT, GATE, BRANCH = range(3)  # the columns of a diagram, from left to right
@@ -92,7 +94,11 @@ def label(layer: keras.Layer) -> str:
             return f"pad {layer.padding[0][0]}"
         case ZeroPaddedShortcut():
             return f"zero-pad to {layer.filters}{_stride(layer.stride)}"
-        case keras.layers.Add() | keras.layers.Multiply():
+        case keras.layers.MaxPooling2D():
+            return f"max pool{_stride(layer.strides[0])}"
+        case keras.layers.AveragePooling2D():
+            return f"average pool{_stride(layer.strides[0])}"
+        case keras.layers.Add() | keras.layers.Multiply() | keras.layers.Concatenate():
             return SIGNS[type(layer).__name__]
     raise TypeError(f"no label for this kind of layer. Received: {layer!r}")
 
@@ -161,10 +167,13 @@ def read_unit(model: keras.Model, unit: str, also: str = "$^") -> Diagram:
         for name, layer in layers.items()
     }
     names = list(layers)
-    addition = next((name for name in names if isinstance(layers[name], keras.layers.Add)), None)
+    meetings = (keras.layers.Add, keras.layers.Concatenate)
+    addition = next((name for name in names if isinstance(layers[name], meetings)), None)
     if addition is None:
         return Diagram(layers, inputs, [], [], names, [], [])
     branch, shortcut = (_path_to(name, inputs) for name in inputs[addition])
+    if isinstance(layers[addition], keras.layers.Concatenate):  # whose shortcut comes first
+        branch, shortcut = shortcut, branch
     tail = _path_to(names[-1], inputs)
     tail = tail[tail.index(addition) :]
     gate = [name for name in names if name not in {*branch, *shortcut, *tail}]
@@ -543,6 +552,20 @@ def resnext() -> Figure:
     return draw([Panel(unit_of(NETWORKS[name], "2b"), name, "unit 2b") for name in networks])
 
 
+def rivals() -> Figure:
+    """Units and transitions of a highway network and a DenseNet."""
+    highway, densenet = NETWORKS["highway19"], NETWORKS["densenet100-k12"]
+    pooling = replace(highway, unstrided_stages=())  # the last two of its transitions
+    return draw(
+        [
+            Panel(unit_of(highway, "2b"), "highway layer", "highway19"),
+            Panel(unit_of(pooling, "3a"), "plain layer", "between its stages"),
+            Panel(unit_of(densenet, "2b"), "dense layer", "densenet100-k12"),
+            Panel(unit_of(densenet, "3a"), "transition", "between its blocks"),
+        ]
+    )
+
+
 def stochastic_depth() -> Figure:
     """How often each unit is kept, and a unit that may lose its branch."""
     network = replace(RESNET110, final_survival=0.5)
@@ -576,6 +599,7 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "preactivation": preactivation,
     "manipulations": manipulations,
     "resnext": resnext,
+    "rivals": rivals,
     "stochastic-depth": stochastic_depth,
 }
 

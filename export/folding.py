@@ -24,6 +24,7 @@ KEPT = (
     keras.layers.Activation,
     keras.layers.Add,
     keras.layers.AveragePooling2D,
+    keras.layers.Concatenate,
     keras.layers.Flatten,
     keras.layers.GlobalAveragePooling2D,
     keras.layers.GlobalMaxPooling2D,

@@ -40,6 +40,7 @@ from resnet_keras.architectures import (
     Scaling,
     ShortcutDropout,
     Stem,
+    find,
 )
 from resnet_keras.data.augmentation import Augmentation, PadAndCrop
 from resnet_keras.data.images import resize
@@ -120,6 +121,7 @@ TINY_FAMILY = {
     },
     "preactivated-scaling": tiny(replace(NETWORKS["preresnet110"], manipulation=Scaling())),
     "stochastic-depth": tiny(replace(RESNET20, final_survival=0.5)),
+    "dense-shortcuts": tiny(find("resnet20-dense-shortcuts"), blocks=(3, 2)),
 }
 """Every kind of network in miniature, by name; a new kind in the table of networks joins it."""
 
@@ -129,10 +131,12 @@ EVERY_PART = (
     "resnext29-8x64d",
     "preresnet164",
     "exclusive-gating",
+    "highway19",
+    "densenet100-k12",
 )
 """Names in `TINY_FAMILY` that together have all parts: basic units and bottlenecks, shortcuts A
-and B, the three stems, biases, groups, pre-activation, gates. The others differ from one of these
-in a single part: fast tests take these, slow ones all."""
+and B, the stems, biases, groups, pre-activation, gates, transitions, concatenations. The others
+differ from one of these in a single part: fast tests take these, slow ones all."""
 
 
 def family(*, fast: tuple[str, ...] = EVERY_PART) -> list[Any]:

@@ -85,6 +85,17 @@ PARAMETERS = {
     # [3, table 1] and its CIFAR nets, with the projections' batch normalisations.
     "resnext50-32x4d": (25_028_904, 25_097_128),
     "resnext29-8x64d": (34_426_698, 34_484_170),
+    # Fitnet 4's convolutions, 3x3: 3 to 32, then the plain ones 32*48 + 48*80 + 80*128, and twice,
+    # for branch and gate, 2*32*32 + 48*48 + 5*80*80 + 5*128*128; a bias for every filter; 129*10.
+    "highway19": (2_274_186, 2_274_186),
+    # As torchvision has it.
+    "densenet121": (7_978_856, 8_062_504),
+    # [5, table 2] prints 0.8, 15.3 and 25.6 million; to the last digit as pytorchcv has them. The
+    # statistics, for m channels at a block's start and n layers: sum of m + k*i and 4k over the
+    # layers, m + k*n at each transition and at the end, and these twice.
+    "densenet100-k12": (769_162, 793_150),
+    "densenet250-k24": (15_324_406, 15_582_382),
+    "densenet190-k40": (25_624_430, 25_881_390),
 }
 
 # Multiply-adds as printed in [1, table 1]; v1.5 as its publishers print it.
@@ -95,6 +106,7 @@ MULTIPLY_ADDS = {
     "resnet101": 7.6e9,
     "resnet152": 11.3e9,
     "resnet50v1.5": 4.1e9,
+    "densenet121": 2.83e9,  # torchvision's
 }
 
 # Layers of the networks whose names do not end in them.
@@ -105,6 +117,10 @@ DEPTHS = {
     "resnet50-course": 50,
     "resnext50-32x4d": 50,
     "resnext29-8x64d": 29,
+    "highway19": 18,  # without Fitnet's fully connected layer
+    "densenet100-k12": 100,
+    "densenet250-k24": 250,
+    "densenet190-k40": 190,
 }
 
 
@@ -142,6 +158,10 @@ def test_parameters(network):
         ("preresnet164", "1.7"),
         ("resnet1001", "10.3"),
         ("preresnet1001", "10.3"),
+        ("highway19", "2.3"),
+        ("densenet100-k12", "0.8"),
+        ("densenet250-k24", "15.3"),
+        ("densenet190-k40", "25.6"),
     ],
 )
 def test_cifar_parameters_round_to_the_published_ones(network, millions):
@@ -241,10 +261,11 @@ def test_units_form_a_chain(network):
     assert len(units) == sum(architecture.blocks)
     assert units[0].in_filters == architecture.stem.filters
     for before, after in pairwise(units):
-        assert after.in_filters == before.filters[-1]
-        # Only the first unit of a stage after the first has a stride.
-        assert after.stride == (2 if after.stage > before.stage else 1)
-    assert units[-1].filters[-1] == architecture.out_filters
+        assert after.in_filters == before.out_filters
+        # Only the first unit of a stage after the first has a stride; Fitnet's second stage none.
+        opens = after.stage > before.stage and after.stage not in architecture.unstrided_stages
+        assert after.stride == (2 if opens else 1)
+    assert units[-1].out_filters == architecture.out_filters
     assert len({(unit.stage, unit.block) for unit in units}) == len(units)
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from resnet_keras.architectures import (
     BOTTLENECK_V15,
     FULL_PREACTIVATION,
+    NETWORKS,
     NO_SHORTCUT,
     OPTION_B,
     ORIGINAL,
@@ -22,6 +23,7 @@ from resnet_keras.architectures import (
 DOCS = kit.ROOT / "docs"
 PAGE = DOCS / "explanation" / "family.md"
 TINY = kit.tiny(RESNET20)
+DENSE = kit.tiny(NETWORKS["densenet100-k12"])
 PREACTIVATED = replace(TINY, unit=replace(TINY.unit, ordering=FULL_PREACTIVATION))
 CONV, STRIDED, SUM, PRODUCT = "3x3 conv, 4", "3x3 conv, 8, /2", "+", r"$\times$"
 
@@ -107,6 +109,15 @@ def test_the_page_shows_every_picture(drawing):
                 "tail": [SUM, "ReLU"],
             },
         ),
+        (
+            DENSE,
+            "2b",
+            {
+                "branch": ["BN", "ReLU", "1x1 conv, 16", "BN", "ReLU", CONV],
+                "tail": [r"$\Vert$"],
+            },
+        ),
+        (DENSE, "3a", {"branch": ["BN", "ReLU", "1x1 conv, 6", "average pool, /2"]}),
         (
             replace(TINY, manipulation=ShortcutDropout(0.25), final_survival=0.6),
             "2b",

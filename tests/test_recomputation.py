@@ -37,8 +37,10 @@ KINDS = {
         manipulation=Gating(-2.0, gates_branch=True),
     ),
     "random": replace(RESNET20, manipulation=ShortcutDropout(), final_survival=0.5),
+    "dense": NETWORKS["densenet100-k12"],
 }
-"""Basic units; bottlenecks, pre-activation, projections and gates; dropout and dropped branches."""
+"""Basic units; bottlenecks, pre-activation, projections and gates; dropout and dropped branches;
+concatenations."""
 
 
 def network(kind="original", size: int | None = 8, name=None):
@@ -87,6 +89,7 @@ def assert_learns_the_same(kind, how, **tolerance):
         ("original", EAGER),
         ("gated", EAGER),
         ("random", GRAPH),
+        ("dense", EAGER),
         pytest.param("gated", GRAPH, marks=pytest.mark.slow),
         pytest.param("random", XLA, marks=pytest.mark.slow),
     ],

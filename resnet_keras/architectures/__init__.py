@@ -5,7 +5,8 @@ number of units in every stage; a variant is `dataclasses.replace(RESNET50, shor
 Parameters and multiply-adds are computed from the same walk (`Architecture.units`) from which
 `models.build` makes the layers. Nothing here needs a framework.
 
-- `parts`: stem, unit, ordering, shortcut, defaults.
+- `shortcuts`: shortcuts, what is done to them, and how they meet the branch.
+- `parts`: stem, unit, ordering, transition, defaults.
 - `architecture`: a network of parts, and the walk over its units.
 - `counting`: parameters and multiply-adds.
 - `networks`: the named networks and their variants.
@@ -35,7 +36,6 @@ from resnet_keras.architectures.networks import (
     model_name,
 )
 from resnet_keras.architectures.parts import (
-    ADDITION,
     BASIC,
     BASIC_PREACTIVATED,
     BN_AFTER_ADDITION,
@@ -45,32 +45,44 @@ from resnet_keras.architectures.parts import (
     CIFAR_STEM,
     COURSE_DEFAULTS,
     COURSE_STEM,
+    DENSE_BOTTLENECK,
+    DENSE_TRANSITION,
     FULL_PREACTIVATION,
+    HIGHWAY,
+    HIGHWAY_TRANSITION,
     IMAGENET_PREPROCESSING,
     IMAGENET_STEM,
+    ORIGINAL,
+    RELU_AFTER_CONVOLUTION,
+    RELU_BEFORE_ADDITION,
+    RELU_BEFORE_GATE,
+    RELU_ONLY_PREACTIVATION,
+    Convolution,
+    LayerDefaults,
+    Ordering,
+    Pool,
+    Preprocessing,
+    ResidualUnit,
+    Stem,
+    Step,
+    Transition,
+    Unit,
+)
+from resnet_keras.architectures.shortcuts import (
+    ADDITION,
+    CONCATENATION,
     NO_SHORTCUT,
     OPTION_A,
     OPTION_B,
     OPTION_C,
-    ORIGINAL,
-    RELU_BEFORE_ADDITION,
-    RELU_ONLY_PREACTIVATION,
     SHORTCUT_OPTIONS,
-    Convolution,
     Gating,
-    LayerDefaults,
     Manipulation,
     Merge,
-    Ordering,
-    Preprocessing,
-    ResidualUnit,
     Scaling,
     Shortcut,
     ShortcutDropout,
     ShortcutKind,
-    Stem,
-    Step,
-    Unit,
 )
 
 __all__ = [
@@ -82,10 +94,15 @@ __all__ = [
     "BOTTLENECK_PREACTIVATED",
     "BOTTLENECK_V15",
     "CIFAR_STEM",
+    "CONCATENATION",
     "COURSE_DEFAULTS",
     "COURSE_STEM",
+    "DENSE_BOTTLENECK",
+    "DENSE_TRANSITION",
     "FAMILY",
     "FULL_PREACTIVATION",
+    "HIGHWAY",
+    "HIGHWAY_TRANSITION",
     "IMAGENET_PREPROCESSING",
     "IMAGENET_STEM",
     "NETWORKS",
@@ -94,7 +111,9 @@ __all__ = [
     "OPTION_B",
     "OPTION_C",
     "ORIGINAL",
+    "RELU_AFTER_CONVOLUTION",
     "RELU_BEFORE_ADDITION",
+    "RELU_BEFORE_GATE",
     "RELU_ONLY_PREACTIVATION",
     "RESNET18",
     "RESNET20",
@@ -115,6 +134,7 @@ __all__ = [
     "Merge",
     "Ordering",
     "ParameterCount",
+    "Pool",
     "Preprocessing",
     "ResidualUnit",
     "Scaling",
@@ -123,6 +143,7 @@ __all__ = [
     "ShortcutKind",
     "Stem",
     "Step",
+    "Transition",
     "Unit",
     "find",
     "list_models",

@@ -13,17 +13,20 @@ from resnet_keras.architectures.counting import (
 )
 from resnet_keras.architectures.parts import (
     IMAGENET_PREPROCESSING,
-    NO_SHORTCUT,
-    OPTION_C,
     LayerDefaults,
-    Manipulation,
-    Merge,
     Preprocessing,
     ResidualUnit,
-    Shortcut,
     Stem,
+    Transition,
     Unit,
     strided_size,
+)
+from resnet_keras.architectures.shortcuts import (
+    CONCATENATION,
+    NO_SHORTCUT,
+    Manipulation,
+    Merge,
+    Shortcut,
 )
 from resnet_keras.errors import InputError, check_fields, number
 
@@ -34,12 +37,15 @@ class Architecture:
 
     Attributes:
         stem, unit, shortcut, defaults, preprocessing: the parts.
-        blocks: residual units in each stage, from stage 2 on.
+        blocks: residual units in each stage, from stage 2 on, the transition included.
         filters: the filters that `unit.widths` multiplies, in each stage.
         input_size: side of the square images that the network was published with, in pixels.
         classes: the number of classes that it was published with.
         numbered_stages: stages that label their units a, b1, b2, … as the Caffe release of the
             101- and 152-layer nets does; others use letters, as long as the alphabet lasts.
+        transition: what opens every stage after the first, in place of a residual unit that
+            changes its input's shape; None for such units.
+        unstrided_stages: stages that keep the size of the map of the stage before.
         manipulation: of the shortcuts, see `Merge`.
         final_survival: probability that the last unit's branch is kept in a training step; those of
             the units before it fall linearly from 1 (Huang et al. 2016, equation 4).
@@ -63,6 +69,8 @@ class Architecture:
     input_size: int = 224
     classes: int = 1000
     numbered_stages: tuple[int, ...] = ()
+    transition: Transition | None = None
+    unstrided_stages: tuple[int, ...] = ()
     manipulation: Manipulation | None = None
     final_survival: Annotated[float, number(0, 1, "(]")] = 1.0
     head_window: int | None = None
@@ -71,11 +79,13 @@ class Architecture:
     def __post_init__(self) -> None:
         self._check_parts()
         self._check_shortcuts()
-        if self.output_stride not in (None, *self.undilated_strides):
+        # A pool has no weights that dilation could spread.
+        accepted = self.undilated_strides[-1:] if self.transition else self.undilated_strides
+        if self.output_stride not in (None, *accepted):
             raise InputError(
-                "no stage of the network has this output_stride",
+                "the network cannot have this output_stride",
                 received=self.output_stride,
-                accepted=", ".join(map(str, self.undilated_strides)),
+                accepted=", ".join(map(str, dict.fromkeys(accepted))),
             )
 
     def _check_parts(self) -> None:
@@ -95,17 +105,18 @@ class Architecture:
         check_fields(self)
 
     def _check_shortcuts(self) -> None:
-        """Refuses what only shortcuts make possible in a network without them."""
+        """Refuses what a network's shortcuts, or their absence, make impossible."""
+        self._check_kinds()
         if (self.manipulation or self.final_survival < 1) and not self.is_residual:
             raise InputError(
                 "manipulations and stochastic depth need shortcuts",
                 received="a plain network",
                 accepted="networks with shortcuts",
             )
-        if self.manipulation and self.shortcut == OPTION_C:
+        if self.manipulation and self.shortcut.elsewhere not in ("identity", "zero-padded"):
             raise InputError(
-                "manipulations need shortcuts without a convolution",
-                received="option C, which projects everywhere",
+                "manipulations need shortcuts without weights where the shape stays",
+                received=str(self.shortcut),
                 accepted="options A and B",
             )
         if self.defaults.zero_init_last_gamma and not self.is_residual:
@@ -113,6 +124,34 @@ class Architecture:
                 "zero_init_last_gamma needs shortcuts, or every unit outputs zeros",
                 received="a plain network",
                 accepted="networks with shortcuts",
+            )
+
+    def _check_kinds(self) -> None:
+        """Refuses shortcuts that do not fit the units between them."""
+        kinds = {self.shortcut.where_shape_changes, self.shortcut.elsewhere}
+        concatenates = self.shortcut == CONCATENATION
+        if self.transition:
+            fits = concatenates or self.shortcut.where_shape_changes == "none"
+        else:
+            fits = "concatenated" not in kinds and self.shortcut.where_shape_changes != "dense"
+        if not fits or ("concatenated" in kinds and not concatenates):
+            raise InputError(
+                "the network's shortcuts and transitions do not fit together",
+                received=f"{self.shortcut}, {'a' if self.transition else 'no'} transition",
+                accepted="with a transition, concatenation or no shortcut where the shape changes; "
+                "without one, any other shortcuts, dense ones only where the shape stays",
+            )
+        if concatenates and self.final_survival < 1:
+            raise InputError(
+                "stochastic depth needs branches that are added",
+                received="a network that concatenates",
+                accepted="networks with additions",
+            )
+        if "dense" in kinds and not self.defaults.normalized:
+            raise InputError(
+                "dense shortcuts need batch normalisation, whose gammas are their weights",
+                received="a network without",
+                accepted="networks with batch normalisation",
             )
 
     def adapted(self, preprocessing: Preprocessing, bn_epsilon: float) -> "Architecture":
@@ -127,7 +166,11 @@ class Architecture:
     @property
     def undilated_strides(self) -> tuple[int, ...]:
         """What `strides` are where `output_stride` cuts none."""
-        return tuple(self.stem.total_stride * 2**index for index in range(len(self.blocks)))
+        strides, stride = [], self.stem.total_stride
+        for stage in range(2, 2 + len(self.blocks)):
+            stride *= 1 if stage == 2 or stage in self.unstrided_stages else 2
+            strides.append(stride)
+        return tuple(strides)
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -141,7 +184,7 @@ class Architecture:
     @property
     def channels(self) -> tuple[int, ...]:
         """Of the map at the end of every stage."""
-        return tuple(self.unit.filters(filters)[-1] for filters in self.filters)
+        return tuple({unit.stage: unit.out_filters for unit in self.units()}.values())
 
     @property
     def out_filters(self) -> int:
@@ -151,7 +194,7 @@ class Architecture:
     @property
     def depth(self) -> int:
         """Weighted layers on the longest path, as the papers count them."""
-        return 2 + sum(self.blocks) * len(self.unit.widths)
+        return 2 + sum(len(unit.branch) for unit in self.units())
 
     @property
     def minimum_input_size(self) -> int:
@@ -175,7 +218,10 @@ class Architecture:
         """Walks the residual units from the stem to the head."""
         in_filters = self.stem.filters
         in_stride, in_dilation = self.stem.total_stride, 1
-        ordering = replace(self.unit.ordering, first=())
+        ordering = self.unit.ordering
+        # The stem's takes its place in a ResNet, where nothing else reads the stem's convolution.
+        if self.stem.activated and self.shortcut != CONCATENATION:
+            ordering = replace(ordering, first=())
         walked = 0
         for stage, (count, stage_filters, stride, undilated) in enumerate(
             zip(self.blocks, self.filters, self.strides, self.undilated_strides, strict=True),
@@ -183,21 +229,31 @@ class Architecture:
         ):
             filters = self.unit.filters(stage_filters)
             dilation = undilated // stride
-            for block in self._labels(stage, count):
-                # By the network without dilation, whose weights, projections' too, this one takes.
-                coarsens = undilated > in_stride * in_dilation
-                kind = self.shortcut.kind(coarsens or in_filters != filters[-1])
+            reach = 0
+            for index, block in enumerate(self._labels(stage, count)):
                 walked += 1
-                drop_rate = walked / sum(self.blocks) * (1 - self.final_survival)
-                branch = self.unit.branch(
-                    in_filters,
-                    filters,
-                    stride // in_stride,
-                    self.unit.dilations(in_dilation, dilation),
-                )
-                merge = Merge(self.manipulation, drop_rate)
-                yield ResidualUnit(stage, block, branch, kind, ordering, merge)
-                in_filters, in_stride, in_dilation = filters[-1], stride, dilation
+                if self.transition and stage > 2 and index == 0:
+                    unit = self.transition.unit(
+                        stage, block, in_filters, stage_filters, pooled=stride > in_stride
+                    )
+                else:
+                    # By the network without dilation, whose weights, projections' too, this takes.
+                    coarsens = undilated > in_stride * in_dilation
+                    kind = self.shortcut.kind(coarsens or in_filters != filters[-1])
+                    branch = self.unit.branch(
+                        in_filters,
+                        filters,
+                        stride // in_stride,
+                        self.unit.dilations(in_dilation, dilation),
+                    )
+                    drop_rate = walked / sum(self.blocks) * (1 - self.final_survival)
+                    merge = Merge(self.manipulation, drop_rate)
+                    reach = reach + 1 if kind == "dense" else 0
+                    unit = ResidualUnit(
+                        stage, block, branch, kind, ordering, merge, reach=max(reach, 1)
+                    )
+                yield unit
+                in_filters, in_stride, in_dilation = unit.out_filters, stride, dilation
                 ordering = self.unit.ordering
 
     def _labels(self, stage: int, count: int) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resnet_keras.architectures.parts import Convolution
+from resnet_keras.architectures.parts import Convolution, strided_size
 
 if TYPE_CHECKING:
     from resnet_keras.architectures.architecture import Architecture
@@ -35,7 +35,7 @@ def count_parameters(architecture: "Architecture", classes: int, input_size: int
     for convolution, _ in _convolutions(architecture, input_size):
         trainable += convolution.weights + defaults.use_bias * convolution.filters
     if not defaults.use_bias:  # a gate has one all the same
-        trainable += sum(unit.filters[-1] for unit in architecture.units() if unit.is_gated)
+        trainable += sum(unit.filters[-1] for unit in architecture.units() if unit.gating)
     return ParameterCount(trainable, 2 * normalized)
 
 
@@ -50,7 +50,8 @@ def count_multiply_adds(architecture: "Architecture", classes: int, input_size: 
 def _normalized_channels(architecture: "Architecture") -> int:
     final = architecture.out_filters if "bn" in architecture.unit.ordering.first else 0
     units = sum(unit.normalized_channels() for unit in architecture.units())
-    return architecture.stem.filters + units + final
+    stem = architecture.stem
+    return stem.filters * stem.activated + units + final
 
 
 def _convolutions(architecture: "Architecture", size: int) -> Iterator[tuple[Convolution, int]]:
@@ -58,8 +59,12 @@ def _convolutions(architecture: "Architecture", size: int) -> Iterator[tuple[Con
     convolved, size = architecture.stem_map_sizes(size)
     yield architecture.stem.convolution, convolved
     for unit in architecture.units():
+        if unit.pool and unit.pool.comes_first:
+            size = strided_size(size, 2)
         for convolution in unit.branch:
             size = convolution.out_size(size)
             yield convolution, size
-        if unit.shortcut == "projection" or unit.is_gated:
+        if unit.shortcut == "projection" or unit.gating:
             yield unit.on_shortcut, size
+        if unit.pool and not unit.pool.comes_first:
+            size = strided_size(size, 2)

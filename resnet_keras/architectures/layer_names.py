@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 _UNIT = re.compile(
     r"(?P<kind>bn|drop|gate|res|scale)(?P<stage>\d+)(?P<block>[a-z]|b\d+)"
-    r"(?:_branch(?P<branch>1|2[a-z]?))?(?:_(?P<role>[a-z]+))?"
+    r"(?:_branch(?P<branch>1|2[a-z]?))?(?:_(?P<role>[a-z]+\d*))?"
 )
 _STEM = frozenset(
     {
@@ -48,8 +48,8 @@ class UnitLayer:
 
     @property
     def is_output(self) -> bool:
-        """Whether this is the addition at the end of the unit, or the ReLU after it."""
-        return self.kind == "res" and self.branch is None and self.role in (None, "relu")
+        """Whether this is the addition at the end of the unit, or the ReLU or pool after it."""
+        return self.kind == "res" and self.branch is None and self.role in (None, "relu", "pool")
 
 
 def parse(layer: str) -> UnitLayer | None:

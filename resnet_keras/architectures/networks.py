@@ -1,7 +1,9 @@
 """The table of named networks, and the variants of each.
 
 [1] He et al. 2016, "Deep Residual Learning"; [2] He et al. 2016, "Identity Mappings"; [3] Xie et
-al. 2017, "Aggregated Residual Transformations".
+al. 2017, "Aggregated Residual Transformations"; [4] Srivastava et al. 2015, "Training Very Deep
+Networks"; [5] Huang et al. 2017, "Densely Connected Convolutional Networks"; [6] Zhang et al. 2021,
+"ResNet or DenseNet? Introducing Dense Shortcuts to ResNet".
 """
 
 import fnmatch
@@ -20,23 +22,31 @@ from resnet_keras.architectures.parts import (
     CIFAR_STEM,
     COURSE_DEFAULTS,
     COURSE_STEM,
+    DENSE_BOTTLENECK,
+    DENSE_TRANSITION,
     FULL_PREACTIVATION,
+    HIGHWAY,
+    HIGHWAY_TRANSITION,
     IMAGENET_STEM,
+    RELU_BEFORE_ADDITION,
+    RELU_ONLY_PREACTIVATION,
+    LayerDefaults,
+    Ordering,
+    Preprocessing,
+    Unit,
+)
+from resnet_keras.architectures.shortcuts import (
+    CONCATENATION,
     NO_SHORTCUT,
     OPTION_A,
     OPTION_B,
     OPTION_C,
-    RELU_BEFORE_ADDITION,
-    RELU_ONLY_PREACTIVATION,
     SHORTCUT_OPTIONS,
     Gating,
     Manipulation,
-    Ordering,
-    Preprocessing,
     Scaling,
     Shortcut,
     ShortcutDropout,
-    Unit,
 )
 from resnet_keras.errors import InputError, nearest
 
@@ -91,6 +101,43 @@ RESNEXT29 = replace(
     shortcut=OPTION_B,
     filters=(256, 512, 1024),
 )
+
+# [4, section 3.3.1, "Highway B"]: Fitnet 4 of Romero et al. 2015, with gates in all layers that do
+# not change the channels. The head is that of [4, section 3.3.2], a 1x1 convolution and the global
+# average, in place of Fitnet's fully connected layer; so the layers are 18, and not 19.
+HIGHWAY19 = replace(
+    RESNET20,
+    stem=replace(CIFAR_STEM, filters=32),
+    unit=HIGHWAY,
+    shortcut=Shortcut("none", "identity"),
+    blocks=(2, 2, 6, 6),
+    filters=(32, 48, 80, 128),
+    defaults=LayerDefaults(use_bias=True, normalized=False),
+    transition=HIGHWAY_TRANSITION,
+    unstrided_stages=(3,),
+    manipulation=Gating(-1.0, gates_branch=True, kernel_size=3),
+)
+
+
+def _densenet(network: Architecture, blocks: tuple[int, ...], growth_rate: int) -> Architecture:
+    """A DenseNet-BC [5, section 3] of so many layers of two convolutions in each dense block."""
+    first, *others = blocks
+    return replace(
+        network,
+        stem=replace(network.stem, filters=2 * growth_rate),
+        unit=DENSE_BOTTLENECK,
+        shortcut=CONCATENATION,
+        blocks=(first, *(1 + count for count in others)),
+        filters=(growth_rate,) * len(blocks),
+        transition=DENSE_TRANSITION,
+    )
+
+
+def _cifar_densenet(depth: int, growth_rate: int) -> Architecture:
+    """[5, table 2]: three dense blocks; the stem's output is neither normalised nor activated."""
+    layers = (depth - 4) // 6
+    network = replace(RESNET20, stem=replace(CIFAR_STEM, activated=False))
+    return _densenet(network, (layers,) * 3, growth_rate)
 
 
 @dataclass(frozen=True)
@@ -176,6 +223,21 @@ FAMILY = (
         "grouped convolutions: better at the same cost",
         {"resnext50-32x4d": RESNEXT50, "resnext29-8x64d": RESNEXT29},
     ),
+    Group(
+        "highway networks (Srivastava et al. 2015)",
+        "gated shortcuts, which came before ResNet's",
+        {"highway19": HIGHWAY19},
+    ),
+    Group(
+        "DenseNet-BC (Huang et al. 2017)",
+        "concatenation in place of addition: fewer parameters, more memory",
+        {
+            "densenet121": _densenet(RESNET18, (6, 12, 24, 16), 32),
+            "densenet100-k12": _cifar_densenet(100, 12),
+            "densenet250-k24": _cifar_densenet(250, 24),
+            "densenet190-k40": _cifar_densenet(190, 40),
+        },
+    ),
 )
 NETWORKS = {name: network for group in FAMILY for name, network in group.networks.items()}
 
@@ -190,6 +252,12 @@ def _manipulated(manipulation: Manipulation) -> Callable[[Architecture], Archite
 
 def _of_single_layers(network: Architecture) -> Architecture:
     """As deep as before, every convolution a unit of its own."""
+    if network.transition:
+        raise InputError(
+            "only residual units can be divided into single layers",
+            received="a network with transitions between its stages",
+            accepted="a ResNet or a plain network",
+        )
     layers = len(network.unit.widths)
     blocks = tuple(layers * count for count in network.blocks)
     return replace(network, unit=replace(network.unit, widths=(1,)), blocks=blocks)
@@ -215,6 +283,10 @@ VARIANTS: dict[str, Callable[[Architecture], Architecture]] = {
     "shortcut-gating-6": _manipulated(Gating(-6, gates_branch=False)),
     "conv-shortcut": lambda network: replace(network, shortcut=OPTION_C),
     "dropout-shortcut": _manipulated(ShortcutDropout(0.5)),
+    # [6], in its units' outputs and with batch normalisation
+    "dense-shortcuts": lambda network: replace(
+        network, shortcut=replace(network.shortcut, elsewhere="dense")
+    ),
     # [1, section 3.2]
     "single-layer": _of_single_layers,
     # What [1, section 4.1] argues against: that plain networks fail for vanishing gradients.

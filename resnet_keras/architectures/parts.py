@@ -1,7 +1,9 @@
-"""The parts that a network is composed of, as frozen values: stem, unit, shortcut, defaults.
+"""The parts that a network is composed of, as frozen values: stem, unit, transition, defaults.
 
 [1] He et al. 2016, "Deep Residual Learning"; [2] He et al. 2016, "Identity Mappings"; [3] Xie et
-al. 2017, "Aggregated Residual Transformations".
+al. 2017, "Aggregated Residual Transformations"; [4] Srivastava et al. 2015, "Training Very Deep
+Networks"; [5] Huang et al. 2017, "Densely Connected Convolutional Networks"; [6] Zhang et al. 2021,
+"ResNet or DenseNet? Introducing Dense Shortcuts to ResNet".
 """
 
 from collections.abc import Sequence
@@ -9,9 +11,9 @@ from dataclasses import dataclass, replace
 from math import inf, isfinite, prod
 from typing import Literal
 
+from resnet_keras.architectures.shortcuts import ADDITION, Gating, Merge, ShortcutKind
 from resnet_keras.errors import InputError
 
-ShortcutKind = Literal["none", "identity", "zero-padded", "projection"]
 Step = Literal["bn", "relu"]
 
 
@@ -24,6 +26,8 @@ class Stem:
         kernel_size, stride: of the convolution, in pixels; the padding is kernel_size // 2.
         pool_size: side of the max pool's window (its stride is 2), or None for no pool.
         pool_padding: pixels of padding around the pool, on every side.
+        activated: whether batch normalisation and ReLU follow the convolution. A DenseNet for small
+            images hands the convolution's own output on [5].
     """
 
     filters: int
@@ -31,6 +35,7 @@ class Stem:
     stride: int = 1
     pool_size: int | None = None
     pool_padding: int = 0
+    activated: bool = True
 
     @property
     def total_stride(self) -> int:
@@ -46,9 +51,9 @@ class Stem:
 class Ordering:
     """Where batch normalisation and ReLU stand about a unit's convolutions and its addition.
 
-    [2, figure 4 and table 2] draws the five that stand below. What a pre-activation puts before the
-    first convolution is, in a network's first unit, what follows conv1, and once more follows the
-    last unit's addition.
+    [2, figure 4 and table 2] draws the first five that stand below. What a pre-activation puts
+    before the first convolution is, in a ResNet's first unit, what follows conv1, and once more
+    follows the last unit's addition.
 
     Attributes:
         first: before the first convolution.
@@ -73,6 +78,9 @@ BN_AFTER_ADDITION = Ordering(first=(), between=("bn", "relu"), last=(), joined=(
 RELU_BEFORE_ADDITION = Ordering(first=(), between=("bn", "relu"), last=("bn", "relu"), joined=())
 RELU_ONLY_PREACTIVATION = Ordering(first=("relu",), between=("bn", "relu"), last=("bn",), joined=())
 FULL_PREACTIVATION = Ordering(first=("bn", "relu"), between=("bn", "relu"), last=(), joined=())
+# Of highway layers, whose authors do not normalise, and of the plain layers between them [4].
+RELU_BEFORE_GATE = Ordering(first=(), between=("relu",), last=("relu",), joined=())
+RELU_AFTER_CONVOLUTION = Ordering(first=(), between=(), last=(), joined=("relu",))
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,8 @@ class Unit:
         widths: filters of every convolution, as multiples of the stage's filters. Two
             convolutions make a basic unit, three a bottleneck [1, figure 5]; a single one makes
             the unit y = W1 x + x, of which [1, section 3.2] saw no advantage.
-        kernel_size: side of all convolutions but a bottleneck's first and last, which are 1x1.
+        kernel_size: side of all convolutions that are not 1x1.
+        pointwise: indices of the 1x1 convolutions; None for a bottleneck's first and last.
         stride_at: index of the convolution that carries a stage's stride: 0 in the paper and the
             course, 1 (the 3x3) in "v1.5".
         ordering: of convolutions, batch normalisations and ReLUs.
@@ -124,6 +133,7 @@ class Unit:
     stride_at: int = 0
     ordering: Ordering = ORIGINAL
     groups: int = 1
+    pointwise: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.ordering, Ordering):
@@ -174,9 +184,12 @@ class Unit:
                 accepted=f"{count} dilations",
             )
         is_bottleneck = count == 3
+        pointwise = (0, 2) if is_bottleneck else ()
+        if self.pointwise is not None:
+            pointwise = self.pointwise
         return tuple(
             Convolution(
-                kernel_size=1 if is_bottleneck and index != 1 else self.kernel_size,
+                kernel_size=1 if index in pointwise else self.kernel_size,
                 in_filters=channels,
                 filters=filters[index],
                 stride=stride if index == self.stride_at else 1,
@@ -188,65 +201,55 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Shortcut:
-    """Which shortcut a unit gets where its input and output differ in shape, and elsewhere.
-
-    [1, section 3.3, "Plain Network" and "Residual Network"; table 3] names the options A, B and C.
-    """
-
-    where_shape_changes: ShortcutKind
-    elsewhere: ShortcutKind
-
-    def kind(self, shape_changes: bool) -> ShortcutKind:
-        return self.where_shape_changes if shape_changes else self.elsewhere
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Shortcut and residual branch times constants, before they are added [2, section 3.1]."""
-
-    shortcut: float = 0.5
-    branch: float = 0.5
-
-
-@dataclass(frozen=True)
-class Gating:
-    """A gate g(x) = sigmoid(1x1 convolution of x): the shortcut times 1 - g [2, section 3.1].
+class Pool:
+    """A pool of 2x2 pixels with stride 2; at an odd map's edge it pools what there is.
 
     Attributes:
-        bias: that the convolution starts from; the lower, the wider the shortcut is open.
-        gates_branch: whether the branch is multiplied by g ("exclusive gating", as in highway
-            networks) or not ("shortcut-only gating").
+        kind: whether the pool takes the largest value or the average.
+        comes_first: whether the pool stands before the unit's convolution, or after it.
     """
 
-    bias: float
-    gates_branch: bool
+    kind: Literal["max", "average"]
+    comes_first: bool
 
 
 @dataclass(frozen=True)
-class ShortcutDropout:
-    """Dropout on the shortcut [2, section 3.1]."""
+class Transition:
+    """What opens every stage after the first in place of a residual unit, and has no shortcut.
 
-    rate: float = 0.5
-
-
-Manipulation = Scaling | Gating | ShortcutDropout
-
-
-@dataclass(frozen=True)
-class Merge:
-    """How a unit's residual branch and shortcut become its output. Both papers add them.
+    One convolution brings the map to the stage's channels, and a pool brings it to the stage's
+    size. So all other units keep their input's size, as additions and concatenations need it.
 
     Attributes:
-        manipulation: what is done to a shortcut without convolution; by [2, table 1] nothing should
-            be.
-        drop_rate: probability that the branch is left out in a training step, for the whole batch:
-            stochastic depth (Huang et al. 2016). What is kept is divided by 1 - drop_rate, so that
-            inference needs no scaling.
+        kernel_size: side of the convolution.
+        ordering: of batch normalisation and ReLU about the convolution.
+        pool: in the stages that have a stride.
+        compression: channels out for every channel in [5, section 3]; None for the stage's filters.
     """
 
-    manipulation: Manipulation | None = None
-    drop_rate: float = 0.0
+    kernel_size: int
+    ordering: Ordering
+    pool: Pool
+    compression: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.compression is not None and not 0 < self.compression <= 1:
+            raise InputError(
+                "compression is out of range",
+                received=self.compression,
+                accepted="above 0, at most 1, or None",
+            )
+
+    def unit(
+        self, stage: int, block: str, in_filters: int, stage_filters: int, pooled: bool
+    ) -> "ResidualUnit":
+        """The transition in its place in a network; `pooled` where the stage has a stride."""
+        filters = stage_filters
+        if self.compression is not None:
+            filters = int(in_filters * self.compression)
+        convolution = Convolution(self.kernel_size, in_filters, filters)
+        pool = self.pool if pooled else None
+        return ResidualUnit(stage, block, (convolution,), "none", self.ordering, pool=pool)
 
 
 @dataclass(frozen=True)
@@ -296,9 +299,13 @@ class ResidualUnit:
         stage: the stage's number in the paper's tables; the stem is stage 1.
         block: the unit's label within its stage: a, b, c, … or a, b1, b2, …
         branch: convolutions of the residual branch, from the input on.
-        shortcut: what carries the input to the addition; "none" makes the unit a plain one.
-        ordering: of this unit; the network's first has no pre-activation of its own.
+        shortcut: what carries the input to the addition; "none" makes the unit a plain one,
+            "concatenated" puts the branch's channels after those of the input [5], and "dense" adds
+            the outputs of all units before it in the stage, each normalised and weighted [6].
+        ordering: of this unit; a pre-activated ResNet's first has no pre-activation of its own.
         merge: of branch and shortcut.
+        pool: of a transition that has a stride.
+        reach: maps that a dense shortcut adds up: the unit's input and those before it.
     """
 
     stage: int
@@ -306,7 +313,9 @@ class ResidualUnit:
     branch: tuple[Convolution, ...]
     shortcut: ShortcutKind
     ordering: Ordering = ORIGINAL
-    merge: Merge = Merge()
+    merge: Merge = ADDITION
+    pool: Pool | None = None
+    reach: int = 1
 
     @property
     def name(self) -> str:
@@ -324,20 +333,29 @@ class ResidualUnit:
         return tuple(convolution.filters for convolution in self.branch)
 
     @property
+    def out_filters(self) -> int:
+        """Channels of the unit's output."""
+        kept = self.in_filters if self.shortcut == "concatenated" else 0
+        return kept + self.filters[-1]
+
+    @property
     def stride(self) -> int:
         """Of the whole unit."""
-        return prod(convolution.stride for convolution in self.branch)
+        strides = prod(convolution.stride for convolution in self.branch)
+        return strides * 2 if self.pool else strides
+
+    @property
+    def gating(self) -> Gating | None:
+        """What gates the shortcut, if anything does."""
+        manipulation = self.merge.manipulation
+        is_manipulated = self.shortcut in ("identity", "zero-padded")
+        return manipulation if is_manipulated and isinstance(manipulation, Gating) else None
 
     @property
     def on_shortcut(self) -> Convolution:
-        """The 1x1 convolution of a projection, or of a gate."""
-        return Convolution(1, self.in_filters, self.filters[-1], self.stride)
-
-    @property
-    def is_gated(self) -> bool:
-        return self.shortcut in ("identity", "zero-padded") and isinstance(
-            self.merge.manipulation, Gating
-        )
+        """The convolution of a gate, or the 1x1 of a projection."""
+        kernel_size = self.gating.kernel_size if self.gating else 1
+        return Convolution(kernel_size, self.in_filters, self.filters[-1], self.stride)
 
     def normalized_channels(self) -> int:
         """Channels of all its batch normalisations together."""
@@ -345,10 +363,12 @@ class ResidualUnit:
             (self.ordering.first, self.in_filters),
             *((self.ordering.between, filters) for filters in self.filters[:-1]),
             (self.ordering.last, self.filters[-1]),
-            (self.ordering.joined, self.filters[-1]),
+            (self.ordering.joined, self.out_filters),
         ]
         if self.shortcut == "projection" and not self.ordering.is_preactivated:
             steps_and_channels.append((("bn",), self.filters[-1]))
+        if self.shortcut == "dense":
+            steps_and_channels.append((("bn",), self.reach * self.filters[-1]))
         return sum(channels for steps, channels in steps_and_channels if "bn" in steps)
 
 
@@ -366,14 +386,14 @@ BOTTLENECK = Unit(widths=(1, 1, 4))
 BOTTLENECK_V15 = replace(BOTTLENECK, stride_at=1)
 BASIC_PREACTIVATED = replace(BASIC, ordering=FULL_PREACTIVATION)
 BOTTLENECK_PREACTIVATED = replace(BOTTLENECK, ordering=FULL_PREACTIVATION)
+HIGHWAY = Unit(widths=(1,), ordering=RELU_BEFORE_GATE)
+# [5, section 3]: the filters of a stage are the growth rate.
+DENSE_BOTTLENECK = Unit(widths=(4, 1), ordering=FULL_PREACTIVATION, pointwise=(0,))
 
-ADDITION = Merge()
-
-NO_SHORTCUT = Shortcut("none", "none")
-OPTION_A = Shortcut("zero-padded", "identity")
-OPTION_B = Shortcut("projection", "identity")
-OPTION_C = Shortcut("projection", "projection")
-SHORTCUT_OPTIONS = {"A": OPTION_A, "B": OPTION_B, "C": OPTION_C}
+HIGHWAY_TRANSITION = Transition(3, RELU_AFTER_CONVOLUTION, Pool("max", comes_first=True))
+DENSE_TRANSITION = Transition(
+    1, FULL_PREACTIVATION, Pool("average", comes_first=False), compression=0.5
+)
 
 # Of ImageNet's training images, as torchvision and its followers have them.
 IMAGENET_PREPROCESSING = Preprocessing(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))

@@ -16,6 +16,7 @@ from resnet_keras.architectures import (
     COURSE_DEFAULTS,
     LayerDefaults,
     Merge,
+    Pool,
     ResidualUnit,
     Step,
     Unit,
@@ -26,24 +27,40 @@ from resnet_keras.networks.layers import convolution, normalization
 
 
 def residual_unit(
-    x: keras.KerasTensor, unit: ResidualUnit, defaults: LayerDefaults
+    x: keras.KerasTensor,
+    unit: ResidualUnit,
+    defaults: LayerDefaults,
+    earlier: Sequence[keras.KerasTensor] = (),
 ) -> keras.KerasTensor:
     """A residual branch F(x), its shortcut, and their sum (He et al. 2016, equations 1 and 2).
+
+    A transition between stages is a branch alone, with a pool; a dense unit concatenates.
 
     Args:
         x: a map (batch, h, w, unit.in_filters), of any float dtype.
         unit: convolutions, ordering, shortcut and place in the network.
         defaults: what all convolutions of the network have in common.
+        earlier: maps before x that a dense shortcut reads too, unit.reach - 1 of x's shape.
 
     Returns:
-        A map (batch, ceil(h / unit.stride), ceil(w / unit.stride), unit.filters[-1]).
+        A map (batch, ceil(h / unit.stride), ceil(w / unit.stride), unit.out_filters).
     """
     ordering = unit.ordering
     follows = f"{unit.name}_branch2a" if ordering.is_preactivated else f"{unit.name}_branch2"
     activated = activation(x, ordering.first, follows, defaults)
+    if unit.pool and unit.pool.comes_first:
+        activated = _pool(activated, unit.pool, f"res{unit.name}_branch2_pool")
     branch = _residual_branch(activated, unit, defaults)
-    joined = shortcuts.join(x, activated, branch, unit, defaults)
-    return activation(joined, ordering.joined, unit.name, defaults)
+    joined = shortcuts.join((*earlier, x), activated, branch, unit, defaults)
+    joined = activation(joined, ordering.joined, unit.name, defaults)
+    if unit.pool and not unit.pool.comes_first:
+        joined = _pool(joined, unit.pool, f"res{unit.name}_pool")
+    return joined
+
+
+def _pool(x: keras.KerasTensor, pool: Pool, name: str) -> keras.KerasTensor:
+    kind = keras.layers.MaxPooling2D if pool.kind == "max" else keras.layers.AveragePooling2D
+    return kind(2, padding="same", name=name)(x)
 
 
 def _residual_branch(
@@ -57,7 +74,8 @@ def _residual_branch(
             named_after = name if ordering.is_preactivated else names[index - 1]
             x = activation(x, ordering.between, named_after, defaults)
         x = convolution(x, values, f"res{name}", defaults)
-    gamma = "zeros" if defaults.zero_init_last_gamma else "ones"
+    starts_empty = defaults.zero_init_last_gamma and unit.shortcut != "none"
+    gamma = "zeros" if starts_empty else "ones"
     return activation(x, ordering.last, names[-1], defaults, gamma)
 
 

@@ -177,7 +177,7 @@ def check_data_format() -> None:
 
 
 def convolution(
-    x: keras.KerasTensor, values: Convolution, name: str, defaults: LayerDefaults
+    x: keras.KerasTensor, values: Convolution, name: str, defaults: LayerDefaults, **options: Any
 ) -> keras.KerasTensor:
     """A convolution layer that pads kernel_size // 2 on every side, times its dilation.
 
@@ -190,6 +190,7 @@ def convolution(
         values: sizes of the convolution.
         name: of the layer.
         defaults: what the network's convolutions have in common.
+        **options: further ones of Keras's Conv2D.
 
     Raises:
         InputError: see `check_data_format`.
@@ -214,6 +215,7 @@ def convolution(
         use_bias=defaults.use_bias,
         kernel_initializer="he_normal",
         name=name,
+        **options,
     )(x)
 
 

@@ -91,9 +91,11 @@ def build(
     _check_input_shape(architecture, shape, include_preprocessing)
     inputs = keras.Input(shape, name="pixels")
     x = _normalize(inputs, architecture.preprocessing) if include_preprocessing else inputs
-    x = _stem(x, architecture)
+    maps = [_stem(x, architecture)]
     for unit in architecture.units():
-        x = residual_unit(x, unit, architecture.defaults)
+        x, earlier = maps[-1], maps[len(maps) - unit.reach : -1]
+        maps.append(residual_unit(x, unit, architecture.defaults, earlier))
+    x = maps[-1]
     x = activation(x, architecture.unit.ordering.first, FINAL, architecture.defaults)
     outputs = _head(x, architecture, head)
     with recursion_for(layers=LAYERS_PER_CONVOLUTION * architecture.depth):
@@ -126,8 +128,9 @@ def _stem(x: keras.KerasTensor, architecture: Architecture) -> keras.KerasTensor
     stem = architecture.stem
     defaults = architecture.defaults
     x = convolution(x, stem.convolution, "conv1", defaults)
-    x = normalization(x, "bn_conv1", defaults)
-    x = keras.layers.Activation("relu", name="conv1_relu")(x)
+    if stem.activated:
+        x = normalization(x, "bn_conv1", defaults)
+        x = keras.layers.Activation("relu", name="conv1_relu")(x)
     if stem.pool_size is None:
         return x
     if stem.pool_padding:

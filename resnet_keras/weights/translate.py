@@ -11,6 +11,7 @@ from resnet_keras.architectures import (
     NETWORKS,
     ORIGINAL,
     Architecture,
+    Gating,
     Preprocessing,
 )
 from resnet_keras.architectures.layer_names import is_classifier
@@ -282,7 +283,11 @@ def _hint(content: Content) -> str:
 
 
 def _is_like_others(architecture: Architecture) -> bool:
-    return architecture.unit.ordering == ORIGINAL and architecture.defaults.normalized
+    has_own_weights = architecture.shortcut.elsewhere == "dense" or isinstance(
+        architecture.manipulation, Gating
+    )
+    is_original = architecture.unit.ordering == ORIGINAL and architecture.defaults.normalized
+    return is_original and not has_own_weights
 
 
 def _adapted(architecture: Architecture, origin: Origin, card: Card) -> Architecture:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from kit import TINY_FAMILY, draw_images, randomize
 
-from resnet_keras.architectures import NETWORKS, RESNET20, Gating, Scaling
+from resnet_keras.architectures import CONCATENATION, NETWORKS, RESNET20, Gating, Scaling
 from resnet_keras.export.folding import inference_model
 from resnet_keras.networks import layers
 from resnet_keras.networks.feature_maps import features
@@ -183,13 +183,17 @@ def test_layers_that_are_left(name):
     assert not any(
         issubclass(kind, keras.layers.BatchNormalization | keras.layers.Dropout) for kind in found
     )
-    # Normalisations that follow an addition: one for every unit, the network's end included.
+    # Normalisations after an addition: one for every unit, the network's end included. A dense
+    # network's first unit has one too: what it normalises is read by its shortcut as it is.
     ordering = architecture.unit.ordering
     standing = sum(architecture.blocks) if "bn" in ordering.first + ordering.joined else 0
+    standing += architecture.shortcut == CONCATENATION
+    standing += sum(unit.reach for unit in architecture.units() if unit.shortcut == "dense")
     assert found.count(keras.layers.DepthwiseConv2D) == standing
     # A scaled branch folds; a scaled shortcut, or a gate's complement, cannot.
     manipulated = isinstance(architecture.manipulation, Scaling | Gating)
-    scalings = sum(architecture.blocks) if manipulated else 0
+    kept = sum(unit.shortcut != "none" for unit in architecture.units())
+    scalings = kept if manipulated else 0
     assert found.count(keras.layers.Rescaling) == 1 + scalings
     assert found.count(keras.layers.Add) == kinds(model).count(keras.layers.Add)
     softmax = 1
