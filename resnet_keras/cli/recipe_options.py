@@ -13,12 +13,8 @@ import tyro
 
 from resnet_keras.errors import InputError
 from resnet_keras.files.settings import NONE, help_of, hints_of, members_of
-from resnet_keras.recipes import Recipe
+from resnet_keras.recipes import SHORT_OPTIONS, Recipe
 
-SHORT = (
-    *("epochs", "batch_size", "accumulate", "learning_rate", "l2", "image_size", "precision"),
-    *("seed", "head_epochs", "freeze", "freeze_bn", "stage_decay"),
-)
 WIDTH = 20  # in letters, of what stands for a value
 METAVARS = {int: "INT", float: "FLOAT", str: "STR"}
 _OFF = " off"  # ends the key of the option that leaves a part out
@@ -72,7 +68,7 @@ if TYPE_CHECKING:
     ShortOptions = LongOptions = Mapping[str, Any]
 else:
     _ALL = _options(Recipe)
-    ShortOptions = TypedDict("ShortOptions", {name: _ALL[name] for name in SHORT}, total=False)
+    ShortOptions = TypedDict("ShortOptions", {name: _ALL[name] for name in SHORT_OPTIONS}, total=False)
     ShortOptions.__doc__ = (
         "Values in place of the recipe's. --recipe.FIELD replaces any other value, such as "
         "--recipe.optimizer lamb; `resnet-keras recipe show quick` lists the fields."
