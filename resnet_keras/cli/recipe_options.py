@@ -68,7 +68,9 @@ if TYPE_CHECKING:
     ShortOptions = LongOptions = Mapping[str, Any]
 else:
     _ALL = _options(Recipe)
-    ShortOptions = TypedDict("ShortOptions", {name: _ALL[name] for name in SHORT_OPTIONS}, total=False)
+    ShortOptions = TypedDict(
+        "ShortOptions", {name: _ALL[name] for name in SHORT_OPTIONS}, total=False
+    )
     ShortOptions.__doc__ = (
         "Values in place of the recipe's. --recipe.FIELD replaces any other value, such as "
         "--recipe.optimizer lamb; `resnet-keras recipe show quick` lists the fields."

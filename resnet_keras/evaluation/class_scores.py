@@ -78,7 +78,11 @@ def confused_pairs(
     order = np.argsort(-wrong, axis=None, kind="stable")[:at_most]
     places = [divmod(int(place), len(counts)) for place in order if wrong.flat[place]]
     return [
-        ConfusedPair(label, predicted, int(counts[label, predicted]),
-                     float(counts[label, predicted] / counts[label].sum()))
+        ConfusedPair(
+            label,
+            predicted,
+            int(counts[label, predicted]),
+            float(counts[label, predicted] / counts[label].sum()),
+        )
         for label, predicted in places
     ]

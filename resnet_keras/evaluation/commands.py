@@ -71,7 +71,15 @@ def next_commands(run: Run) -> list[tuple[str, str]]:
             ("Classify images", ("predict", run.folder / "examples", "--model", run)),
             (
                 "Show why, as heat maps",
-                ("predict", run.folder / "examples", "--explain", "--output", "why", "--model", run),
+                (
+                    "predict",
+                    run.folder / "examples",
+                    "--explain",
+                    "--output",
+                    "why",
+                    "--model",
+                    run,
+                ),
             ),
             (
                 "Average ten views of each test image",

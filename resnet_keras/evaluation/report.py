@@ -1,4 +1,4 @@
-"""HTML reports of a run or an ensemble: accuracy, curves, mistakes, data, network, next commands."""
+"""HTML reports of a run or an ensemble: accuracy, curves, mistakes, data, network, commands."""
 
 import base64
 import dataclasses
@@ -34,6 +34,7 @@ from resnet_keras.runs.run import Run, RunDetails, best_row
 SHOWN_MISTAKES = 24
 SHOWN_PAIRS = 15
 TABLE_CLASSES = 20  # at most, in a confusion matrix with numbers; of more it is a picture
+NO_VALUE = "\N{EN DASH}"
 MINUTE, HOUR = 60, 3600  # seconds
 
 
@@ -170,17 +171,17 @@ def write_ensemble_report(folder: Path, source: Source | None = None) -> Path:
 
 def _write_page(path: Path, template: str, **values: object) -> None:
     environment = html.html_templates("resnet_keras.evaluation")
-    environment.filters |= {"percent": _percent, "file": _short_path, "count": "{:,}".format}
+    environment.filters |= {"percent": _percent, "parts": _last_parts, "count": "{:,}".format}
     write_text(path, environment.get_template(template).render(values))
 
 
 def _percent(fraction: float | None, digits: int = 2) -> str:
-    return "–" if fraction is None else f"{fraction:.{digits}%}"
+    return NO_VALUE if fraction is None else f"{fraction:.{digits}%}"
 
 
-def _short_path(path: str) -> str:
-    """The file's name after that of its folder, which often is the class."""
-    return "/".join(Path(path).parts[-2:])
+def _last_parts(path: str) -> tuple[str, ...]:
+    """The names of a file's folder, which often is the class, and of the file."""
+    return Path(path).parts[-2:]
 
 
 def _data(run: Run, source: Source | None) -> tuple[CheckedSource | None, str | None]:

@@ -101,5 +101,5 @@ def network_facts(details: RunDetails, model: keras.Model | None) -> NetworkFact
 
 def _layer(layer: keras.Layer) -> Layer:
     output = layer.output[0] if isinstance(layer.output, list) else layer.output
-    shape = "×".join(map(str, output.shape[1:]))
+    shape = "\N{MULTIPLICATION SIGN}".join(map(str, output.shape[1:]))
     return Layer(layer.name, type(layer).__name__, shape, layer.count_params())
