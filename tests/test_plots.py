@@ -62,7 +62,8 @@ def test_curves_are_svg_for_light_and_dark_pages():
     panels = plots.curve_panels(history)
     assert list(panels) == ["Cross-entropy loss", "Accuracy, %", "Learning rate"]
     for svg in panels.values():
-        style = ElementTree.fromstring(svg).find(".//{http://www.w3.org/2000/svg}style").text
+        tree = ElementTree.fromstring(svg)
+        style = tree.findtext(".//{http://www.w3.org/2000/svg}style", "")
         assert "prefers-color-scheme: dark" in style
         # Nothing but the style states the colour of the axes: they are dark on light pages alone.
         assert svg.decode().count(plots.INK) == style.count(plots.INK) == 1

@@ -47,11 +47,11 @@ class Outline(HTMLParser):
         self.levels, self.silent, self.text = [], [], ""
         self.feed(page)
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag, attrs):
         if re.fullmatch(r"h\d", tag):
             self.levels.append(int(tag[1]))
-        if tag == "img" and not dict(attributes).get("alt"):
-            self.silent.append(attributes)
+        if tag == "img" and not dict(attrs).get("alt"):
+            self.silent.append(attrs)
 
     def handle_data(self, data):
         self.text += data
@@ -135,7 +135,7 @@ def test_a_sample_stands_beside_its_own_augmented_images(augmentation, others):
         (own,) = np.unique(decoded(one.original))
         assert split.labels[own // 20 - 1] == one.label
         for image in map(decoded, one.augmented):
-            assert (image == own).mean() >= 0.5 and set(np.unique(image)) <= {own, *others}
+            assert own in image and set(np.unique(image)) <= {own, *others}
 
 
 def test_without_augmentation_a_sample_stands_alone():
@@ -153,10 +153,8 @@ def test_a_network_costs_the_same_with_and_without_its_model(name, run):
     architecture = dataclasses.replace(NETWORKS[name], classes=5, input_size=48)
     built = kit.known(network_facts(details, kit.build(architecture)))
     assert (counted.parameters, counted.multiply_adds) == (built.parameters, built.multiply_adds)
-    assert (
-        built.layers[0].shape == "48\N{MULTIPLICATION SIGN}48\N{MULTIPLICATION SIGN}3"
-        and built.layers[-1].parameters > 0
-    )
+    assert built.layers[0].shape.split("\N{MULTIPLICATION SIGN}") == ["48", "48", "3"]
+    assert sum(layer.parameters for layer in built.layers) > built.parameters  # statistics, too
     unknown = dataclasses.replace(details, network="mine")
     assert network_facts(unknown, None) is None
 
