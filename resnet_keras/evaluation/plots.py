@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib import colormaps, font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
 from resnet_keras.evaluation.class_scores import confused_pairs
@@ -153,7 +153,7 @@ def _draw_both(
 def _finish_curves(axes: Axes, epochs: int) -> None:
     axes.set_xlabel("epoch")
     axes.set_xlim(0.5, epochs + 0.5)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -270,7 +270,8 @@ def with_heat(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
     Small images are enlarged, so that the heat has no steps.
     """
-    size = 2 * (max(len(image), SMALLEST_HEAT),)
+    side = max(len(image), SMALLEST_HEAT)
+    size = (side, side)
     grey = np.asarray(Image.fromarray(image).convert("L").resize(size, Image.Resampling.NEAREST))
     warm = Image.fromarray(heat.astype("float32")).resize(size, Image.Resampling.BILINEAR)
     warm = np.asarray(warm).clip(0, 1)
