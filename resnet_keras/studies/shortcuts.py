@@ -43,10 +43,10 @@ def _examine(results: Results) -> Findings:
     a, b, c = (f"{found[label]:.2f}" for label in options)
     return Findings(
         f"The test error of {plain} is {found[plain]:.2f}%. With options A, B and C the test error "
-        f"is {a}%, {b}% and {c}%. All three options "
-        f"{'are' if gained > CONSIDERABLE else 'are not'} considerably better here. The paper's "
-        "differences between A, B and C are tenths of a point, too small for so few images and "
-        "seeds.",
+        f"is {a}%, {b}% and {c}%. "
+        f"{'All' if gained > CONSIDERABLE else 'Not all'} three options are considerably "
+        "better here. The paper's differences between A, B and C are tenths of a point, too small "
+        "for so few images and seeds.",
         (
             errors.table(
                 results,
