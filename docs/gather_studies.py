@@ -7,9 +7,10 @@ runs/studies/digits-quick, or in another such folder.
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
-from resnet_keras.files.atomic import write_text
+from resnet_keras.files.atomic import write_file, write_text
 from resnet_keras.studies import STUDIES
 from resnet_keras.studies.running import HOME
 
@@ -23,7 +24,7 @@ def page(folder: Path, study: str) -> str:
     """A study's page as one of the docs; its pictures are copied."""
     text = (folder / study / "README.md").read_text("utf-8")
     for name in re.findall(r"!\[[^\]]*\]\((\S+)\)", text):
-        shutil.copy(folder / study / name, PICTURES / f"{study}-{name}")
+        write_file(PICTURES / f"{study}-{name}", partial(shutil.copy, folder / study / name))
     text = re.sub(r"(!\[[^\]]*\]\()", rf"\1{FROM_A_PAGE}/{study}-", text)
     return re.sub(r" \[SVG\]\(\S+\)", "", text)
 

@@ -43,6 +43,11 @@ WarmUpShape = Literal["linear", "constant"]
 NO_AUGMENTATION = Augmentation()
 
 FILE = "recipe.toml"  # of every run folder
+SHORT_OPTIONS = (
+    *("epochs", "batch_size", "learning_rate", "image_size", "precision", "seed"),
+    *("accumulate", "l2", "head_epochs", "freeze", "freeze_bn", "stage_decay"),
+)
+"""Fields that the command line replaces by options of their own name, such as --epochs."""
 HEADING = (
     "Edit this file, then train with it: resnet-keras train NETWORK --recipe FILE",
     'A line that is deleted takes its default, or the value of a preset: base = "quick".',

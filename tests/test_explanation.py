@@ -190,7 +190,7 @@ def test_pictures_that_cannot_be_written_are_refused(finished, folder):
 
 # The report
 
-HEAT = "each with the heat of the predicted and of the true class"
+HEAT = "<h3>What the network looks at</h3>"
 
 
 def test_the_report_explains_the_worst_mistakes(run):

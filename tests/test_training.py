@@ -341,8 +341,8 @@ def test_evaluation_and_report(finished):
     examples = sorted(path.name for path in (finished.folder / "examples").iterdir())
     assert examples == [f"{digit}.png" for digit in range(10)]
     page = finished.report.read_text()
-    assert f"{100 * evaluation.top1_error:.2f} %" in page
-    assert page.count('src="data:image/png;base64,') == 5  # curves, classes, matrix, mistakes twice
+    assert f"<dd>{1 - evaluation.top1_error:.2%}</dd>" in page
+    assert page.count('src="data:image/svg+xml;base64,') == 3  # loss, accuracy, learning rate
     assert "://" not in page.replace("http://www.w3.org", "")
 
 
@@ -351,14 +351,15 @@ def test_report_before_evaluation(run):
         path.unlink()
     report.write_report(run)
     page = run.report.read_text()
-    assert "Not evaluated yet" in page and page.count("data:image/png") == 1
+    assert "Not evaluated yet" in page and "Confusion matrix" not in page
 
 
 def test_report_of_a_faultless_network(run):
     faultless = dataclasses.replace(kit.known(read_evaluation(run)), top1_error=0.0, mistakes=())
     write_evaluation(run, faultless)
     report.write_report(run)
-    assert "None of the 360 test images is classified wrongly" in run.report.read_text()
+    page = run.report.read_text()
+    assert "<dd>100.00%</dd>" in page and "all 360 test images correctly" in page
 
 
 def test_another_networks_model_in_the_run(run):
@@ -400,11 +401,12 @@ def test_the_golden_run_is_read_as_when_it_was_written(tmp_path):
     assert (details.network, details.data, details.finished) == ("tiny", "digits", True)
     assert details.recipe.learning_rate == 0.1
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
+    report.write_report(run)
     measured = evaluate_run(run, verbose=0)
     assert measured.top1_error == written.top1_error < 0.5
     assert measured.loss == pytest.approx(written.loss, abs=1e-5)
-    report.write_report(run)
-    assert f"{100 * written.top1_error:.2f} %" in run.report.read_text()
+    assert details.machine is None and {one.file for one in written.mistakes} == {None}
+    assert f"<dd>{1 - written.top1_error:.2%}</dd>" in run.report.read_text()
 
 
 @pytest.mark.slow

@@ -13,10 +13,9 @@ import tyro
 
 from resnet_keras.errors import InputError
 from resnet_keras.files.settings import NONE, help_of, hints_of, members_of
-from resnet_keras.recipes import Recipe
+from resnet_keras.recipes import SHORT_OPTIONS, Recipe
 
-SHORT = ("epochs", "batch_size", "learning_rate", "image_size", "precision", "seed")
-SHORT_HIDDEN = ("accumulate", "l2", "head_epochs", "freeze", "freeze_bn", "stage_decay")
+SHOWN = 6  # of the short options, in --help; --help-all shows all
 WIDTH = 20  # in letters, of what stands for a value
 METAVARS = {int: "INT", float: "FLOAT", str: "STR"}
 _OFF = " off"  # ends the key of the option that leaves a part out
@@ -70,13 +69,15 @@ if TYPE_CHECKING:
     ShortOptions = HiddenShortOptions = LongOptions = Mapping[str, Any]
 else:
     _ALL = _options(Recipe)
-    ShortOptions = TypedDict("ShortOptions", {name: _ALL[name] for name in SHORT}, total=False)
+    ShortOptions = TypedDict(
+        "ShortOptions", {name: _ALL[name] for name in SHORT_OPTIONS[:SHOWN]}, total=False
+    )
     ShortOptions.__doc__ = (
         "Replace values of the recipe. --recipe.FIELD replaces any value, such as "
         "--recipe.optimizer lamb; `resnet-keras recipe show quick` lists the fields."
     )
     HiddenShortOptions = TypedDict(
-        "HiddenShortOptions", {name: _ALL[name] for name in SHORT_HIDDEN}, total=False
+        "HiddenShortOptions", {name: _ALL[name] for name in SHORT_OPTIONS[SHOWN:]}, total=False
     )
     HiddenShortOptions.__doc__ = "Replace further values of the recipe."
     LongOptions = TypedDict("LongOptions", _ALL, total=False)

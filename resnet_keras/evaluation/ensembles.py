@@ -17,7 +17,13 @@ from resnet_keras.errors import InputError
 from resnet_keras.evaluation.checks import check_distinct, check_measurable
 from resnet_keras.evaluation.evaluate import data_of, probabilities, score
 from resnet_keras.evaluation.protocols import ONE_VIEW, Protocol
-from resnet_keras.evaluation.results import ErrorRates, Evaluation, from_content, to_content
+from resnet_keras.evaluation.results import (
+    ErrorRates,
+    Evaluation,
+    from_content,
+    to_content,
+    with_names,
+)
 from resnet_keras.files import structured
 from resnet_keras.files.atomic import PARTIAL, check_writable, make_folder, write_text
 from resnet_keras.files.structured import JsonObject
@@ -125,7 +131,7 @@ def evaluate_ensemble(
             )
         )
         sums += answers
-    evaluation = score(sums / len(runs), test.labels)
+    evaluation = with_names(score(sums / len(runs), test.labels), test, data.class_names)
     ensemble = Ensemble(
         members=tuple(members),
         protocol=protocol,

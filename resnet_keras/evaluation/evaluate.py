@@ -26,6 +26,7 @@ from resnet_keras.evaluation.results import Mistake as Mistake
 from resnet_keras.evaluation.results import read_evaluation as read_evaluation
 from resnet_keras.evaluation.results import read_evaluations as read_evaluations
 from resnet_keras.evaluation.results import wilson_interval as wilson_interval
+from resnet_keras.evaluation.results import with_names as with_names
 from resnet_keras.evaluation.results import write_evaluation as write_evaluation
 from resnet_keras.evaluation.views import multi_scale, ten_crop
 from resnet_keras.networks.loading import load_model
@@ -209,6 +210,7 @@ def evaluate_run(
     run.check_writable()
     test = data_of(run, source).load("test")
     evaluation = score(probabilities(run, test, protocol, verbose), test.labels)
+    evaluation = with_names(evaluation, test, details.class_names)
     for label, class_name in enumerate(details.class_names):
         for index in np.flatnonzero(test.labels == label)[:1]:
             run.write_example(class_name, resize(test.image(index), details.image_size))

@@ -174,41 +174,59 @@ def write(explanation: Explanation, paths: Mapping[str, Path]) -> None:
             raise unwritable(path.parent, FOLDER, error.strerror) from error
 
 
+def heat_of_mistakes(
+    model: keras.Model, split: Split, mistakes: Sequence[Mistake]
+) -> list[tuple[Mistake, np.ndarray, np.ndarray, np.ndarray]]:
+    """Grad-CAM of two classes at the last stage, where a network took one for the other.
+
+    Args:
+        model: a classifier of this package, with an input of a fixed size.
+        split: images of any size.
+        mistakes: that the model makes on them; the first `SHOWN_MISTAKES` are explained.
+
+    Returns:
+        For each mistake: the mistake, the image (size, size, 3) uint8 as the network sees it, the
+        heat (h, w) 0..1 of the predicted class, and that of the true class. An empty list if the
+        model's layers are not named as this package names them.
+    """
+    shown = mistakes[:SHOWN_MISTAKES]
+    if not shown or not explained_stages(model):
+        return []
+    chosen = split.take(np.array([mistake.image for mistake in shown]))
+    images = as_measured(chosen, view_of(model)).images
+    network = in_float32(model)
+    of_predicted = grad_cam(network, images, [mistake.predicted for mistake in shown])
+    of_label = grad_cam(network, images, [mistake.label for mistake in shown])
+    return list(zip(shown, images, of_predicted, of_label, strict=True))
+
+
 def explain_mistakes(
     model: keras.Model,
     split: Split,
     mistakes: Sequence[Mistake],
     class_names: Sequence[str],
 ) -> bytes | None:
-    """Draws what a network saw of two classes where it took one for the other, at its last stage.
+    """Draws the heat that `heat_of_mistakes` finds.
 
     Args:
-        model: a classifier of this package, with an input of a fixed size.
-        split: images of any size.
-        mistakes: that it makes on them; the first ones are shown.
+        model, split, mistakes: as of `heat_of_mistakes`.
         class_names: in the order of the model's outputs.
 
     Returns:
         A picture as PNG: of each mistake the image, and in grey with the heat of the class that was
-        predicted and with that of the true one. None if there are no mistakes, or the model's
-        layers are not named as this package names them.
+        predicted and with that of the true one. None if there is nothing to draw.
     """
-    shown = mistakes[:SHOWN_MISTAKES]
-    if not shown or not explained_stages(model):
+    found = heat_of_mistakes(model, split, mistakes)
+    if not found:
         return None
-    chosen = split.take(np.array([mistake.image for mistake in shown]))
-    images = as_measured(chosen, view_of(model)).images
-    network = in_float32(model)
-    of_predicted = grad_cam(network, images, [mistake.predicted for mistake in shown])
-    of_label = grad_cam(network, images, [mistake.label for mistake in shown])
     captions = []
-    for mistake in shown:
+    for mistake, *_ in found:
         label, predicted = (_short(class_names[it]) for it in (mistake.label, mistake.predicted))
         sure = f"{mistake.probability:.0%} sure"
         captions.append((label, f"for {predicted}\n{sure}", f"for {label}"))
-    return plots.explained_mistakes(
-        images, list(zip(of_predicted, of_label, strict=True)), captions
-    )
+    _, images, of_predicted, of_label = zip(*found, strict=True)
+    heats = list(zip(of_predicted, of_label, strict=True))
+    return plots.explained_mistakes(np.stack(images), heats, captions)
 
 
 def _short(name: str) -> str:

@@ -5,7 +5,6 @@ Class names are text in any script, and no formulas though they may hold dollar 
 
 import functools
 import io
-import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec
@@ -14,16 +13,20 @@ import numpy as np
 from matplotlib import colormaps, font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
+from resnet_keras.evaluation.class_scores import confused_pairs
+
 TRAINING, VALIDATION = "#0072b2", "#d55e00"  # told apart by colour-blind readers too
+INK = "#1b1f24"  # of text and axes
+ON_DARK = {INK: "#e6edf3", TRAINING: "#58b4ff", VALIDATION: "#ff9b5e"}
 NAMED_LAYERS = 60  # at most, below an axis
+SMALLEST_HEAT = 128  # pixels of the side of an image with heat on it
 PITCH = 1.04  # from image to image, where the unit is the side of one
 NAMED_CLASSES = 40  # at most, beside a confusion matrix; of more the most confused pairs are listed
 LISTED_PAIRS = 15
 LONGEST_NAME = 28  # characters of a class's name on an axis
-CAPTION_WIDTH = 20  # characters of a line above an image
 # For what DejaVu Sans lacks, as far as they are installed: Chinese, Japanese, Korean, emoji.
 FALLBACK_FONTS = (
     *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei"),
@@ -73,51 +76,86 @@ def shortened(name: str, length: int = LONGEST_NAME) -> str:
     return f"{name[: length - end - 1]}…{name[-end:]}"
 
 
-def wrapped(caption: str) -> str:
-    """A caption in lines that fit above a small image; words that are too long are broken."""
-    return "\n".join(
-        line for text in caption.split("\n") for line in textwrap.wrap(text, CAPTION_WIDTH) or [""]
-    )
-
-
 @_of_any_script
 def curves(history: Sequence[Mapping[str, float]]) -> bytes:
-    """Loss, top-1 error and learning rate against the epoch, from the rows of history.csv."""
+    """Loss, top-1 accuracy and learning rate by epoch, from the rows of history.csv."""
     figure = Figure(figsize=(12, 3.6), layout="constrained")
-    loss, error, rate = figure.subplots(1, 3)
-    epochs = [row["epoch"] for row in history]
-
-    def draw(axes: Axes, column: str, scale: float = 1) -> None:
-        for name, color, label in (
-            (column, TRAINING, "training"),
-            (f"validation_{column}", VALIDATION, "validation"),
-        ):
-            values = [scale * row[name] for row in history]
-            axes.plot(epochs, values, color=color, label=label, marker=".", linewidth=1.8)
-        axes.legend(frameon=False)
-
-    draw(loss, "loss")
-    loss.set(title="Cross-entropy loss")
-    low, high = loss.dataLim.intervaly
-    if high > 4 * low > 0:
-        loss.set_yscale("log")
-        loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        loss.yaxis.set_major_formatter("{x:g}")
-        loss.yaxis.set_minor_locator(NullLocator())
-    draw(error, "top1_error", scale=100)
-    error.set(title="Top-1 error, %")
-    error.set_ylim(0, 1.05 * max(error.dataLim.y1, 1))
-    rates = [row["learning_rate"] for row in history]
-    rate.plot(epochs, rates, color="#555555", marker=".", linewidth=1.8)
-    rate.set(title="Learning rate")
-    rate.set_ylim(bottom=0)
-    for axes in (loss, error, rate):
-        axes.set_xlabel("epoch")
-        axes.set_xlim(0.5, len(history) + 0.5)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+    panels = figure.subplots(1, len(CURVES))
+    for axes, (title, draw) in zip(panels, CURVES.items(), strict=True):
+        draw(axes, history)
+        axes.set(title=title)
+        _finish_curves(axes, len(history))
     return _png(figure)
+
+
+def curve_panels(history: Sequence[Mapping[str, float]]) -> dict[str, bytes]:
+    """The panels of `curves` by their titles, each as an SVG for a page with a dark version."""
+    panels = {}
+    colors = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    for title, draw in CURVES.items():
+        settings: dict[Any, Any] = dict.fromkeys(colors, INK)
+        with rc_context({**settings, "svg.fonttype": "none", "svg.hashsalt": title}):
+            figure = Figure(figsize=(4.4, 2.7), layout="constrained")
+            axes = figure.subplots()
+            draw(axes, history)
+            _finish_curves(axes, len(history))
+            panels[title] = _svg(figure)
+    return panels
+
+
+def _draw_loss(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
+    _draw_both(axes, history, lambda row, prefix: row[f"{prefix}loss"])
+    low, high = axes.dataLim.intervaly
+    if high > 4 * low > 0:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _draw_accuracy(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
+    _draw_both(axes, history, lambda row, prefix: 100 * (1 - row[f"{prefix}top1_error"]))
+    low, high = axes.dataLim.intervaly
+    axes.set_ylim(low - 0.05 * max(high - low, 1), min(high + 0.05 * max(high - low, 1), 101))
+
+
+def _draw_learning_rate(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
+    epochs, rates = zip(*((row["epoch"], row["learning_rate"]) for row in history), strict=True)
+    axes.plot(epochs, rates, color=INK, marker=".", linewidth=1.8)
+    axes.set_ylim(bottom=0)
+
+
+CURVES = {
+    "Cross-entropy loss": _draw_loss,
+    "Accuracy, %": _draw_accuracy,
+    "Learning rate": _draw_learning_rate,
+}
+
+
+def _draw_both(
+    axes: Axes,
+    history: Sequence[Mapping[str, float]],
+    value: Callable[[Mapping[str, float], str], float],
+) -> None:
+    """Draws a value of the training and the validation set by epoch.
+
+    Args:
+        value: of a row of history.csv and the prefix of its columns.
+    """
+    epochs = [row["epoch"] for row in history]
+    kinds = (("", TRAINING, "training"), ("validation_", VALIDATION, "validation"))
+    for prefix, color, label in kinds:
+        values = [value(row, prefix) for row in history]
+        axes.plot(epochs, values, color=color, label=label, marker=".", linewidth=1.8)
+    axes.legend(frameon=False)
+
+
+def _finish_curves(axes: Axes, epochs: int) -> None:
+    axes.set_xlabel("epoch")
+    axes.set_xlim(0.5, epochs + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 @_of_any_script
@@ -150,60 +188,12 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> bytes:
 
 
 def _confused_pairs(counts: np.ndarray, class_names: Sequence[str]) -> str:
-    wrong = counts.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:LISTED_PAIRS]
-    pairs = [divmod(int(place), len(class_names)) for place in order if wrong.flat[place]]
     lines = [
-        f"{wrong[label, predicted]} x {shortened(class_names[label])} "
-        f"taken for {shortened(class_names[predicted])}"
-        for label, predicted in pairs
+        f"{pair.images} x {shortened(class_names[pair.label])} "
+        f"taken for {shortened(class_names[pair.predicted])}"
+        for pair in confused_pairs(counts, LISTED_PAIRS)
     ]
     return "\n".join(["Most confused:", *lines]) if lines else "No mistakes"
-
-
-@_of_any_script
-def class_errors(
-    errors: Sequence[float],
-    intervals: Sequence[tuple[float, float]],
-    class_names: Sequence[str],
-) -> bytes:
-    """A bar for the error of every class, in the order given, with its interval as a line.
-
-    Args:
-        errors: fractions 0..1.
-        intervals: lowest and highest of each.
-        class_names: as many.
-    """
-    figure = Figure(figsize=(9, 0.9 + 0.26 * len(errors)), layout="constrained")
-    axes = figure.subplots()
-    shares = 100 * np.array(errors)
-    low, high = 100 * np.array(intervals).T
-    rows = np.arange(len(errors))
-    axes.barh(rows, shares, color="#9ecae1")
-    axes.hlines(rows, low, high, color="#08519c", linewidth=1.5)
-    axes.plot(shares, rows, "o", color="#08519c", markersize=4, clip_on=False)
-    axes.set_yticks(rows, [shortened(name) for name in class_names])
-    axes.set(xlabel="top-1 error, %", xlim=(0, min(1.05 * max(high), 100)))
-    axes.set_ylim(len(errors) - 0.5, -0.5)
-    axes.grid(axis="x", alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    return _png(figure)
-
-
-@_of_any_script
-def gallery(images: np.ndarray, captions: Sequence[str], columns: int = 6) -> bytes:
-    """Images (n, h, w, 3) in rows, each under its caption."""
-    rows = -(-len(images) // columns)
-    texts = [wrapped(caption) for caption in captions]
-    lines = max(text.count("\n") + 1 for text in texts)
-    figure = Figure(figsize=(2 * columns, (2.1 + 0.2 * lines) * rows), layout="constrained")
-    for axes in figure.subplots(rows, columns, squeeze=False).flat:
-        axes.set_axis_off()
-    for axes, image, text in zip(figure.axes, images, texts, strict=False):
-        axes.imshow(image)
-        axes.set_title(text, fontsize=10)
-    return _png(figure)
 
 
 @_of_any_script
@@ -267,20 +257,29 @@ def _draw_heat(
     captions: Iterable[str],
 ) -> None:
     """Draws an image, and to its right the same in grey under each map, all with a caption."""
-    # Faded, so that all that is coloured and all that shines is heat.
-    grey = 0.2 + 0.6 / 255 * np.asarray(Image.fromarray(image).convert("L"), "float32")
     left, top = corner
-    for place, (heat, caption) in enumerate(zip((None, *heats), captions, strict=True)):
+    shown = (image, *(with_heat(image, heat) for heat in heats))
+    for place, (pixels, caption) in enumerate(zip(shown, captions, strict=True)):
         x = left + PITCH * place
-        square = (x, x + 1, top + 1, top)
         axes.text(x + 0.5, top - 0.03, caption, ha="center", va="bottom", fontsize=9)
-        if heat is None:
-            axes.imshow(image, extent=square)
-            continue
-        axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=square)
-        alpha = 0.8 * np.sqrt(heat)  # what is cold stays as it is
-        shades = {"cmap": "inferno", "vmin": 0, "vmax": 1, "alpha": alpha}
-        axes.imshow(heat, **shades, interpolation="bilinear", extent=square)
+        axes.imshow(pixels, extent=(x, x + 1, top + 1, top))
+
+
+def with_heat(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A square image in grey with heat (h, w) 0..1 on it, (size, size, 3) uint8.
+
+    Small images are enlarged, so that the heat has no steps.
+    """
+    side = max(len(image), SMALLEST_HEAT)
+    size = (side, side)
+    grey = np.asarray(Image.fromarray(image).convert("L").resize(size, Image.Resampling.NEAREST))
+    warm = Image.fromarray(heat.astype("float32")).resize(size, Image.Resampling.BILINEAR)
+    warm = np.asarray(warm).clip(0, 1)
+    # Faded, so that all that is coloured and all that shines is heat.
+    faded = 0.2 + 0.6 / 255 * grey[..., None].astype("float32")
+    alpha = 0.8 * np.sqrt(warm)[..., None]  # cold regions stay as they are
+    colors = colormaps["inferno"](warm)[..., :3]
+    return np.rint(255 * (faded + alpha * (colors - faded))).astype(np.uint8)
 
 
 @_of_any_script
@@ -335,6 +334,23 @@ def _png(figure: Figure) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
     return file.getvalue()
+
+
+def _svg(figure: Figure) -> bytes:
+    """An SVG whose colours follow the reader's choice of a light or a dark page."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    text = file.getvalue()
+    light, dark = [], []
+    for number, (color, on_dark) in enumerate(ON_DARK.items()):
+        text = text.replace(color, f"var(--c{number})")
+        light.append(f"--c{number}: {color};")
+        dark.append(f"--c{number}: {on_dark};")
+    style = (
+        f":root {{ {' '.join(light)} }} "
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {' '.join(dark)} }} }}"
+    )
+    return text.replace("<defs>", f"<style>{style}</style>\n <defs>", 1).encode()
 
 
 def pixels(png: bytes) -> np.ndarray:

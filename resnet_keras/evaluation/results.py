@@ -1,9 +1,11 @@
 """Results of a measurement: error rates with their intervals, and the files that hold them."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from resnet_keras.data.splits import Split
 from resnet_keras.errors import InputError
 from resnet_keras.evaluation.protocols import NAMES, ONE_VIEW, SINGLE, Protocol
 from resnet_keras.files.atomic import write_text
@@ -25,12 +27,18 @@ class Mistake:
         image: its index in the split.
         label, predicted: indices of its class and of the class with the highest probability.
         probability: that the network gave to the class it predicted.
+        file: path of the image's file; None of an image that is no file of its own, and in results
+            of earlier versions.
+        true_class, predicted_class: names of the two classes; None where they are not known.
     """
 
     image: int
     label: int
     predicted: int
     probability: float
+    file: str | None = None
+    true_class: str | None = None
+    predicted_class: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,29 @@ class Evaluation(ErrorRates):
             ClassError(sum(row), sum(row) - row[label])
             for label, row in enumerate(self.confusion_matrix)
         )
+
+
+def with_names(evaluation: Evaluation, split: Split, class_names: Sequence[str]) -> Evaluation:
+    """The evaluation, whose mistakes name their files and classes.
+
+    Args:
+        evaluation: of the split.
+        split: the images.
+        class_names: in the order of the labels.
+    """
+    paths = getattr(split, "paths", None)
+    return replace(
+        evaluation,
+        mistakes=tuple(
+            replace(
+                mistake,
+                file=paths[mistake.image] if paths else None,
+                true_class=class_names[mistake.label],
+                predicted_class=class_names[mistake.predicted],
+            )
+            for mistake in evaluation.mistakes
+        ),
+    )
 
 
 def wilson_interval(errors: int, images: int) -> Interval:

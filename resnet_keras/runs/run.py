@@ -11,7 +11,7 @@
     evaluation.json   error on the test images; evaluation-ten-crop.json and
                       evaluation-multi-scale.json by other protocols
     examples/         a test image of every class
-    report.html       curves, confusion matrix and worst mistakes
+    report.html       accuracy, curves, mistakes, data and network as a page
     tensorboard/      events
 
 Every file is written beside its place and renamed into it: a killed or full machine leaves the old
@@ -91,6 +91,7 @@ class RunDetails:
             its own; None of a network that a builder made.
         skip_bad_images: whether bad images were left out; skipped.csv tells which.
         data_notes: lines on files of the data that were not read, and on images that look odd.
+        machine: that trained first, in words; None in runs of earlier versions.
         finished: whether all epochs are done.
     """
 
@@ -109,6 +110,7 @@ class RunDetails:
     bn_epsilon: float | None = None
     skip_bad_images: bool = False
     data_notes: tuple[str, ...] = ()
+    machine: str | None = None
     finished: bool = False
 
     def __post_init__(self) -> None:

@@ -103,19 +103,19 @@ def _examine(results: Results) -> Findings:
     sizes = {name: _size(name) for name in BUILDERS}
     speeds = {name: results.mean(name, _images_per_second) for name in TRAINED}
     found = {name: results.mean(name, test_error) for name in TRAINED}
-    said = "; ".join(
-        f"with {sizes[name].multiply_adds / sizes[RESNET].multiply_adds:.2f} times {RESNET}'s "
-        f"multiply-adds {name} trains {speeds[name] / speeds[RESNET]:.2f} times as many images a "
-        f"second, to {found[name]:.2f}% test error"
+    said = " ".join(
+        f"{name} has {sizes[name].multiply_adds / sizes[RESNET].multiply_adds:.2f} times the "
+        f"multiply-adds of {RESNET}, trains {speeds[name] / speeds[RESNET]:.2f} times as many "
+        f"images a second, and its test error is {found[name]:.2f}%."
         for name in (RESNEXT, DENSENET)
     )
     return Findings(
-        f"{RESNET} makes {found[RESNET]:.2f}% test error; {said}.",
+        f"The test error of {RESNET} is {found[RESNET]:.2f}%. {said}",
         (
             Picture(
                 "comparison",
-                "Multiply-adds of one image of 224 pixels; images a second in training, and "
-                "top-1 test error, here.",
+                "Multiply-adds of one image of 224 pixels, images a second in training, and "
+                "top-1 test error.",
                 _bars(
                     {
                         "multiply-adds, 1e9": {
@@ -127,8 +127,8 @@ def _examine(results: Results) -> Findings:
                 ),
             ),
             _table(results, sizes, speeds),
-            "ResNeXt's and DenseNet's own papers are not among those repeated here, and their "
-            "figures are not shown. The VGG networks are not trained.",
+            "The paper has no figures of ResNeXt and DenseNet. The VGG networks are not trained "
+            "here.",
         ),
     )
 
@@ -186,8 +186,8 @@ STUDY = Study(
     title="Comparison",
     source="He et al. 2016, sections 3.3 and 3.4",
     claim=(
-        "A residual network of 50 layers needs a fifth of the multiply-adds of VGG-19, and makes "
-        "less error than VGG-16."
+        "A residual network of 50 layers needs a fifth of the multiply-adds of VGG-19. Its error "
+        "is lower than that of VGG-16."
     ),
     seeds={"quick": 1, "full": 1},
     trainings=_trainings,

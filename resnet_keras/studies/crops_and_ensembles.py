@@ -97,16 +97,16 @@ def _examine(results: Results) -> Findings:
     best = min(_top1(rates[SINGLE][label]) for label in networks)
     together = _top1(rates[SINGLE][TOGETHER])
     said = ", ".join(f"{means[name]:.2f}% by {name}" for name in NAMES)
+    better = "lower" if together < best else "not lower"
     helps = [name for name in (TEN_CROP, MULTI_SCALE) if means[name] < means[SINGLE]]
     return Findings(
-        f"The networks' mean top-1 error is {said}: here {' and '.join(helps) or 'neither'} "
-        f"{'help' if len(helps) > 1 else 'helps'}. All together make {together:.2f}% by a single "
-        f"view, {'less' if together < best else 'not less'} than the best of them alone, "
-        f"{best:.2f}%.",
+        f"Here {' and '.join(helps) or 'neither'} {'help' if len(helps) > 1 else 'helps'}. The "
+        f"mean top-1 error of the networks is {said}. The error of the {TOGETHER} by a single view "
+        f"is {together:.2f}%, {better} than that of its best network, {best:.2f}%.",
         (
             Picture(
                 "protocols",
-                "Top-1 test error of every network and of all together; the mean over the seeds.",
+                "Top-1 test error of each network and of the ensemble; the mean over the seeds.",
                 _bars(rates),
             ),
             _table(rates),
@@ -208,8 +208,8 @@ STUDY = Study(
     title="Crops, scales and ensembles",
     source="He et al. 2016, section 3.4 and tables 3 to 5",
     claim=(
-        "Ten crops are what networks are compared on; whole images at several scales, and several "
-        "networks together, make less error."
+        "Comparisons of networks use ten crops. Whole images at several scales, and several "
+        "networks together, lower the error."
     ),
     seeds={"quick": 2, "full": 1},
     trainings=_trainings,

@@ -61,7 +61,7 @@ def _examine(results: Results) -> Findings:
                 results,
                 {"plain": plain, "residual": residual},
                 caption=f"{CAPTION}; the mean over the seeds. Left plain networks, right residual "
-                "ones.",
+                "networks.",
             ),
             Table(
                 "Top-1 error, %",
@@ -77,22 +77,25 @@ def _verdict(results: Results, plain: Sequence[str], residual: Sequence[str]) ->
         return results.mean(labels[-1], training_error) - results.mean(labels[0], training_error)
 
     grown = {labels[-1]: growth(labels) for labels in (plain, residual)}
-    said = "; ".join(
-        f"{labels[-1]}'s training error is {grown[labels[-1]]:+.1f} points from {labels[0]}'s"
+    said = " ".join(
+        f"From {labels[0]} to {labels[-1]} the training error "
+        f"{'rises' if grown[labels[-1]] > 0 else 'falls'} by {abs(grown[labels[-1]]):.1f} points."
         for labels in (plain, residual)
     )
     shows = grown[plain[-1]] > 2 and grown[plain[-1]] > 2 * grown[residual[-1]]
     if shows:
-        return f"Degradation shows: {said}. It is no overfitting, as it is the training error."
-    return f"Degradation does not show here: {said}."
+        return (
+            f"Degradation shows. {said} As the training error rises, the cause is not overfitting."
+        )
+    return f"Degradation does not show here. {said}"
 
 
 STUDY = Study(
     title="Degradation",
     source="He et al. 2016, figures 1, 4 and 6, table 2",
     claim=(
-        "Deeper plain networks have the higher training error, so that it is not overfitting; "
-        "residual networks gain from depth."
+        "Deeper plain networks have a higher training error, so the cause is not overfitting. "
+        "Residual networks gain from depth."
     ),
     seeds={"quick": 1, "full": 1},
     trainings=_trainings,

@@ -33,12 +33,12 @@ def _examine(results: Results) -> Findings:
     best = errors.lowest(results, results.labels)
     gained = results.mean(first, test_error) - results.mean(last, test_error)
     return Findings(
-        f"{first} makes {results.mean(first, test_error):.2f}% test error, {last} "
-        f"{results.mean(last, test_error):.2f}%; the least has {best}."
+        f"The test error of {first} is {results.mean(first, test_error):.2f}%, that of {last} "
+        f"{results.mean(last, test_error):.2f}%. {best} has the lowest test error."
         + (
             ""
             if gained > 0
-            else " That depth helps does not show on so little data, which the shallowest learns."
+            else " Depth does not help on so little data, which the shallowest network learns."
         ),
         (
             errors.table(
@@ -52,7 +52,7 @@ def _examine(results: Results) -> Findings:
 STUDY = Study(
     title="Depth",
     source="He et al. 2016, table 6",
-    claim="Error falls with depth up to 110 layers; with 1202 it rises, by overfitting.",
+    claim="The error falls with depth up to 110 layers. With 1202 layers it rises, by overfitting.",
     seeds={"quick": 2, "full": 1},
     trainings=_trainings,
     examine=_examine,

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from resnet_keras.studies.study import Picture, Results
 
@@ -48,6 +49,7 @@ def curves(
                 one.plot(epochs, errors, style, color=color, label=legend, linewidth=1.6)
         one.set(title=title, xlabel="epoch")
         one.set_ylim(bottom=0)
+        one.xaxis.set_major_locator(MaxNLocator(integer=True))
         tidy(one)
         beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if crowded else {}
         one.legend(frameon=False, **beside)

@@ -60,17 +60,17 @@ def _examine(results: Results) -> Findings:
         values = list(start[label].values())
         return float(np.mean(values[:3]) / np.mean(values[-3:]))
 
-    ratios = ", ".join(f"{ratio(label):.3g} times in {label}" for label in start)
+    ratios = ", ".join(f"{ratio(label):.3g} in {label}" for label in start)
     return Findings(
-        "Before training the first three layers have, of the last three layers' gradient, "
-        f"{ratios}. So gradients {'do not vanish' if ratio(plain) > SHRUNK else 'do shrink'} in "
-        f"{plain} with batch normalisation, which makes {results.spread(plain, training_error)}% "
-        "training error.",
+        f"Gradients {'do not vanish' if ratio(plain) > SHRUNK else 'shrink'} in {plain} with batch "
+        f"normalisation. Its training error is {results.spread(plain, training_error)}%. Before "
+        "training, the ratio of the gradient norm of the first three layers to that of the last "
+        f"three layers is {ratios}.",
         (
             Picture(
                 "layers",
-                "Norm of the gradient of every convolution's weights, from the first layer to the "
-                "last: left before training, right after it (where it is not 0).",
+                "Norm of the gradient of each convolution's weights, from the first layer to the "
+                "last. Left: before training. Right: after training, where the norm is not 0.",
                 _by_layer(start, end),
             ),
             Picture(
@@ -179,8 +179,8 @@ STUDY = Study(
     title="Gradients",
     source="He et al. 2016, section 4.1",
     claim=(
-        "Plain networks are not hard to train because gradients vanish: with batch normalisation "
-        "their gradients have healthy norms."
+        "Plain networks are hard to train, but not because gradients vanish. With batch "
+        "normalisation their gradients have healthy norms."
     ),
     seeds={"quick": 1, "full": 1},
     trainings=_trainings,

@@ -154,13 +154,13 @@ def _examine(results: Results) -> Findings:
         return fmean(one.removed[-1] for one in lesioned[label])
 
     return Findings(
-        f"Without any one unit {residual}'s test error grows by {grown(residual):.1f} points in "
-        f"the mean, {plain}'s by {grown(plain):.1f}; without {COUNTS[-1]} units they make "
-        f"{after_most(residual):.0f}% and {after_most(plain):.0f}%.",
+        f"Without one unit the test error of {residual} grows by {grown(residual):.1f} points on "
+        f"average, that of {plain} by {grown(plain):.1f} points. Without {COUNTS[-1]} units the "
+        f"test errors are {after_most(residual):.0f}% and {after_most(plain):.0f}%.",
         (
             Picture(
                 "single",
-                "Test error after the removal of one unit, by the unit; dashed, the whole network.",
+                "Test error after the removal of one unit, by unit. Dashed: the whole network.",
                 _bars(lesioned),
             ),
             Picture(
@@ -219,8 +219,8 @@ STUDY = Study(
     title="Lesions",
     source="He et al. 2016, section 4.2 (small responses); Veit et al. 2016, figures 3 and 5",
     claim=(
-        "A residual network does without any one unit, and its error grows smoothly with the "
-        "number removed or swapped; a plain network fails without any one layer."
+        "A residual network works without any one unit. Its error grows smoothly with the number "
+        "of units removed or swapped. A plain network fails without any one layer."
     ),
     seeds={"quick": 2, "full": 1},
     trainings=_trainings,

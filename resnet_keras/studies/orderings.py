@@ -49,9 +49,9 @@ def _examine(results: Results) -> Findings:
         for name, variant, paper110, paper164 in ORDERINGS
     ]
     return Findings(
-        f"Of {base}'s test errors the least is that of {ranked[0]}, the largest that of "
-        f"{ranked[-1]}; full pre-activation makes {abs(gained):.2f} points "
-        f"{'less' if gained > 0 else 'more'} than the original.",
+        f"Of the five orderings in {base}, {ranked[0]} has the lowest test error and "
+        f"{ranked[-1]} the highest. The test error of full pre-activation is {abs(gained):.2f} "
+        f"points {'lower' if gained > 0 else 'higher'} than that of the original ordering.",
         (
             errors.table(results, rows, ("paper: ResNet-110", "paper: ResNet-164")),
             *(
@@ -70,8 +70,8 @@ STUDY = Study(
     title="Orderings of a unit",
     source="He et al. 2016, Identity Mappings, table 2 (medians of five runs)",
     claim=(
-        "Full pre-activation is the best of five orderings; BN after the addition, which alters "
-        "what the shortcut carries, the worst."
+        "Full pre-activation is the best of five orderings. BN after the addition, which changes "
+        "the signal of the shortcut, is the worst."
     ),
     seeds={"quick": 2, "full": 5},
     trainings=_trainings,

@@ -1,4 +1,4 @@
-"""The page of a study: what the paper saw, what was found here, told apart."""
+"""The page of a study: the verdict, the paper's figures beside ours, pictures, the method."""
 
 import os
 import platform
@@ -51,7 +51,7 @@ def _write(folder: Path, command: str, study: Study, results: Results, findings:
             study=study,
             findings=findings,
             setting=setting,
-            parts=[_markdown(part) for part in findings.parts],
+            parts=[_markdown(part) for part in sorted(findings.parts, key=_is_picture)],
             trainings=len(results.all),
             minutes=_minutes(sum(result.seconds for result in results.all)),
             recipe=first.training.recipe,
@@ -68,6 +68,11 @@ def _write(folder: Path, command: str, study: Study, results: Results, findings:
     )
     write_text(folder / "README.md", text)
     write_text(folder / "index.html", html.to_html(text, study.title))
+
+
+def _is_picture(part: Table | Picture | str) -> bool:
+    """Sorts pictures behind tables and paragraphs, whose order stays."""
+    return isinstance(part, Picture)
 
 
 def _markdown(part: Table | Picture | str) -> str:

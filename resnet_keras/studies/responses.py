@@ -58,14 +58,15 @@ def _examine(results: Results) -> Findings:
     deeper = mean(residual[-1]) < mean(residual[0])
     said = ", ".join(f"{label} {mean(label):.2f}" for label in results.labels)
     return Findings(
-        f"The mean standard deviation of a layer's response is: {said}. Residual networks respond "
-        f"{'less' if less else 'not less'} than plain ones of their depth, the deeper one "
-        f"{'less' if deeper else 'not less'} than the shallower.",
+        f"Residual networks {'have' if less else 'do not have'} smaller responses than plain "
+        f"networks of the same depth. The deeper residual network "
+        f"{'has' if deeper else 'does not have'} smaller responses than the shallower one. The "
+        f"mean standard deviation of a layer's response is: {said}.",
         (
             Picture(
                 "responses",
                 "Standard deviation of each 3x3 layer's response, after batch normalisation and "
-                "before the ReLU and the addition; above in the layers' order, below sorted.",
+                "before the ReLU and the addition. Above: in the layers' order. Below: sorted.",
                 _drawn(strengths),
             ),
             _table(results, strengths),
@@ -118,8 +119,8 @@ STUDY = Study(
     title="Layer responses",
     source="He et al. 2016, section 4.2 and figure 7",
     claim=(
-        "Residual networks have smaller responses than their plain counterparts, and the deeper "
-        "they are the less each layer changes the signal."
+        "Residual networks have smaller responses than their plain counterparts. The deeper the "
+        "residual network, the less each layer changes the signal."
     ),
     seeds={"quick": 2, "full": 1},
     trainings=_trainings,

@@ -45,8 +45,9 @@ def _examine(results: Results) -> Findings:
     worse = [name for name in found if found[name] > found["original"]]
     worst = max(found, key=lambda name: found[name])
     return Findings(
-        f"{len(worse)} of {len(KINDS) - 1} manipulations make more test error than the "
-        f"identity's {found['original']:.2f}%; the most makes {worst}, {found[worst]:.2f}%.",
+        f"{len(worse)} of {len(KINDS) - 1} manipulations have a higher test error than the "
+        f"identity shortcut, {found['original']:.2f}%. The highest is that of {worst}, "
+        f"{found[worst]:.2f}%.",
         (
             errors.table(
                 results,
@@ -61,7 +62,7 @@ def _examine(results: Results) -> Findings:
 STUDY = Study(
     title="What a shortcut may not do",
     source="He et al. 2016, Identity Mappings, table 1",
-    claim="Whatever stands on the shortcut makes training harder; the identity is best.",
+    claim="Every operation on the shortcut makes training harder. The identity shortcut is best.",
     seeds={"quick": 1, "full": 5},
     trainings=_trainings,
     examine=_examine,

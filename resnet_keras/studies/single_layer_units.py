@@ -43,17 +43,17 @@ def _examine(results: Results) -> Findings:
     for depth in depths:
         plain, single, double = (kind.format(depth) for kind, _ in KINDS)
         said.append(
-            f"with {depth} layers the training error is "
+            f"With {depth} layers the training error is "
             f"{results.mean(plain, training_error):.2f}% without shortcuts, "
-            f"{results.mean(single, training_error):.2f}% over single layers and "
-            f"{results.mean(double, training_error):.2f}% over two; the test error "
-            f"{results.mean(plain, test_error):.2f}, {results.mean(single, test_error):.2f} and "
-            f"{results.mean(double, test_error):.2f}%"
+            f"{results.mean(single, training_error):.2f}% with shortcuts over one layer and "
+            f"{results.mean(double, training_error):.2f}% over two layers. The test errors are "
+            f"{results.mean(plain, test_error):.2f}%, {results.mean(single, test_error):.2f}% and "
+            f"{results.mean(double, test_error):.2f}%."
         )
     plain, single, _ = (results.mean(kind.format(depths[-1]), training_error) for kind, _ in KINDS)
-    helps = "help here, unlike in the paper" if plain - single > ADVANTAGE else "are no help here"
+    helps = "help here, unlike in the paper" if plain - single > ADVANTAGE else "do not help here"
     return Findings(
-        f"{'; '.join(said).capitalize()}. Shortcuts over single layers {helps}.",
+        f"Shortcuts over single layers {helps}. {' '.join(said)}",
         (
             errors.table(
                 results,
@@ -77,8 +77,8 @@ STUDY = Study(
     title="Units of a single layer",
     source="He et al. 2016, section 3.2",
     claim=(
-        "With a single layer a unit is similar to a linear layer, y = W1 x + x, in which no "
-        "advantage was seen."
+        "A unit of a single layer is similar to a linear layer, y = W1 x + x. The authors observe "
+        "no advantage."
     ),
     seeds={"quick": 2, "full": 1},
     trainings=_trainings,

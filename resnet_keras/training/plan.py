@@ -116,6 +116,7 @@ def make_plan(request: Request, data: CheckedSource, machine: Machine | None = N
         weights=request.weights_name,
         skip_bad_images=request.skip_bad_images,
         data_notes=data.notes,
+        machine=str(machine) if machine else None,
     )
     return Plan(request, data, details, precision)
 

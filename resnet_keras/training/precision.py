@@ -3,7 +3,9 @@
 `decide` is a pure function of a `Machine`, so that every machine's case is a row in a test.
 """
 
+import os
 import platform
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -23,12 +25,20 @@ class Machine:
         accelerator: what Keras computes on.
         compute_capabilities: (major, minor) of every GPU; None for one that tells none.
         cpu_features: the processor's, as Linux spells them, such as "avx512_bf16".
+        devices: names of the accelerators, such as "NVIDIA H200"; those that are known.
     """
 
     backend: str
     accelerator: Literal["cpu", "gpu", "tpu"] = "cpu"
     compute_capabilities: tuple[tuple[int, int] | None, ...] = ()
     cpu_features: frozenset[str] = frozenset()
+    devices: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.accelerator == "cpu":
+            return f"{os.cpu_count()} CPU cores, {platform.machine()}"
+        names = Counter(self.devices or (self.accelerator.upper(),))
+        return ", ".join(name if n == 1 else f"{n} x {name}" for name, n in names.items())
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,8 @@ def _describe_tensorflow(features: frozenset[str]) -> Machine:
     if gpus:
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
         capabilities = tuple(one.get("compute_capability") for one in details)
-        return Machine("tensorflow", "gpu", capabilities, features)
+        names = tuple(one.get("device_name", "GPU") for one in details)
+        return Machine("tensorflow", "gpu", capabilities, features, names)
     accelerator = "tpu" if tf.config.get_visible_devices("TPU") else "cpu"
     return Machine("tensorflow", accelerator, cpu_features=features)
 
@@ -154,7 +165,8 @@ def _describe_jax(features: frozenset[str]) -> Machine:
             _parse_capability(getattr(device, "compute_capability", None))
             for device in jax.devices()
         )
-        return Machine("jax", "gpu", capabilities, features)
+        names = tuple(device.device_kind for device in jax.devices())
+        return Machine("jax", "gpu", capabilities, features, names)
     return Machine("jax", "tpu" if accelerator == "tpu" else "cpu", cpu_features=features)
 
 
