@@ -129,7 +129,7 @@ CHOSEN = $(if $(NOTEBOOK),$(NOTEBOOK:%=notebooks/%.ipynb),$(sort $(wildcard note
 notebooks: $(CHOSEN) $(DEV) $(NOTEBOOKS) $(PHONE_PAGE) ## run all notebooks, and keep what they show: 20 minutes
 #: NOTEBOOK=01_why_residual
 	@rm -rf build/notebooks && mkdir -p build/notebooks && cp $(CHOSEN) build/notebooks
-	@cd build/notebooks && for notebook in *; do PATH="$(CURDIR)/$(BIN):$$PATH" TF_CPP_MIN_LOG_LEVEL=2 \
+	@cd build/notebooks && for notebook in *; do PATH="$(CURDIR)/$(BIN):$$PATH" \
 		../../$(BIN)/jupyter nbconvert --config ../../notebooks/nbconvert_config.py "$$notebook" && \
 		mv "$$notebook" ../../notebooks || exit 1; done
 

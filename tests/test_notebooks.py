@@ -4,7 +4,7 @@ import ast
 import json
 import os
 import re
-import shutil
+import runpy
 import sys
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from kit import run
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 BY_HAND = "02_resnet50_step_by_step"
-SOLUTIONS = 3
+EXERCISES = 2  # at least
+FOLDED = runpy.run_path(str(NOTEBOOKS[0].parent / "solutions.py"))
 MACHINE = re.compile(r"(?<![\w.}])/(?:home|root|tmp|usr|var|work|content|Users|private)/\w")
 
 
@@ -25,8 +26,12 @@ def read(notebook):
     return json.loads(notebook.read_text("utf-8"))
 
 
-def code_of(notebook):
-    return [cell for cell in read(notebook)["cells"] if cell["cell_type"] == "code"]
+def code_of(notebook, *, solutions=False):
+    """The code cells, with the folded solutions or without."""
+    whole = read(notebook)
+    if solutions:
+        whole, _ = FOLDED["unfold"](whole)
+    return [cell for cell in whole["cells"] if cell["cell_type"] == "code"]
 
 
 def source(cell):
@@ -59,7 +64,7 @@ def test_nothing_of_the_machine_is_kept(notebook):
         "language_info": {"name": "python"},
     }
     for cell in whole["cells"]:
-        assert set(cell["metadata"]) <= {"cellView", "jupyter", "tags"}
+        assert set(cell["metadata"]) <= {"tags"}
     assert not MACHINE.findall(notebook.read_text("utf-8"))
 
 
@@ -69,17 +74,36 @@ def test_a_machine_s_paths_are_recognised():
 
 
 @named(NOTEBOOKS)
-def test_solutions_are_folded_away(notebook):
-    folded = [cell for cell in code_of(notebook) if cell["source"][0] == "# @title Solution\n"]
-    assert len(folded) >= SOLUTIONS
-    for cell in folded:
-        assert cell["metadata"]["cellView"] == "form"
-        assert cell["metadata"]["jupyter"] == {"source_hidden": True, "outputs_hidden": True}
+def test_exercises_have_folded_solutions_with_code(notebook):
+    """HTML's <details> folds everywhere; Markdown in it needs an empty line before and after."""
+    cells = read(notebook)["cells"]
+    folded = [source(cell) for cell in cells if "<details>" in source(cell)]
+    exercises = [cell for cell in cells if re.search(r"^\*\*\d\.\*\*", source(cell), re.MULTILINE)]
+    assert len(folded) >= len(exercises) >= EXERCISES
+    for text in folded:
+        assert re.fullmatch(
+            r"<details>\n<summary>[^\n]+</summary>\n\n```python\n.*```\n.*\n</details>",
+            text,
+            re.DOTALL,
+        )
+        assert text.count("```") == 2
+    assert len(code_of(notebook, solutions=True)) == len(code_of(notebook)) + len(folded)
+
+
+def test_solutions_run_in_their_place_and_are_folded_again():
+    notebook = read(NOTEBOOKS[0])
+    filled, _ = FOLDED["unfold"](notebook)
+    places = [i for i, cell in enumerate(filled["cells"]) if "<details>" in source(cell)]
+    for place in places:
+        solution = filled["cells"][place + 1]
+        assert solution["cell_type"] == "code"
+        assert solution["source"] in source(filled["cells"][place])
+    assert FOLDED["fold"](filled)[0] == notebook
 
 
 @named(NOTEBOOKS)
 def test_it_uses_public_names_only(notebook):
-    for cell in code_of(notebook):
+    for cell in code_of(notebook, solutions=True):
         for node in nodes(cell):
             names = []
             if isinstance(node, ast.ImportFrom):
@@ -92,16 +116,17 @@ def test_it_uses_public_names_only(notebook):
             assert not private, source(cell)
 
 
-def test_the_walkthrough_builds_by_hand():
-    """Its own blocks: the library's are there to compare with."""
+def test_the_walkthrough_is_filled_in_by_hand():
+    """Each part is first a definition with blanks, and then a folded solution without."""
     (notebook,) = (path for path in NOTEBOOKS if path.stem == BY_HAND)
-    defined = {
-        node.name
-        for cell in code_of(notebook)
-        for node in nodes(cell)
-        if isinstance(node, ast.FunctionDef)
-    }
-    assert {"identity_block", "convolutional_block", "stem", "resnet50"} <= defined
+    defined: dict[str, list[bool]] = {}
+    for cell in code_of(notebook, solutions=True):
+        for node in nodes(cell):
+            if isinstance(node, ast.FunctionDef):
+                blanks = ["x = ..." in ast.unparse(part) for part in node.body]
+                defined.setdefault(node.name, []).append(any(blanks))
+    for name in ("identity_block", "convolutional_block", "stem", "resnet50"):
+        assert defined[name] == [True, False]
 
 
 @named([notebook for notebook in NOTEBOOKS if notebook.stem != BY_HAND])
@@ -119,7 +144,8 @@ def test_its_first_cell_tells_how_to_run_it_quickly(notebook, monkeypatch):
 @named(NOTEBOOKS)
 def test_it_runs(notebook, tmp_path):
     pytest.importorskip("nbmake", reason="it comes with the notebooks extra")
-    shutil.copy(notebook, tmp_path)
+    filled, _ = FOLDED["unfold"](read(notebook))
+    (tmp_path / notebook.name).write_text(json.dumps(filled), "utf-8")
     command = (sys.executable, "-m", "pytest", "--nbmake", "--nbmake-timeout=1200", notebook.name)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     printed = run(*command, "-p", "no:cacheprovider", cwd=tmp_path, PATH=path, QUICK="1")
