@@ -137,9 +137,9 @@ def test_predict_explains_beside_the_images(finished, folder, capsys):
     before = {name: (folder / name).read_bytes() for name in names(folder)}
     cli.main(["predict", "photo.jpg", "small.png", *options, "--explain"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if not line.startswith("  why: ")] == without
+    assert [line for line in lines if not line.startswith("  explanation: ")] == without
     made = [f"photo-{name}.png" for name in explanation.EXPLANATIONS]
-    assert lines[3] == f"  why: {', '.join(made)}"
+    assert lines[3] == f"  explanation: {', '.join(made)}"
     assert names(folder) == sorted([*before, *made, *(f"small{name[5:]}" for name in made)])
     assert all((folder / name).read_bytes() == content for name, content in before.items())
     for path in folder.glob("*-*.png"):

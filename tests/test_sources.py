@@ -707,6 +707,7 @@ def test_kerass_datasets_come_from_its_cache(tmp_path, monkeypatch):
     assert isinstance(refusal(sources.find, "fashion-mnist"), NotDownloadedError)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (keras_datasets.DEBIAN / "fashion-mnist").exists(),
     reason="needs Debian's dataset-fashion-mnist",
