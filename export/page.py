@@ -1,4 +1,4 @@
-"""The page of an export folder: what the files are, how they compare, how to load each."""
+"""The page of an export folder: verdict on every file, links, and code that loads each."""
 
 import re
 from dataclasses import dataclass
@@ -58,6 +58,7 @@ def write_page(folder: Path, manifest: Manifest) -> None:
     page = html.html_templates("resnet_keras.export").get_template("export.html.j2")
     text = page.render(
         title=f"{manifest.name}: exported files",
+        columns=COLUMNS,
         lead=html.to_fragment(lead),
         sections=[_section(section) for section in sections],
     )
