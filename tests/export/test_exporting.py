@@ -407,7 +407,9 @@ def test_the_page_tells_what_was_run(tmp_path):
     # Without JavaScript every platform is a section that the contents link to.
     platforms = re.findall(r'data-tab="(\w+)', html)
     assert platforms == ["Python", "Android", "iOS", "Browser", "C"]
-    assert set(re.findall(r'href="#([^"]+)"', html)) == set(re.findall(r'section id="([^"]+)"', html))
+    assert set(re.findall(r'href="#([^"]+)"', html)) == set(
+        re.findall(r'section id="([^"]+)"', html)
+    )
     assert "http" not in html.split("<script>")[1] and "<link" not in html
 
 
