@@ -14,7 +14,7 @@ DOCS := .venv/.installed-docs
 OTHERS := $(DEV) $(EXPORT) $(NOTEBOOKS) $(DOCS) .venv/.installed-gpu .venv/.installed-peers
 PHONE_PAGE := export/web/node_modules/.installed
 
-# Values for the shell, whatever is in them: of one variable, and as options of those that are set.
+# quoted: one variable's value, quoted for the shell. options: --name value of each variable that is set.
 quoted = $(if $($(1)),'$(subst ','\'',$($(1)))')
 options = $(foreach name,$(1),$(if $($(name)),--$(shell echo $(name) | tr A-Z a-z) $(call quoted,$(name))))
 
@@ -108,7 +108,7 @@ peers: $(DEV) .venv/.installed-peers ## install torch, transformers and KerasHub
 chaos: $(DEV) ## kill, starve and misfeed trainings, and show what survived: 6 to 10 minutes
 	$(BIN)/python tests/chaos.py
 fuzz: $(DEV) ## damage files and arguments, and show how many were tried and how many failed: 2 minutes
-#: FUZZ=cases a test, 150 if not told
+#: FUZZ=cases a test, 150 by default
 	FUZZ=$(or $(FUZZ),150) $(BIN)/pytest -q tests/fuzz
 bench: $(EXPORT) ## time training, fit, exports and growth beside peers, into docs/explanation: 27 minutes
 #: make peers first, to have PyTorch among them

@@ -71,6 +71,7 @@ RUNTIMES = {
 }
 
 MODEL_SUFFIXES = (".tflite", ".onnx")
+EXPORT_PAGE = "index.html"  # in the export folder, as page.py writes it
 CHECK_FILES = tuple(f"{CHECK}/{name}.npy" for name in CHECK_ARRAYS)
 
 TYPES = {
@@ -92,7 +93,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     # The photo stays on the device: there is nowhere that the page could send it to.
     "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' blob: data:; worker-src 'self' blob:; "
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; "
+        "worker-src 'self' blob:; "
         "script-src 'self' blob: 'unsafe-inline' 'wasm-unsafe-eval'; form-action 'none'; "
         "frame-ancestors 'none'; base-uri 'none'"
     ),
@@ -212,9 +214,9 @@ def describe(folder: Path) -> JsonObject:
     Returns:
         "version", another one for every export; "labels", the classes in the order of the outputs;
         "models", each with "file", "bytes" and "url"; "check", the URL of the folder with held-out
-        images, or None; "centre", which part of a picture the models are shown. URLs are relative
-        to the page and hold the version: what they name never changes, so that the browser may keep
-        it.
+        images, or None; "page", the URL of the page of the export, or None; "centre", which part of
+        a picture the models are shown. URLs are relative to the page and hold the version: what
+        they name never changes, so that the browser may keep it.
     """
     version = _version(folder)
     checkable = all(_is_there(folder, name) for name in CHECK_FILES)
@@ -230,6 +232,7 @@ def describe(folder: Path) -> JsonObject:
             for path in _models(folder)
         ],
         "check": f"export/{version}/{CHECK}/" if checkable else None,
+        "page": f"export/{version}/{EXPORT_PAGE}" if _is_there(folder, EXPORT_PAGE) else None,
         "centre": _centre(folder),
     }
 
@@ -288,7 +291,7 @@ def file_of(folder: Path, path: str) -> Path | None:
     version, _, file = rest.partition("/")
     if place != "export" or version != _version(folder):
         return None
-    given = {*CHECK_FILES, *(path.name for path in _models(folder))}
+    given = {*CHECK_FILES, EXPORT_PAGE, *(path.name for path in _models(folder))}
     return folder / file if file in given and _is_there(folder, file) else None
 
 

@@ -41,6 +41,11 @@ const sentence = (error) => (error instanceof Problem ? error.message : `This we
 async function start() {
   offer = await readExport();
   listModels();
+  if (offer.page) {
+    const guide = document.getElementById("guide");
+    guide.href = offer.page;
+    guide.hidden = false;
+  }
   await keepOffline(offer.version);
   await changeModel();
 }

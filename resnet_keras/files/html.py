@@ -31,9 +31,13 @@ def templates(place: str | Path) -> jinja2.Environment:
 
 def to_html(markdown: str, title: str) -> str:
     """A whole HTML page of some Markdown, whose own HTML is shown as it stands."""
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
     page = jinja2.Environment(loader=BASE, autoescape=True).get_template("markdown.html.j2")
-    return page.render(title=title, body=body)
+    return page.render(title=title, body=to_fragment(markdown))
+
+
+def to_fragment(markdown: str) -> str:
+    """The HTML of some Markdown without a page around it; HTML in it is shown as it stands."""
+    return MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:

@@ -395,13 +395,22 @@ def some_manifest(**changes):
 def test_the_page_tells_what_was_run(tmp_path):
     page.write_page(tmp_path, some_manifest())
     text, html = ((tmp_path / name).read_text() for name in (page.README, page.PAGE))
-    assert "| model_float32.tflite | LiteRT | 1.00 | 0.5 | 4 | 1.0e-03 | 100.00% | 75.00% |" in text
-    assert "| model.mlpackage | Core ML (macOS) | 1.00 | not run here |" in text
+    # 1e-3 from Keras is beyond the limit of a float32 file, 1e-4.
+    assert "| model_float32.tflite | ✗ no | 1.0e-03 | 1e-04 | 100.00% | 99.0% | 75.00% |" in text
+    assert "| model.mlpackage | not run |" in text
+    assert "0 of 1 compared files" in text
     assert "**Of an earlier model**" in text and "model.mlpackage.\n" in text
     assert "32 rows of 48" in text and "(48, 32)" in text
-    assert "<td>model_float32.tflite</td>" in html
+    assert '<a href="model_float32.tflite">' in html
     assert "&lt;b&gt;bold" in html and "<b>" not in html
     assert "{{" not in text + html
+    # Without JavaScript every platform is a section that the contents link to.
+    platforms = re.findall(r'data-tab="(\w+)', html)
+    assert platforms == ["Python", "Android", "iOS", "Browser", "C"]
+    assert set(re.findall(r'href="#([^"]+)"', html)) == set(
+        re.findall(r'section id="([^"]+)"', html)
+    )
+    assert "http" not in html.split("<script>")[1] and "<link" not in html
 
 
 @pytest.mark.parametrize("there", [*([name] for name in FORMATS), [], list(FORMATS)])

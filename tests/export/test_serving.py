@@ -75,6 +75,16 @@ def test_the_export_is_described_and_its_files_are_given(port, folder):
         assert (status, body) == (200, f"the bytes of check/{name}.npy".encode())
 
 
+def test_the_page_of_the_export_is_given_beside_its_files(port, folder):
+    assert description(port)["page"] is None
+    (folder / "index.html").write_text("of the export")
+    offer = description(port)
+    status, headers, body = ask(port, f"/{offer['page']}")
+    assert (status, body, headers.get_content_type()) == (200, b"of the export", "text/html")
+    # The links of the page are relative: they lead to the files.
+    assert offer["page"].rpartition("/")[0] == offer["models"][0]["url"].rpartition("/")[0]
+
+
 def test_an_export_without_held_out_images_offers_no_check(port, folder):
     (folder / "check/labels.npy").unlink()
     assert description(port)["check"] is None
