@@ -68,7 +68,7 @@ class InThisProcess:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def wait(self) -> int:
+    def wait(self, timeout: float) -> int:
         return 0
 
     def kill(self) -> None:
@@ -84,7 +84,7 @@ def steps_in_this_process() -> Iterator[None]:
         return (subprocess.Popen if is_core_ml else InThisProcess)(command, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        stand_in = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE)
+        stand_in = SimpleNamespace(**vars(subprocess) | {"Popen": start})
         patch.setattr(exporting, "subprocess", stand_in)
         yield
 
