@@ -442,7 +442,7 @@ def test_evaluate_by_other_protocols_keeps_what_was_there(trained, tmp_path, mon
     measured = json.loads((run / "evaluation-multi-scale.json").read_text())
     assert measured["scales"] == [8, 10]
     low, high = measured["top1_interval"]
-    assert f"95% interval  {low:.2%} to {high:.2%} top-1, " in capsys.readouterr().out
+    assert f"interval {1 - high:.2%} to {1 - low:.2%})" in capsys.readouterr().out
     page = (run / "report.html").read_text()
     for title in ("single", "ten-crop", "multi-scale 8 10"):
         assert f"Confusion matrix, {title}" in page and f'class="name">{title}</th>' in page
@@ -453,17 +453,17 @@ def test_evaluate_compares_runs_and_averages_them(trained, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained[0] / "runs" / "one", "runs/one")
     shutil.copytree(trained[0] / "runs" / "one", "runs/two")
-    error = json.loads((tmp_path / "runs/one/evaluation.json").read_text())["top1_error"]
+    accuracy = 1 - json.loads((tmp_path / "runs/one/evaluation.json").read_text())["top1_error"]
     cli.main(["evaluate", "runs/one", "runs/two"])
     table = capsys.readouterr().out
     for name in ("runs/one", "runs/two"):
         (line,) = (line for line in table.splitlines() if line.startswith(f"{name} "))
-        assert line.split()[1:3] == ["360", f"{error:.2%}"]
+        assert line.split()[1:3] == ["360", f"{accuracy:.2%}"]
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["one", "two"]
     cli.main(["evaluate", "runs/one", "runs/two", "--ensemble"])
     output = capsys.readouterr().out
-    (line,) = (line for line in output.splitlines() if line.startswith("all together "))
-    assert f"360 {error:.2%}" in " ".join(line.split())  # a network agrees with itself
+    (line,) = (line for line in output.splitlines() if line.startswith("ensemble  "))
+    assert f"360 {accuracy:.2%}" in " ".join(line.split())  # a network agrees with itself
     (folder,) = (tmp_path / "runs").glob("ensemble-tiny-single-*")
     assert sorted(path.name for path in folder.iterdir()) == ["ensemble.json", "report.html"]
 

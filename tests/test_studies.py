@@ -243,7 +243,7 @@ def test_protocols_are_compared_alone_and_together(studied, capsys):
     single = read_evaluation(run)
     assert rows[1][1] == f"{100 * single.top1_error:.2f} / {100 * single.top5_error:.2f}"
     assert "by ten-crop" in text and (page / "protocols.png").exists()
-    assert capsys.readouterr().out.count("measuring") == 4 * 3
+    assert capsys.readouterr().out.count("\ntesting ") == 4 * 3
     running.reproduce("crops-and-ensembles", seeds=1, folder=studied.parent)
     assert "measuring" not in capsys.readouterr().out
 

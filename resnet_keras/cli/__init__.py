@@ -157,9 +157,12 @@ def _run(arguments: list[str]) -> None:
 
 
 def _tells_of_a_lost_process(error: Exception) -> bool:
-    """Whether JAX failed in a collective, or in talking to the process where all meet."""
+    """Whether JAX failed in a collective, or in talking to the process where all meet.
+
+    JAX raises ValueError where an array of all processes was just made.
+    """
     return (
-        type(error).__name__ == "JaxRuntimeError"
+        type(error).__name__ in ("JaxRuntimeError", "ValueError")
         and re.search(
             "gloo|nccl|UNAVAILABLE|DEADLINE_EXCEEDED|coordination", str(error), re.IGNORECASE
         )

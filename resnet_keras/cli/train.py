@@ -137,8 +137,8 @@ def train(
 ) -> None:
     """Train a network, test it and write a report.
 
-    The same command resumes a run that was interrupted. A finished run stays as it is.
-    --help-all shows more options: memory, devices and hosts, logs, fine-tuning, the whole recipe.
+    The same command resumes a run that was interrupted. --help-all shows more options: memory,
+    devices and hosts, logs, fine-tuning, the whole recipe.
 
     Example: resnet-keras train resnet50 --data photos --weights imagenet --recipe finetune
 
