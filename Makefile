@@ -3,7 +3,8 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 	if $$python -c "import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" \
 		2>/dev/null; then echo $$python; break; fi; done)
 BIN := .venv/bin
-PIP = $(BIN)/python -m pip --disable-pip-version-check install -q -c requirements/lock.txt
+# Python compiles what it imports: to compile all of 370 MB takes a minute.
+PIP = $(BIN)/python -m pip --disable-pip-version-check install -q --no-compile -c requirements/lock.txt
 
 # Marks of the extras of pyproject.toml that are installed.
 RUNTIME := .venv/.installed-tensorflow

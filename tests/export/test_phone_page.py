@@ -248,7 +248,7 @@ def test_the_keyboard_suffices(page, examples):
     # Waited for from the start: the browser takes a moment to hand its dialogues over.
     with page.expect_file_chooser() as chooser:
         order = []
-        for _ in range(4):
+        for _ in range(5):
             page.keyboard.press("Tab")
             focused = page.evaluate(
                 "document.activeElement.id || document.activeElement.textContent"
@@ -256,6 +256,7 @@ def test_the_keyboard_suffices(page, examples):
             outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
             order.append((focused, outline))
         assert order == [
+            ("guide", "solid"),
             ("Parity check", "solid"),
             ("model", "solid"),
             ("choose", "solid"),
