@@ -120,7 +120,7 @@ HIGHWAY19 = replace(
 
 
 def _densenet(network: Architecture, blocks: tuple[int, ...], growth_rate: int) -> Architecture:
-    """A DenseNet-BC [5, section 3] of so many layers of two convolutions in each dense block."""
+    """Architecture of a DenseNet-BC [5, section 3]; `blocks` has the layers of each dense block."""
     first, *others = blocks
     return replace(
         network,

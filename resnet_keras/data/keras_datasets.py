@@ -48,8 +48,10 @@ class Published:
 
 
 PUBLISHED = {
-    "mnist": Published("mnist.npz", 11, 28, tuple("0123456789"), 1 / 12),
-    "fashion-mnist": Published("fashion-mnist", 30, 28, idx.FASHION_CLASSES, 1 / 12),
+    "mnist": Published("mnist.npz", 11, 28, tuple("0123456789"), idx.VALIDATION_FRACTION),
+    "fashion-mnist": Published(
+        "fashion-mnist", 30, 28, idx.FASHION_CLASSES, idx.VALIDATION_FRACTION
+    ),
     "cifar10": Published(
         "cifar-10-batches-py-target", 163, 32, tuple(CIFAR10_CLASSES.split()), 1 / 10
     ),

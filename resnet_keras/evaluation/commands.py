@@ -1,4 +1,4 @@
-"""Commands to type that a page shows: the one that repeats a run, and those that go on from it."""
+"""Shell commands that a report shows: how to train the run again, and what to do with it next."""
 
 import shlex
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""What a report tells of a run's data and of its network."""
+"""Facts for a report: counts of images, parameters, multiply-adds, layers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -25,7 +25,7 @@ class Machine:
         accelerator: what Keras computes on.
         compute_capabilities: (major, minor) of every GPU; None for one that tells none.
         cpu_features: the processor's, as Linux spells them, such as "avx512_bf16".
-        devices: names of the accelerators, such as "NVIDIA H200"; those that are known.
+        devices: names of the accelerators, such as "NVIDIA H200"; unknown names are left out.
     """
 
     backend: str
