@@ -92,17 +92,18 @@ format: $(DEV) ## format the code, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-TESTS = $(BIN)/pytest -q -n $(PROCESSES) --dist worksteal
+# Slow tests of one file share what takes long to make, so that one process runs them.
+TESTS = $(BIN)/pytest -q -n $(PROCESSES) --dist
 test: $(DEV) ## the fast tests: 4 minutes
 #: ARGS="-k word"  PROCESSES=2
-	$(TESTS) -m "not slow" $(ARGS)
+	$(TESTS) worksteal -m "not slow" $(ARGS)
 test-slow: $(DEV) $(NOTEBOOKS) $(DOCS) ## the slow tests, notebooks with few epochs
 #: ARGS="tests/export" takes those of a folder
-	$(TESTS) -m slow $(ARGS)
+	$(TESTS) loadfile --no-loadscope-reorder -m slow $(ARGS)
 test-all: $(DEV) $(NOTEBOOKS) $(DOCS) ## all tests
-	$(TESTS) $(ARGS)
+	$(TESTS) loadfile --no-loadscope-reorder $(ARGS)
 coverage: $(DEV) ## the fast tests, and which lines and branches they reach
-	$(TESTS) -m "not slow" --cov --cov-report=term:skip-covered $(ARGS)
+	$(TESTS) worksteal -m "not slow" --cov --cov-report=term:skip-covered $(ARGS)
 
 peers: $(DEV) .venv/.installed-peers ## install torch, transformers and KerasHub (1.2 GB), beside which weights are tested
 	@echo "ready: tests of other projects' weights are no longer skipped"

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -30,9 +29,10 @@ from resnet_keras.training.devices import DeviceGroup, select_devices
 from resnet_keras.training.launch import free_address
 from resnet_keras.view import View
 
-# Trains the tiny network on what devices there are, as the program would, and writes its weights.
+# Trains the tiny network, once for each of the given trainings, and writes what each printed and
+# its weights.
 TRAINING = """
-import contextlib, dataclasses, json, os, signal, sys
+import contextlib, dataclasses, io, json, os, shutil, signal, sys
 import keras
 import kit
 import numpy as np
@@ -40,53 +40,61 @@ from resnet_keras import Run, load_model, train
 from resnet_keras.data.augmentation import CutMix
 from resnet_keras.training.devices import initialize_distributed
 
-folder, logical, settings = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+logical, place, trainings = int(sys.argv[1]), *json.loads(sys.argv[2])
 if logical > 1 and keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * logical
     )
-place, broken_off_after = settings.get("place"), settings.get("broken_off_after")
 augmentation = dataclasses.replace(kit.RECIPE.augmentation, flip=True, cutmix=CutMix())
 recipe = dataclasses.replace(kit.RECIPE, learning_rate=0.05, augmentation=augmentation)
-run = Run(folder)
-with contextlib.ExitStack() as stack:
-    stack.enter_context(kit.tiny_names())
-    is_first = stack.enter_context(initialize_distributed(*place)) if place else True
-    if broken_off_after:
-        stack.enter_context(kit.interrupted_after(broken_off_after))
-    callbacks = []
-    if settings.get("signals_itself"):
-        callbacks.append(keras.callbacks.LambdaCallback(
-            on_train_batch_begin=lambda batch, logs:
-                os.kill(os.getpid(), signal.SIGTERM) if batch == 7 else None
-        ))
-    train(
-        "tiny", "digits", recipe, run, verbose=0, checkpoint_steps=5,
-        devices=settings.get("devices"), callbacks=callbacks,
-    )
-if not is_first or broken_off_after:
-    sys.exit()
-weights = [np.asarray(weight) for weight in load_model(run.last_model).weights]
-np.savez(run.folder / "weights.npz", *weights)
+
+def stop(batch, logs):
+    if batch == 7:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def training(folder, devices=None, copy_of=None, killed_after=None, signals_itself=False):
+    if copy_of:
+        shutil.copytree(copy_of, folder)
+    callbacks = [keras.callbacks.LambdaCallback(on_train_batch_begin=stop)] * signals_itself
+    kill = kit.interrupted_after(killed_after) if killed_after else contextlib.nullcontext()
+    run = Run(folder)
+    with kill:
+        train(
+            "tiny", "digits", recipe, run, verbose=0, checkpoint_steps=5, devices=devices,
+            callbacks=callbacks,
+        )
+
+hosts = initialize_distributed(*place) if place else contextlib.nullcontext(True)
+with kit.tiny_names(), hosts as is_first:
+    for settings in trainings:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            training(**settings)
+        if is_first:
+            Run(settings["folder"]).folder.joinpath("printed.txt").write_text(printed.getvalue())
+
+# Afterwards: inside, one process alone would wait for the other.
+for folder in {settings["folder"] for settings in trainings} if is_first else ():
+    run = Run(folder)
+    weights = [np.asarray(weight) for weight in load_model(run.last_model).weights]
+    np.savez(run.folder / "weights.npz", *weights)
 """
 
 
-def trained(folder, logical, backend, **settings):
-    """A run of the tiny network on some logical devices of a CPU, in a process of its own."""
-    process = start(folder, logical, backend, **settings)
-    output, errors = process.communicate()
-    assert process.returncode == 0, output + errors
-    used = settings.get("devices", logical)
-    assert (f"devices: {used}\n" in output) == (used > 1)
-    return output
+def start(backend, logical, *trainings, place=None):
+    """A process that does the trainings on some logical devices of a CPU.
 
-
-def start(folder, logical, backend, **settings):
+    Args:
+        backend: Keras's.
+        logical: number of devices.
+        trainings: arguments of the script's `training`.
+        place: address, number and number of processes, of one of several processes.
+    """
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={logical}"
     return subprocess.Popen(
-        [sys.executable, "-c", TRAINING, str(folder), str(logical), json.dumps(settings)],
+        [sys.executable, "-c", TRAINING, str(logical), json.dumps([place, trainings])],
         env={
             **os.environ,
             "KERAS_BACKEND": backend,
@@ -97,6 +105,10 @@ def start(folder, logical, backend, **settings):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def printed(folder):
+    return (folder / "printed.txt").read_text()
 
 
 def history(folder):
@@ -116,40 +128,59 @@ def assert_same(folder, expected):
 
 
 @pytest.fixture(scope="module", params=["tensorflow", "jax"])
-def backend(request):
-    return request.param
+def runs(request, tmp_path_factory):
+    """A folder with a run on one device, one on two, and two that were killed on two.
 
-
-@pytest.fixture(scope="module")
-def by_one(backend, tmp_path_factory):
-    """The folder of a run on one device."""
-    folder = tmp_path_factory.mktemp(backend) / "one"
-    trained(folder, 1, backend)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def by_two(backend, tmp_path_factory):
-    """The folder of the same run on two."""
-    folder = tmp_path_factory.mktemp(backend) / "two"
-    trained(folder, 2, backend)
+    Of these, "resumed" went on on two, "alone" on one.
+    """
+    folder = tmp_path_factory.mktemp(request.param)
+    one, two, resumed, alone = (str(folder / name) for name in ("one", "two", "resumed", "alone"))
+    process = start(
+        request.param,
+        2,
+        {"folder": one, "devices": 1},
+        {"folder": two},
+        {"folder": resumed, "killed_after": 28},
+        {"folder": alone, "copy_of": resumed, "devices": 1},
+        {"folder": resumed},
+    )
+    output, errors = process.communicate()
+    assert process.returncode == 0, output + errors
     return folder
 
 
 @pytest.mark.slow
-def test_two_devices_train_as_one(by_one, by_two):
-    assert_same(by_two, by_one)
+def test_two_devices_train_as_one(runs):
+    assert "devices: 2\n" in printed(runs / "two")
+    assert "devices:" not in printed(runs / "one")
+    assert_same(runs / "two", runs / "one")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["jax"], indirect=True)
-def test_two_processes_train_as_one_and_stop_after_the_same_step(by_one, tmp_path):
+def test_a_run_on_two_devices_goes_on_where_it_was_killed_on_two_or_one(runs):
+    resumed, two = runs / "resumed", runs / "two"
+    assert "step 25 of 38" in printed(resumed)
+    assert (resumed / "history.csv").read_bytes() == (two / "history.csv").read_bytes()
+    for one, other in zip(weights(resumed), weights(two), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert "step 25 of 38" in printed(runs / "alone")
+    assert_same(runs / "alone", runs / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runs", ["jax"], indirect=True)
+def test_two_processes_train_as_one_and_stop_after_the_same_step(runs, tmp_path):
     folder = tmp_path / "run"
 
     def both(**settings):
         address = free_address()
         processes = [
-            start(folder, 1, "jax", place=[address, number, 2], **(settings if number else {}))
+            start(
+                "jax",
+                1,
+                {"folder": str(folder), **(settings if number else {})},
+                place=[address, number, 2],
+            )
             for number in range(2)
         ]
         outputs = [process.communicate() for process in processes]
@@ -164,24 +195,9 @@ def test_two_processes_train_as_one_and_stop_after_the_same_step(by_one, tmp_pat
     assert len({number for pair in steps for number in pair}) == 1
     codes, outputs = both()
     assert codes == [0, 0], outputs
-    assert all("devices: 2\n" in output for output, _ in outputs)
-    assert f"after step {steps[0][0]} of 38" in outputs[0][0]
-    assert_same(folder, by_one)
-
-
-@pytest.mark.slow
-def test_a_run_on_two_devices_goes_on_where_it_was_killed_on_two_or_one(
-    backend, by_one, by_two, tmp_path
-):
-    folder, alone = tmp_path / "run", tmp_path / "alone"
-    trained(folder, 2, backend, broken_off_after=28)
-    shutil.copytree(folder, alone)
-    assert "step 25 of 38" in trained(folder, 2, backend)
-    assert (folder / "history.csv").read_bytes() == (by_two / "history.csv").read_bytes()
-    for one, other in zip(weights(folder), weights(by_two), strict=True):
-        np.testing.assert_array_equal(one, other)
-    trained(alone, 2, backend, devices=1)
-    assert_same(alone, by_one)
+    assert "devices: 2\n" in printed(folder)
+    assert f"after step {steps[0][0]} of 38" in printed(folder)
+    assert_same(folder, runs / "one")
 
 
 # What follows needs no training.

@@ -229,7 +229,7 @@ def low_digits(digits, tmp_path_factory):
     """ResNet-20 that has learnt the digits 0 to 4."""
     run = Run(tmp_path_factory.mktemp("low") / "run")
     recipe = replace(QUICK, epochs=8, image_size=16)
-    train("resnet20", of_classes(digits, LOW), recipe, run)
+    train("resnet20", of_classes(digits, LOW), recipe, run, log_diagnostics=False)
     return run
 
 
@@ -275,6 +275,13 @@ def test_what_was_learnt_helps_with_other_digits(low_digits, high_digits, tmp_pa
         ("fine-tuned", tuned, low_digits.folder),
     ):
         run = Run(tmp_path / name)
-        train("resnet20", str(high_digits), recipe, run, weights=weights)
+        train(
+            "resnet20",
+            str(high_digits),
+            recipe,
+            run,
+            weights=weights,
+            log_diagnostics=False,
+        )
         errors[name] = evaluate_run(run, verbose=0).top1_error
     assert errors["fine-tuned"] < errors["from scratch"] - 0.05

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import on_jax
 import pytest
-from kit import ROOT, TESTS, TINY, TINY_FAMILY, answers, draw_images, run, trained
+from kit import EVERY_PART, ROOT, TESTS, TINY, TINY_FAMILY, answers, draw_images, run, trained
 from sklearn.datasets import load_sample_images
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -25,7 +25,6 @@ from resnet_keras.architectures import (
     Gating,
     Scaling,
     ShortcutDropout,
-    find,
 )
 from resnet_keras.evaluation.grad_cam import grad_cam
 from resnet_keras.networks.loading import load_model
@@ -93,21 +92,11 @@ SMALL = {
         output_stride=2,
     ),
 }
-NAMED = {
-    "resnet18": 64,
-    "resnet50": 64,
-    "resnet50v1.5": 64,
-    "resnet50-course": 64,
-    "plain18": 64,
-    "resnet20": 32,
-    "preresnet164": 32,
-    "resnext50-32x4d": 64,
-}
 
 
 NETWORKS_AND_SIZES = {
     **{name: (network, 16) for name, network in SMALL.items()},
-    **{name: (find(name), size) for name, size in NAMED.items()},
+    **{name: (TINY_FAMILY[name], 32) for name in (*EVERY_PART, "resnet50v1.5")},
 }
 
 
