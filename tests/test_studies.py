@@ -14,7 +14,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from kit import command_refusal, refusal
+from kit import command_refusal, docs_script, refusal
 from PIL import Image
 
 from resnet_keras import architectures, studies
@@ -119,6 +119,11 @@ def test_a_quick_study_takes_at_most_40_minutes(name):
         assert 0 < minutes["AVX-512 and bfloat16"] <= 40
 
 
+def test_the_page_of_claims_is_that_of_the_code():
+    gather = docs_script("gather_studies")
+    assert gather.CLAIMS.read_text("utf-8") == gather.claims()
+
+
 def test_the_estimate_by_hand():
     # 10,000 images are 78.125 batches of 128, 0.17 s each; a forward pass is a third of a step.
     study = studies.find("degradation")
@@ -210,7 +215,8 @@ def test_what_is_trained_is_not_trained_again(studied, capsys):
 def test_the_page_states_and_judges_every_claim(studied):
     text = (studied / "README.md").read_text()
     claims = studies.find("shortcuts").claims(SETTINGS["digits"])
-    assert f"**{len(claims)} not shown of {len(claims)} claims**" in text  # with one seed
+    headline = docs_script("gather_studies").headline(text)
+    assert headline == f"{len(claims)} not shown of {len(claims)} claims"  # with one seed
     for claim in claims:
         effect = f"{claim.comparison} | {claim.counts} |"
         assert re.search(

@@ -122,6 +122,15 @@ def _claims(judged: Judged) -> str:
     )
 
 
+def stated(claims: Sequence[Claim]) -> str:
+    """Claims before they are judged, as a table."""
+    return html.table(
+        ("claim", "effect", "counts if"),
+        ((claim.text, claim.comparison, claim.counts) for claim in claims),
+        words=3,
+    )
+
+
 def _interval(effect: Effect) -> str:
     if math.isinf(effect.low):
         return f"{effect.mean:.2f} (one seed)"
