@@ -99,7 +99,7 @@ def _claims(setting: Setting) -> Sequence[Claim]:
 
 
 def _by(label: str, protocol: str) -> Quantity:
-    return Quantity(label, f"test error by {protocol}")
+    return Quantity(label, f"{'single-view' if protocol == SINGLE else protocol} test error")
 
 
 def _measuring(setting: Setting) -> float:
