@@ -1,6 +1,7 @@
 """Residual networks of growing depth [He et al. 2016, table 6]."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from resnet_keras.studies import errors
 from resnet_keras.studies.errors import CIFAR10, Row
@@ -32,9 +33,13 @@ def _depths(setting: Setting) -> tuple[int, ...]:
     return (8, 20, 44) if setting.scale == "quick" else (20, 32, 44, 56, 110, 1202)
 
 
+def _compared(setting: Setting) -> tuple[int, ...]:
+    if setting.has_large_images:
+        return (18, 50, 152)
+    return _depths(setting) if setting.scale == "quick" else (20, 56, 110)
+
+
 def _claims(setting: Setting) -> Sequence[Claim]:
-    *_, middle, last = depths = _depths(setting)
-    pairs = (depths[:2], (depths[1], middle if last == 1202 else last))
     claims = [
         lower_error(
             f"resnet{deeper}",
@@ -42,9 +47,9 @@ def _claims(setting: Setting) -> Sequence[Claim]:
             f"{deeper} layers have a lower test error than {shallower}.",
             COUNTS,
         )
-        for shallower, deeper in pairs
+        for shallower, deeper in pairwise(_compared(setting))
     ]
-    if last == 1202:
+    if _depths(setting)[-1] == 1202:
         text = "1202 layers have a higher test error than 110."
         claims.append(lower_error("resnet110", "resnet1202", text, COUNTS))
     return claims
