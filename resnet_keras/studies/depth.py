@@ -19,7 +19,6 @@ from resnet_keras.studies.study import (
 
 PAPER = {**CIFAR10, "resnet110": f"{CIFAR10['resnet110']} (6.61 ± 0.16)"}  # of five runs
 
-
 COUNTS = 0.3  # points of test error
 
 
