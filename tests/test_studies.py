@@ -325,7 +325,7 @@ def test_protocols_are_compared_alone_and_together(studied, capsys):
     run = Run(studied.parent / "resnet14-jittered-seed0")
     single = read_evaluation(run)
     assert rows[1][1] == f"{100 * single.top1_error:.2f} / {100 * single.top5_error:.2f}"
-    assert "by ten-crop" in text and (page / "protocols.png").exists()
+    assert "ten-crop test error" in text and (page / "protocols.png").exists()
     assert capsys.readouterr().out.count("\ntesting ") == 3 * 3
     running.reproduce("crops-and-ensembles", DATA, seeds=1, folder=studied.parent)
     assert "\ntesting " not in capsys.readouterr().out

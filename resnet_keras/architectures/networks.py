@@ -186,8 +186,6 @@ FAMILY = (
         "ResNets for small images (He et al. 2016, section 4.2)",
         "32 pixels; depth studied at little cost",
         {
-            "resnet8": _cifar(1),
-            "resnet14": _cifar(2),
             "resnet20": RESNET20,
             "resnet32": _cifar(5),
             "resnet44": _cifar(7),
@@ -196,6 +194,9 @@ FAMILY = (
             "resnet1202": _cifar(200),
             "resnet164": RESNET164,
             "resnet1001": RESNET1001,
+            # Shallower than the paper's, by its rule of 6n + 2 layers.
+            "resnet8": _cifar(1),
+            "resnet14": _cifar(2),
         },
     ),
     Group(
