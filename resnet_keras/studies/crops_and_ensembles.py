@@ -132,7 +132,8 @@ def _examine(results: Results) -> Findings:
     for result in results.all:
         if result.evaluation:
             of_seeds[result.training.recipe.seed].append(result)
-    rates = {name: _measure(list(of_seeds.values()), Protocol(name)) for name in NAMES}
+    complete = [trained for trained in of_seeds.values() if len(trained) == len(results.labels)]
+    rates = {name: _measure(complete, Protocol(name)) for name in NAMES}
     return Findings(
         (
             Picture(
