@@ -41,7 +41,8 @@ The threshold is the smallest effect that counts. The interval is Student's t in
 variances that add up: the variance over the seeds and, of a test error, the variance over the test
 images. Its degrees of freedom are those of Welch and Satterthwaite (Satterthwaite 1946, *An
 approximate distribution of estimates of variance components*; Owen 2007, *The pigeonhole
-bootstrap*, for seeds and images that are crossed). Without test images it is the paired t interval.
+bootstrap*, for seeds and images that are crossed). Training errors, responses, gradients, lesions
+and protocols have the variance over the seeds alone, and the interval is that of the paired t-test.
 The code is `resnet_keras/studies/verdict.py`.
 
 The rule is weak with two or three seeds:

@@ -9,8 +9,8 @@ Another seed trains other weights, and another test set has other images. Their 
 and the 95% interval is Student's t with the degrees of freedom of Welch and Satterthwaite
 (Satterthwaite 1946, "An approximate distribution of estimates of variance components", Biometrics
 2; Owen 2007, "The pigeonhole bootstrap", adds the two variances for seeds and images that are
-crossed). A quantity that is no mean over images has the first term alone, and the interval is that
-of the paired t-test, with one degree of freedom fewer than seeds.
+crossed). A quantity that is known for every seed alone, and not for every image, has the first term
+alone. The interval is then that of the paired t-test, with one degree of freedom fewer than seeds.
 
 The rule is weak with few seeds. Two or three may agree by chance, and the interval is then too
 narrow; or they differ, and t is 12.7 with two seeds and 4.3 with three, so that only large effects
@@ -59,7 +59,7 @@ def effect_of(differences: np.ndarray) -> Effect:
 
     Args:
         differences: (seeds, images) float, the first quantity minus the second for every seed and
-            test image; (seeds, 1) for a quantity that is no mean over images.
+            test image; (seeds, 1) for a quantity that is known for every seed alone.
     """
     seeds, images = differences.shape
     mean = float(differences.mean())
