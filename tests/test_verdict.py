@@ -1,6 +1,7 @@
 """The rule that judges claims, against calculations by hand and stock SciPy."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,8 @@ def test_seeds_that_agree_leave_the_images_uncertainty():
     # Image means 1, 2, 3, 4, 5: variance 2.5, over five: 0.5, with 4 degrees of freedom.
     effect = effect_of(np.tile(np.arange(1.0, 6), (2, 1)))
     assert (effect.mean, effect.low, effect.high) == ends(3, T[4] * math.sqrt(0.5))
-    assert effect_of(np.full((2, 1), 7.0)) == Effect(7, 7, 7)
+    # Nothing varies, so nothing is known.
+    assert effect_of(np.full((2, 1), 7.0)) == Effect(7, -math.inf, math.inf)
 
 
 def test_one_seed_shows_nothing():
@@ -137,4 +139,6 @@ def test_claims_are_judged_in_their_order():
     judged = page.judge(study, results, Findings(()))
     assert [round(effect.mean) for effect in judged.values()] == [30, -30, 30]
     assert page.headline(judged) == "1 shown, 1 not shown, 1 contradicted of 3 claims"
+    row = page._claims(judged).splitlines()[2]
+    assert re.search(r"\| 30\.00 \(\d+\.\d\d to \d+\.\d\d\) \| \*\*shown\*\* \|", row)
     assert claims[0].comparison == "test error: b - a" and claims[0].counts == "above 10 points"

@@ -133,7 +133,7 @@ def stated(claims: Sequence[Claim]) -> str:
 
 def _interval(effect: Effect) -> str:
     if math.isinf(effect.low):
-        return f"{effect.mean:.2f} (one seed)"
+        return f"{effect.mean:.2f} (no interval)"
     return f"{effect.mean:.2f} ({effect.low:.2f} to {effect.high:.2f})"
 
 

@@ -32,11 +32,13 @@ Direction = Literal["above", "below"]
 
 @dataclass(frozen=True)
 class Effect:
-    """The difference of two quantities, and its 95% interval, which one seed leaves open.
+    """The difference of two quantities, and its 95% interval.
+
+    One seed leaves the interval open, and so do seeds and images that agree exactly.
 
     Attributes:
         mean: of the seeds.
-        low, high: ends of the interval; infinite for one seed.
+        low, high: ends of the interval; infinite where it is open.
     """
 
     mean: float
@@ -63,14 +65,15 @@ def effect_of(differences: np.ndarray) -> Effect:
     """
     seeds, images = differences.shape
     mean = float(differences.mean())
+    unknown = Effect(mean, -math.inf, math.inf)
     if seeds < 2:
-        return Effect(mean, -math.inf, math.inf)
+        return unknown
     terms = [(differences.mean(axis=1).var(ddof=1) / seeds, seeds - 1)]
     if images > 1:
         terms.append((differences.mean(axis=0).var(ddof=1) / images, images - 1))
     variance = sum(term for term, _ in terms)
     if variance == 0:
-        return Effect(mean, mean, mean)
+        return unknown
     freedom = variance**2 / sum(term**2 / own for term, own in terms)
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * math.sqrt(variance))
     return Effect(mean, mean - half, mean + half)
