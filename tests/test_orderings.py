@@ -337,6 +337,12 @@ def test_a_variant_is_built_as_counted(variant):
     assert bool(normalized) == (variant != "without-bn")
 
 
+def test_the_dropout_variant_drops_half_of_the_classifier_s_inputs():
+    dropped = build(tiny(architectures.find("resnet20-dropout"))).get_layer("drop_fc")
+    kept = np.asarray(dropped(np.ones((1, 1000), "float32"), training=True))
+    assert set(np.unique(kept)) == {0, 2} and 400 < np.count_nonzero(kept) < 600
+
+
 def test_a_unit_of_a_single_layer_is_that_and_its_input():
     architecture = architectures.find("resnet20-single-layer")
     assert architecture.depth == 20

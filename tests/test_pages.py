@@ -136,7 +136,7 @@ def test_its_blocks_tell_their_language(page):
     assert set(told) <= {"", "python", "sh", "bash", "yaml", "toml", "js", *NOT_RUN}
 
 
-@named([page for page in PAGES if page.parent != STUDY_PAGES and page != EXPORT_PAGE])
+@named([page for page in PAGES if page != EXPORT_PAGE])
 def test_its_lines_are_short(page):
     """Tables, pictures, links and code may be longer, and pages that the program writes."""
     text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)

@@ -667,7 +667,29 @@ def test_a_folder_of_idx_files(tmp_path, compressed):
         of_arrays(source.load("test")).images[..., 1], written["t10k", "images-idx3"]
     )
     np.testing.assert_array_equal(source.load("test").labels, written["t10k", "labels-idx1"])
-    assert "'" in refusal(sources.find, f"{tmp_path / 'mine'},seed=1").accepted
+    assert "per_class" in refusal(sources.find, f"{tmp_path / 'mine'},seed=1").accepted
+
+
+def test_the_first_training_images_of_each_class(tmp_path):
+    folder = tmp_path / "mine"
+    write_idx(folder)
+    all_images = sources.find(str(folder)).load("train")
+    source = sources.find(f"{folder},per_class=3")
+    assert source.name == f"{folder},per_class=3"
+    few = source.load("train")
+    assert np.bincount(few.labels).tolist() == 10 * [3]
+    for label in range(10):
+        expected = of_arrays(all_images).images[all_images.labels == label][:3]
+        np.testing.assert_array_equal(of_arrays(few).images[few.labels == label], expected)
+    assert [len(source.load(name)) for name in ("validation", "test")] == [10, 20]
+    assert sources.at_most(str(folder), 5) == f"{folder},per_class=5"
+    for data in (str(folder), f"{folder},per_class=5"):  # few enough, or chosen by the user
+        assert sources.at_most(data, 11 if data == str(folder) else 2) == data
+    for number in (0, 12):
+        assert refusal(sources.find(f"{folder},per_class={number}").load, "train").received
+    for options in ("per_class=", "per_class=-1", "per_class=1,seed=2"):
+        assert options in refusal(sources.find, f"{folder},{options}").received
+    assert "tfds:cifar10,seed=1" in refusal(sources.find, "cifar10,seed=1").accepted
 
 
 def test_idx_files_that_cannot_serve(tmp_path):

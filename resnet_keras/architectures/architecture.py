@@ -49,6 +49,8 @@ class Architecture:
         manipulation: of the shortcuts, see `Merge`.
         final_survival: probability that the last unit's branch is kept in a training step; those of
             the units before it fall linearly from 1 (Huang et al. 2016, equation 4).
+        head_dropout: share of the classifier's inputs that a training step drops (Srivastava et al.
+            2014, "Dropout").
         head_window: side of the window that is averaged before the classifier; None averages the
             whole map. The course averages 2x2 and flattens.
         output_stride: pixels of the image from one place of the last map to the next, if fewer than
@@ -73,6 +75,7 @@ class Architecture:
     unstrided_stages: tuple[int, ...] = ()
     manipulation: Manipulation | None = None
     final_survival: Annotated[float, number(0, 1, "(]")] = 1.0
+    head_dropout: Annotated[float, number(0, 1, "[)")] = 0.0
     head_window: int | None = None
     output_stride: int | None = None
 

@@ -3,7 +3,8 @@
 [1] He et al. 2016, "Deep Residual Learning"; [2] He et al. 2016, "Identity Mappings"; [3] Xie et
 al. 2017, "Aggregated Residual Transformations"; [4] Srivastava et al. 2015, "Training Very Deep
 Networks"; [5] Huang et al. 2017, "Densely Connected Convolutional Networks"; [6] Zhang et al. 2021,
-"ResNet or DenseNet? Introducing Dense Shortcuts to ResNet".
+"ResNet or DenseNet? Introducing Dense Shortcuts to ResNet"; [7] Huang et al. 2016, "Deep Networks
+with Stochastic Depth"; [8] Srivastava et al. 2014, "Dropout".
 """
 
 import fnmatch
@@ -193,6 +194,9 @@ FAMILY = (
             "resnet1202": _cifar(200),
             "resnet164": RESNET164,
             "resnet1001": RESNET1001,
+            # Shallower than the paper's, by its rule of 6n + 2 layers.
+            "resnet8": _cifar(1),
+            "resnet14": _cifar(2),
         },
     ),
     Group(
@@ -287,6 +291,9 @@ VARIANTS: dict[str, Callable[[Architecture], Architecture]] = {
     "dense-shortcuts": lambda network: replace(
         network, shortcut=replace(network.shortcut, elsewhere="dense")
     ),
+    # Regularisers, each with the rate of its paper's experiments [7; 8].
+    "stochastic-depth": lambda network: replace(network, final_survival=0.5),
+    "dropout": lambda network: replace(network, head_dropout=0.5),
     # [1, section 3.2]
     "single-layer": _of_single_layers,
     # What [1, section 4.1] argues against: that plain networks fail for vanishing gradients.

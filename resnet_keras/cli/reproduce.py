@@ -34,11 +34,11 @@ def reproduce(
     The command trains the networks and writes a page. The same command resumes a study that was
     stopped. Studies of one folder share trained networks.
 
-    Example: resnet-keras reproduce depth --data digits
+    Example: resnet-keras reproduce depth --data fashion-mnist
 
     Args:
         data: labelled images, as for train.
-        scale: quick takes minutes on small data, full does what the papers did.
+        scale: quick takes minutes, half an hour on fashion-mnist; full does what the papers did.
         seeds: number of times that each network is trained.
         output: folder of runs and pages.
     """

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from resnet_keras.data.hdf5 import Hdf5, files_in
 from resnet_keras.data.idx import Idx
 from resnet_keras.data.keras_datasets import PUBLISHED, KerasDataset
 from resnet_keras.data.splits import SPLIT_NAMES, ArraySplit, Source, Split, SplitName
+from resnet_keras.data.subset import OPTION, Subset, smallest_class
 from resnet_keras.data.tfds_source import Tfds
 from resnet_keras.errors import InputError, did_you_mean, did_you_mean_beside
 
@@ -80,10 +82,10 @@ class Digits:
 
 
 SPELLINGS = (
-    "digits, mnist, fashion-mnist, cifar10, cifar100, imagenet2012, "
+    "digits, mnist, fashion-mnist, cifar10, cifar100[,per_class=NUMBER], imagenet2012, "
     "tfds:NAME[/CONFIG][:VERSION][,SPLIT=PART…], "
     "a folder of class folders[,validation=FRACTION][,test=FRACTION][,seed=NUMBER], "
-    "an .h5 file or a folder of two, a folder of IDX files"
+    "an .h5 file or a folder of two, a folder of IDX files[,per_class=NUMBER]"
 )
 OF_TFDS = ("imagenet2012",)  # go by their bare names
 KNOWN = ("digits", *PUBLISHED, *OF_TFDS)
@@ -94,6 +96,8 @@ def find(data: str) -> Source:
 
     - "digits"
     - "mnist", "fashion-mnist", "cifar10", "cifar100"
+    - "fashion-mnist,per_class=1000", which these, the digits and IDX files take: fewer training
+      images, see `Subset`
     - "imagenet2012", "tfds:food101", "tfds:imagenet_resized/32x32", and with splits as TFDS spells
       them: "tfds:cifar10,train=train[:80%],validation=train[80%:]"
     - a folder with a folder for every class, "photos" or "photos,validation=0.2,seed=1"
@@ -106,12 +110,12 @@ def find(data: str) -> Source:
         InputError: there is no such source, or it cannot be used; the source's class tells more.
         NotDownloadedError: a public dataset is not on this machine yet.
     """
-    if data == "digits":
-        return Digits()
     name, *options = data.split(",")
+    if name == "digits":
+        return _subset(Digits, _per_class(options, data))
     if name in PUBLISHED:
-        _refuse_options(options, data, name, of_tfds=name.startswith("cifar"))
-        return KerasDataset(name)
+        per_class = _per_class(options, data, of_tfds=name.startswith("cifar"))
+        return _subset(partial(KerasDataset, name), per_class)
     if name in OF_TFDS or name.startswith("tfds:"):
         return Tfds(name.removeprefix("tfds:"), _splits(options))
     if os.path.exists(os.path.expanduser(data)):  # commas and all
@@ -141,8 +145,11 @@ def find(data: str) -> Source:
         ) from error
     if not (of_hdf5 or of_idx):
         return Folder(path, **_fractions(options))
-    _refuse_options(options, data, name)
-    return Hdf5(path) if of_hdf5 else Idx(path)
+    if of_idx:
+        return _subset(partial(Idx, path), _per_class(options, data))
+    if options:
+        raise InputError("HDF5 files take no options", received=repr(data), accepted=f"{name!r}")
+    return Hdf5(path)
 
 
 def slug(data: str) -> str:
@@ -150,13 +157,38 @@ def slug(data: str) -> str:
     return re.sub(r"[^\w.-]+", "-", data).strip("-.")
 
 
-def _refuse_options(options: Sequence[str], data: str, name: str, of_tfds: bool = False) -> None:
-    """Raises InputError if there are options: the splits of these images are fixed."""
-    if options:
+def at_most(data: str, per_class: int) -> str:
+    """The spelling of data with no more than so many training images of each class.
+
+    Data that takes no such option, or has it already, stays as it is.
+    """
+    source = find(data)
+    if not isinstance(source, Digits | KerasDataset | Idx):
+        return data
+    return (
+        data
+        if smallest_class(source.load("train")) <= per_class
+        else f"{data},{OPTION}={per_class}"
+    )
+
+
+def _subset(make: Callable[[], Source], per_class: int | None) -> Source:
+    return make() if per_class is None else Subset(make(), per_class)
+
+
+def _per_class(options: Sequence[str], data: str, of_tfds: bool = False) -> int | None:
+    """The one option of datasets whose splits are fixed; None if it is not given."""
+    if not options:
+        return None
+    name, _, number = ",".join(options).partition("=")
+    if name != OPTION or not number.isdecimal():
         by_tfds = f", or 'tfds:{data}' for the splits of TFDS" if of_tfds else ""
         raise InputError(
-            "this dataset takes no options", received=repr(data), accepted=f"{name!r}{by_tfds}"
+            "unknown option of this dataset",
+            received=repr(data),
+            accepted=f"{OPTION}=1000, training images of each class{by_tfds}",
         )
+    return int(number)
 
 
 def _splits(options: Sequence[str]) -> dict[SplitName, str]:

@@ -149,6 +149,9 @@ def _head(
                 received=f"classes={classes}",
                 accepted="1 or more",
             )
+        x = _average(x, architecture.head_window)
+        if architecture.head_dropout:
+            x = keras.layers.Dropout(architecture.head_dropout, dtype="float32", name="drop_fc")(x)
         initializer = "he_normal"
         if head.kernel_std is not None:
             initializer = keras.initializers.RandomNormal(stddev=head.kernel_std)
@@ -160,7 +163,7 @@ def _head(
             kernel_initializer=initializer,
             dtype="float32",
             name=f"fc{classes}",
-        )(_average(x, architecture.head_window))
+        )(x)
     if head.pooling == "avg":
         return keras.layers.GlobalAveragePooling2D(dtype="float32", name="avg_pool")(x)
     if head.pooling == "max":

@@ -1,21 +1,15 @@
-"""ResNets beside other networks: parameters, arithmetic, training speed and error."""
+"""ResNets beside rivals and regularisers: parameters, arithmetic, training speed and error."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from statistics import median
 
-import keras
-import numpy as np
 from matplotlib.figure import Figure
 
-from resnet_keras import architectures
-from resnet_keras.architectures import IMAGENET_PREPROCESSING
-from resnet_keras.evaluation.introspection import multiply_adds
-from resnet_keras.networks.models import Classifier, InputShape, build
-from resnet_keras.recipes import QUICK
+from resnet_keras.architectures import find
 from resnet_keras.studies import schedules
 from resnet_keras.studies.study import (
+    Claim,
     Findings,
     Picture,
     Result,
@@ -24,172 +18,173 @@ from resnet_keras.studies.study import (
     Study,
     Table,
     Training,
-    spread,
+    lower_error,
     test_error,
 )
 
-RESNET, RESNEXT, DENSENET = TRAINED = ("resnet50", "resnext50-32x4d", "densenet121")
-PUBLISHED = Classifier(1000)
-PUBLISHED_SHAPE = (224, 224, 3)
-# With the warm-up that deep networks need in so few epochs; DenseNet takes no smaller images.
-FEW_EPOCHS = replace(QUICK, epochs=6, image_size=32)
-
-# Multiply-adds in 1e9 [1, table 1 and section 3.3]; top-1 error in per cent, ImageNet's validation
-# images by ten crops [1, table 3].
-PAPER = {RESNET: ("3.8", "22.85"), "vgg16": ("", "28.07"), "vgg19": ("19.6", "")}
-
-
-def densenet(input_shape: InputShape, head: Classifier, name: str) -> keras.Model:
-    """Keras's DenseNet-121 with its preprocessing inside, as in our networks."""
-    inputs = keras.Input(input_shape)
-    # As keras.applications.densenet.preprocess_input has it.
-    mean, std = map(np.array, (IMAGENET_PREPROCESSING.mean, IMAGENET_PREPROCESSING.std))
-    x = keras.layers.Rescaling((1 / std).tolist(), (-mean / std).tolist())(inputs)
-    network = keras.applications.DenseNet121(
-        weights=None, input_tensor=x, classes=head.classes, classifier_activation=head.activation
-    )
-    # Its own input is a list of one.
-    return keras.Model(inputs, network.output, name=name)
-
-
-def _of_applications(application: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
-    return lambda input_shape, head: application(
-        weights=None, input_shape=input_shape, classes=head.classes
-    )
-
-
-BUILDERS = {
-    **{name: partial(build, architectures.find(name)) for name in (RESNET, RESNEXT)},
-    DENSENET: partial(densenet, name=DENSENET),
-    "vgg16": _of_applications(keras.applications.VGG16),
-    "vgg19": _of_applications(keras.applications.VGG19),
-}
-
-
-def _trainings(setting: Setting, seed: int) -> Sequence[Training]:
-    return [
-        *(
-            schedules.training(name, setting, seed, quick=FEW_EPOCHS, tag="compared")
-            for name in (RESNET, RESNEXT)
-        ),
-        replace(
-            schedules.training(RESNET, setting, seed, quick=FEW_EPOCHS, tag="compared"),
-            network=DENSENET,
-            builder=densenet,
-        ),
-    ]
+SIDE = 16  # pixels of the quick scale, where highway19 and densenet100-k12 cost minutes
+SIDE_OF_PHOTOGRAPHS = 32  # which densenet121 needs
+LOWER = 0.1  # points of test error
 
 
 @dataclass(frozen=True)
-class _Size:
-    """What a network is as published: its trainable parameters, and multiply-adds."""
+class Rival:
+    """A row of the table.
 
-    parameters: int
-    multiply_adds: int
+    Attributes:
+        network: its name, with variant.
+        paper: the published test error on CIFAR-10, or on ImageNet by ten crops, in per cent.
+    """
+
+    network: str
+    paper: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.network} has a lower test error than the ResNet."
 
 
-def _size(name: str) -> _Size:
-    model = BUILDERS[name](PUBLISHED_SHAPE, PUBLISHED)
-    parameters = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-    return _Size(parameters, multiply_adds(model))
+# CIFAR-10: He et al. 2016, table 6; Xie et al. 2017, table 7; Huang et al. 2017, table 2, whose
+# ResNet with stochastic depth is of 110 layers, too.
+QUICK = (
+    Rival("resnet20", "8.75"),
+    Rival("resnet20-dropout"),
+    Rival("resnet20-stochastic-depth"),
+    Rival("resnet20-dense-shortcuts"),
+    Rival("highway19", "7.54"),
+    Rival("densenet100-k12", "4.51"),
+)
+FULL = (
+    Rival("resnet110", "6.43"),
+    Rival("resnet110-dropout"),
+    Rival("resnet110-stochastic-depth", "5.23"),
+    Rival("resnet110-dense-shortcuts"),
+    Rival("resnext29-8x64d", "3.65"),
+    Rival("highway19", "7.54"),
+    Rival("densenet100-k12", "4.51"),
+    Rival("densenet250-k24", "3.62"),
+    Rival("densenet190-k40", "3.46"),
+)
+# ImageNet, ten crops [1, table 3].
+LARGE = (Rival("resnet50", "22.85"), Rival("resnext50-32x4d"), Rival("densenet121"))
+
+
+def _trained(setting: Setting) -> tuple[Rival, ...]:
+    if setting.has_large_images:
+        return LARGE
+    return QUICK if setting.scale == "quick" else FULL
+
+
+def _listed(setting: Setting) -> tuple[Rival, ...]:
+    """All rows: those that are trained, and others that are too costly for the quick scale."""
+    rows = _trained(setting)
+    if rows is QUICK:
+        rows += tuple(rival for rival in FULL if rival not in QUICK)
+    return rows
+
+
+def _trainings(setting: Setting, seed: int) -> Sequence[Training]:
+    side = SIDE_OF_PHOTOGRAPHS if setting.has_large_images else SIDE
+    recipe = replace(schedules.quick(setting), image_size=side)
+    return [
+        schedules.training(rival.network, setting, seed, quick_recipe=recipe, tag="compared")
+        for rival in _trained(setting)
+    ]
+
+
+def _claims(setting: Setting) -> Sequence[Claim]:
+    resnet, *rivals = _trained(setting)
+    return [lower_error(one.network, resnet.network, one.text, LOWER) for one in rivals]
 
 
 def _images_per_second(result: Result) -> float:
     """The median over the epochs, but for the first, in which the graph is made."""
-    return median(row["images_per_second"] for row in result.run.read_speeds()[1:])
+    speeds = [row["images_per_second"] for row in result.run.read_speeds()]
+    return median(speeds[1:] or speeds)
 
 
 def _examine(results: Results) -> Findings:
-    sizes = {name: _size(name) for name in BUILDERS}
-    speeds = {name: results.mean(name, _images_per_second) for name in TRAINED}
-    found = {name: results.mean(name, test_error) for name in TRAINED}
-    said = " ".join(
-        f"{name} has {sizes[name].multiply_adds / sizes[RESNET].multiply_adds:.2f} times the "
-        f"multiply-adds of {RESNET}, trains {speeds[name] / speeds[RESNET]:.2f} times as many "
-        f"images a second, and its test error is {found[name]:.2f}%."
-        for name in (RESNEXT, DENSENET)
-    )
+    size = results.all[0].run.read_details().image_size
+    sums = {
+        rival.network: find(rival.network).multiply_adds(size) / 1e6
+        for rival in _listed(results.setting)
+    }
+    speeds = {label: results.mean(label, _images_per_second) for label in results.labels}
     return Findings(
-        f"The test error of {RESNET} is {found[RESNET]:.2f}%. {said}",
         (
             Picture(
                 "comparison",
-                "Multiply-adds of one image of 224 pixels, images a second in training, and "
+                f"Multiply-adds of one image of {size} pixels, images a second in training, and "
                 "top-1 test error.",
                 _bars(
                     {
-                        "multiply-adds, 1e9": {
-                            name: size.multiply_adds / 1e9 for name, size in sizes.items()
-                        },
+                        "multiply-adds, 1e6": {label: sums[label] for label in results.labels},
                         "training, images/s": speeds,
-                        "test error, %": found,
+                        "test error, %": {
+                            label: results.mean(label, test_error) for label in results.labels
+                        },
                     }
                 ),
             ),
-            _table(results, sizes, speeds),
-            "The paper has no figures of ResNeXt and DenseNet. The VGG networks are not trained "
-            "here.",
+            _table(results, size, sums, speeds),
+            "Rows without a speed are not trained at this scale.",
         ),
     )
 
 
-def _table(results: Results, sizes: Mapping[str, _Size], speeds: Mapping[str, float]) -> Table:
+def _table(
+    results: Results, size: int, sums: Mapping[str, float], speeds: Mapping[str, float]
+) -> Table:
+    setting = results.setting
+    classes = len(results.all[0].run.read_details().class_names)
+    data = "ImageNet, ten crops" if setting.has_large_images else "CIFAR-10"
     return Table(
-        "Parameters and multiply-adds are of 1,000 classes and 224x224 pixels, counted on "
-        "the layers; speed and error are of the training here",
+        f"Parameters are of {classes} classes, multiply-adds of {size}x{size} pixels",
         (
             "network",
             "parameters",
-            "multiply-adds, 1e9",
+            "multiply-adds, 1e6",
             "images/s",
-            f"of {RESNET}'s",
             "test error, %",
-            "paper: multiply-adds, 1e9",
-            "paper: ten-crop error on ImageNet, %",
+            f"paper: error on {data}, %",
         ),
         tuple(
             (
-                name,
-                f"{size.parameters:,}",
-                f"{size.multiply_adds / 1e9:.2f}",
-                *_trained(results, name, speeds),
-                *PAPER.get(name, ("", "")),
+                rival.network,
+                f"{find(rival.network).parameters(classes, size).trainable:,}",
+                f"{sums[rival.network]:,.1f}",
+                f"{speeds[rival.network]:.0f}" if rival.network in speeds else "",
+                results.spread(rival.network, test_error) if rival.network in speeds else "",
+                rival.paper,
             )
-            for name, size in sizes.items()
+            for rival in _listed(setting)
         ),
-    )
-
-
-def _trained(results: Results, name: str, speeds: Mapping[str, float]) -> tuple[str, str, str]:
-    if name not in TRAINED:
-        return "", "", ""
-    return (
-        spread([_images_per_second(result) for result in results.of(name)]),
-        f"{speeds[name] / speeds[RESNET]:.2f}",
-        results.spread(name, test_error),
     )
 
 
 def _bars(panels: Mapping[str, Mapping[str, float]]) -> Figure:
-    figure = Figure(figsize=(11, 3), layout="constrained")
-    for axes, (title, values) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+    figure = Figure(figsize=(13, 3.4), layout="constrained")
+    for axes, (title, values) in zip(
+        figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True
+    ):
         bars = axes.barh(list(values), list(values.values()), color="#3b528b")
         axes.bar_label(bars, fmt="%.3g", padding=3)
         axes.set(title=title)
-        axes.invert_yaxis()
         axes.margins(x=0.18)
         axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].invert_yaxis()  # of all panels, which share it
     return figure
 
 
 STUDY = Study(
     title="Comparison",
-    source="He et al. 2016, sections 3.3 and 3.4",
+    source="He et al. 2016, section 3.3 and table 6; Huang et al. 2016 and 2017",
     claim=(
-        "A residual network of 50 layers needs a fifth of the multiply-adds of VGG-19. Its error "
-        "is lower than that of VGG-16."
+        "A residual network needs fewer parameters than a highway network and has a lower error. "
+        "Stochastic depth, grouped convolutions and concatenation lower the error further."
     ),
-    seeds={"quick": 1, "full": 1},
+    seeds={"quick": 3, "full": 3},
     trainings=_trainings,
+    claims=_claims,
     examine=_examine,
 )

@@ -32,14 +32,18 @@ from resnet_keras.recipes import PAPER_IMAGENET, Recipe
 from resnet_keras.runs.run import Run, RunDetails
 from resnet_keras.studies import schedules
 from resnet_keras.studies.study import (
+    Claim,
     Findings,
+    Measured,
     Picture,
+    Quantity,
     Result,
     Results,
     Setting,
     Study,
     Table,
     Training,
+    per_seed,
     spread,
 )
 
@@ -53,6 +57,9 @@ PAPER = {
 }
 PAPER_ENSEMBLE = "3.57"  # top-5 error of six networks on the test images [1, table 5]
 TOGETHER = "ensemble"  # the row, and the bars, of all networks together
+BEST = "the best network"
+MEAN = "the networks, their mean"
+LOWER = 0.1  # points of test error
 
 Rates = Mapping[str, Sequence[ErrorRates]]  # by the network's label, for every seed
 
@@ -63,17 +70,52 @@ def _trainings(setting: Setting, seed: int) -> Sequence[Training]:
         deep = [(f"resnet{depth}", None) for depth in (50, 101, 152)]
         networks = [("resnet34", None), ("resnet34", "C"), *deep]
     else:
-        depths = (20, 32, 44, 56) if setting.scale == "quick" else (20, 32, 44, 56, 110)
+        depths = (8, 14, 20) if setting.scale == "quick" else (20, 32, 44, 56, 110)
         networks = [(f"resnet{depth}", None) for depth in depths]
     return [
-        schedules.training(network, setting, seed, shortcut, _jittered(), "jittered")
+        schedules.training(network, setting, seed, shortcut, _jittered(setting), "jittered")
         for network, shortcut in networks
     ]
 
 
-def _jittered() -> Recipe:
+def _claims(setting: Setting) -> Sequence[Claim]:
+    def lower(better: Quantity, worse: Quantity, text: str) -> Claim:
+        return Claim(text, worse, better, "above", LOWER)
+
+    single = _by(MEAN, SINGLE)
+    return (
+        lower(_by(MEAN, TEN_CROP), single, "Ten crops lower the test error."),
+        lower(
+            _by(MEAN, MULTI_SCALE),
+            single,
+            "Whole images at several scales lower the test error.",
+        ),
+        lower(
+            _by(TOGETHER, SINGLE),
+            _by(BEST, SINGLE),
+            "Several networks together have a lower test error than the best of them.",
+        ),
+    )
+
+
+def _by(label: str, protocol: str) -> Quantity:
+    return Quantity(label, f"{'single-view' if protocol == SINGLE else protocol} test error")
+
+
+def _measuring(setting: Setting) -> float:
+    """Multiply-adds of all views of the test images, of mirror images too."""
+    total = 0
+    for one in _trainings(setting, 0):
+        size = one.recipe.image_size or PAPER_SIZE
+        scales = Protocol(MULTI_SCALE).scales_for(size)
+        views = 10 + 2 * sum((side / size) ** 2 for side in scales)
+        total += views * one.architecture.multiply_adds(size)
+    return total * setting.test_images
+
+
+def _jittered(setting: Setting) -> Recipe:
     """Shows crops, scales and mirror images in training, too, as the paper does."""
-    minutes = schedules.MINUTES
+    minutes = schedules.quick(setting)
     sides = [
         proportional(side, minutes.image_size or PAPER_SIZE)
         for side in (ScaleJitterCrop.shortest, ScaleJitterCrop.longest)
@@ -90,19 +132,9 @@ def _examine(results: Results) -> Findings:
     for result in results.all:
         if result.evaluation:
             of_seeds[result.training.recipe.seed].append(result)
-    rates = {name: _measure(list(of_seeds.values()), Protocol(name)) for name in NAMES}
-    labels = list(rates[SINGLE])
-    networks = labels[:-1]
-    means = {name: fmean(_top1(rates[name][label]) for label in networks) for name in NAMES}
-    best = min(_top1(rates[SINGLE][label]) for label in networks)
-    together = _top1(rates[SINGLE][TOGETHER])
-    said = ", ".join(f"{means[name]:.2f}% by {name}" for name in NAMES)
-    better = "lower" if together < best else "not lower"
-    helps = [name for name in (TEN_CROP, MULTI_SCALE) if means[name] < means[SINGLE]]
+    complete = [trained for trained in of_seeds.values() if len(trained) == len(results.labels)]
+    rates = {name: _measure(complete, Protocol(name)) for name in NAMES}
     return Findings(
-        f"Here {' and '.join(helps) or 'neither'} {'help' if len(helps) > 1 else 'helps'}. The "
-        f"mean top-1 error of the networks is {said}. The error of the {TOGETHER} by a single view "
-        f"is {together:.2f}%, {better} than that of its best network, {best:.2f}%.",
         (
             Picture(
                 "protocols",
@@ -115,7 +147,22 @@ def _examine(results: Results) -> Findings:
             f"each depth. The paper's, of six networks, makes *{PAPER_ENSEMBLE}*% top-5 error on "
             "ImageNet's test images.",
         ),
+        _measured(rates),
     )
+
+
+def _measured(rates: Mapping[str, Rates]) -> Measured:
+    *networks, together = rates[SINGLE]
+
+    def errors(name: str, label: str) -> list[float]:
+        return [100 * one.top1_error for one in rates[name][label]]
+
+    of_networks = {name: np.array([errors(name, label) for label in networks]) for name in NAMES}
+    return {
+        **{_by(MEAN, name): per_seed(of_networks[name].mean(axis=0)) for name in NAMES},
+        _by(BEST, SINGLE): per_seed(of_networks[SINGLE].min(axis=0)),
+        _by(TOGETHER, SINGLE): per_seed(errors(SINGLE, together)),
+    }
 
 
 def _table(rates: Mapping[str, Rates]) -> Table:
@@ -211,7 +258,9 @@ STUDY = Study(
         "Comparisons of networks use ten crops. Whole images at several scales, and several "
         "networks together, lower the error."
     ),
-    seeds={"quick": 2, "full": 1},
+    seeds={"quick": 3, "full": 3},
     trainings=_trainings,
+    claims=_claims,
     examine=_examine,
+    measuring=_measuring,
 )

@@ -62,8 +62,3 @@ def parameters(results: Results, label: str) -> int:
     details = first.run.read_details()
     architecture = find(first.training.network, first.training.shortcut)
     return architecture.parameters(len(details.class_names), details.image_size).trainable
-
-
-def lowest(results: Results, labels: Sequence[str]) -> str:
-    """The network of the least mean test error."""
-    return min(labels, key=lambda label: results.mean(label, test_error))

@@ -15,14 +15,17 @@ from resnet_keras.runs.run import Run
 from resnet_keras.studies.figures import tidy
 from resnet_keras.studies.schedules import training
 from resnet_keras.studies.study import (
+    Claim,
     Findings,
     Picture,
+    Quantity,
     Result,
     Results,
     Setting,
     Study,
     Table,
     Training,
+    per_seed,
     spread,
 )
 
@@ -30,11 +33,55 @@ COUNTS = (1, 2, 3, 4, 6, 8, 10)  # of units removed or swapped together
 DRAWS = 10  # of units, for every count
 IMAGES = 1000  # at most, to measure on
 BATCH = 128
+WHOLE, WITHOUT_ONE = "test error, all units", "test error, one unit removed"
+FAILS = 10  # points of test error
 
 
 def _trainings(setting: Setting, seed: int) -> Sequence[Training]:
+    return [training(label, setting, seed) for label in _labels(setting)]
+
+
+def _labels(setting: Setting) -> list[str]:
     depth = 34 if setting.has_large_images else 44 if setting.scale == "quick" else 110
-    return [training(f"{kind}{depth}", setting, seed) for kind in ("plain", "resnet")]
+    return [f"{kind}{depth}" for kind in ("plain", "resnet")]
+
+
+def _claims(setting: Setting) -> Sequence[Claim]:
+    plain, residual = _labels(setting)
+    without = {label: Quantity(label, WITHOUT_ONE) for label in (plain, residual)}
+    return (
+        Claim(
+            "A plain network fails without one layer, the mean over the layers.",
+            without[plain],
+            Quantity(plain, WHOLE),
+            "above",
+            FAILS,
+        ),
+        Claim(
+            "A residual network works without one unit, the mean over the units.",
+            without[residual],
+            Quantity(residual, WHOLE),
+            "below",
+            FAILS,
+        ),
+        Claim(
+            "Without one layer, the plain network has the higher test error of the two.",
+            without[plain],
+            without[residual],
+            "above",
+            FAILS,
+        ),
+    )
+
+
+def _measuring(setting: Setting) -> float:
+    """Multiply-adds: on average a lesion is in the middle, and half of the network comes after."""
+    total = 0
+    for one in _trainings(setting, 0):
+        units = sum(one.architecture.blocks) - len(one.architecture.blocks) + 1
+        passes = units / 2 + 2 * len(COUNTS) * DRAWS
+        total += passes * one.architecture.multiply_adds(one.recipe.image_size)
+    return total * min(IMAGES, setting.test_images)
 
 
 class Patient:
@@ -145,18 +192,7 @@ def _examine(results: Results) -> Findings:
     lesioned = {
         label: [_lesioned(result) for result in results.of(label)] for label in results.labels
     }
-    plain, residual = results.labels
-
-    def grown(label: str) -> float:
-        return fmean(fmean(one.single) - one.whole for one in lesioned[label])
-
-    def after_most(label: str) -> float:
-        return fmean(one.removed[-1] for one in lesioned[label])
-
     return Findings(
-        f"Without one unit the test error of {residual} grows by {grown(residual):.1f} points on "
-        f"average, that of {plain} by {grown(plain):.1f} points. Without {COUNTS[-1]} units the "
-        f"test errors are {after_most(residual):.0f}% and {after_most(plain):.0f}%.",
         (
             Picture(
                 "single",
@@ -170,6 +206,14 @@ def _examine(results: Results) -> Findings:
             ),
             _table(lesioned),
         ),
+        {
+            Quantity(label, measure): per_seed(map(error, of_seeds))
+            for label, of_seeds in lesioned.items()
+            for measure, error in (
+                (WHOLE, lambda one: one.whole),
+                (WITHOUT_ONE, lambda one: fmean(one.single)),
+            )
+        },
     )
 
 
@@ -222,7 +266,9 @@ STUDY = Study(
         "A residual network works without any one unit. Its error grows smoothly with the number "
         "of units removed or swapped. A plain network fails without any one layer."
     ),
-    seeds={"quick": 2, "full": 1},
+    seeds={"quick": 3, "full": 3},
     trainings=_trainings,
+    claims=_claims,
     examine=_examine,
+    measuring=_measuring,
 )

@@ -15,9 +15,10 @@ from resnet_keras.errors import DivergedError, InputError, check_arguments
 from resnet_keras.evaluation.evaluate import evaluate_run, read_evaluation
 from resnet_keras.files.atomic import make_folder
 from resnet_keras.runs.run import Run
-from resnet_keras.studies import SEEDS, find
+from resnet_keras.studies import SEEDS, estimate, find
 from resnet_keras.studies.page import write_page
-from resnet_keras.studies.study import Result, Results, Scale, Setting, Training
+from resnet_keras.studies.schedules import PER_CLASS
+from resnet_keras.studies.study import Result, Results, Scale, Setting, Study, Training
 from resnet_keras.training.train import train
 
 HOME = Path("runs", "studies")
@@ -42,7 +43,8 @@ def reproduce(
     Args:
         study: its name in `STUDIES`.
         data: labelled images, as --data spells them.
-        scale: "quick" takes minutes on a CPU with small data; "full" is what the papers did.
+        scale: "quick" takes minutes on a CPU, with 1,000 training images of each class at most;
+            "full" is what the papers did.
         seeds: how many times every network is trained; the study's own number if None.
         folder: where runs and pages go; runs/studies/DATA-SCALE if None.
         verbose: of the trainings, see `train`; 0 prints no progress.
@@ -58,8 +60,7 @@ def reproduce(
     chosen = find(study)
     if scale not in get_args(Scale):
         raise InputError("unknown scale", received=repr(scale), accepted=", ".join(get_args(Scale)))
-    source = sources.find(data)
-    setting = Setting(scale, data, source.image_size, seeds or chosen.seeds[scale])
+    setting = _setting(scale, data, seeds or chosen.seeds[scale])
     home = Path(folder or HOME / f"{sources.slug(data)}-{scale}")
     if Run(home).exists:
         raise InputError(
@@ -72,16 +73,36 @@ def reproduce(
         training for seed in range(setting.seeds) for training in chosen.trainings(setting, seed)
     ]
     place = home / study
+    _print_plan(study, chosen, setting)
     with _without_warnings():
         results = []
         for number, training in enumerate(trainings, start=1):
             print(f"\n{study}, training {number} of {len(trainings)}: {training.name}", flush=True)
-            results.append(_result(training, data, home, verbose))
+            results.append(_result(training, setting.data, home, verbose))
         command = ["resnet-keras", "reproduce", study, "--data", data, "--scale", scale]
         command += ["--seeds", str(setting.seeds)]
         command += ["--output", str(folder)] if folder else []
         write_page(place, shlex.join(command), chosen, Results(setting, results))
     return place
+
+
+def _setting(scale: Scale, data: str, seeds: int) -> Setting:
+    data = sources.at_most(data, PER_CLASS) if scale == "quick" else data
+    source = sources.find(data)
+    counts = [len(source.load(split)) for split in ("train", "validation", "test")]
+    return Setting(scale, data, source.image_size, seeds, *counts)
+
+
+def _print_plan(name: str, study: Study, setting: Setting) -> None:
+    """Prints the claims before anything is trained, and how long the study may take."""
+    print(f"{name}: the claims that the page judges")
+    for claim in study.claims(setting):
+        print(f"- {claim.text} ({claim.comparison}, {claim.counts})")
+    told = (
+        f"{estimate.in_words(minutes)} with {cores}"
+        for cores, minutes in estimate.minutes(study, setting, setting.seeds).items()
+    )
+    print(f"estimated time on two idle cores: {', '.join(told)}", flush=True)
 
 
 @contextmanager
@@ -106,7 +127,6 @@ def _result(training: Training, data: str, home: Path, verbose: int | str) -> Re
             training.recipe,
             run,
             training.shortcut,
-            builder=training.builder,
             verbose=verbose,
         )
         evaluation = read_evaluation(run) or evaluate_run(run, verbose)

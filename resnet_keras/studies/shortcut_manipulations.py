@@ -7,12 +7,13 @@ from resnet_keras.studies.errors import Row
 from resnet_keras.studies.figures import curves
 from resnet_keras.studies.schedules import training
 from resnet_keras.studies.study import (
+    Claim,
     Findings,
     Results,
     Setting,
     Study,
     Training,
-    test_error,
+    lower_error,
 )
 
 FAILS = "fails to converge"
@@ -30,31 +31,46 @@ KINDS = (
     ("dropout 0.5", "-dropout-shortcut", FAILS),
 )
 
+IN_FULL = ("-exclusive-gating-0", "-exclusive-gating-7", "-shortcut-gating-6")  # only
+WORSE = 0.3  # points of test error
+
 
 def _trainings(setting: Setting, seed: int) -> Sequence[Training]:
-    return [training(f"{_network(setting)}{variant}", setting, seed) for _, variant, _ in KINDS]
+    network = _network(setting)
+    return [training(f"{network}{variant}", setting, seed) for _, variant, _ in _kinds(setting)]
+
+
+def _kinds(setting: Setting) -> list[tuple[str, str, str]]:
+    return [kind for kind in KINDS if setting.scale == "full" or kind[1] not in IN_FULL]
 
 
 def _network(setting: Setting) -> str:
-    return "resnet32" if setting.scale == "quick" else "resnet110"
+    return "resnet20" if setting.scale == "quick" else "resnet110"
+
+
+def _claims(setting: Setting) -> Sequence[Claim]:
+    network = _network(setting)
+    return [
+        lower_error(
+            network,
+            f"{network}{variant}",
+            f"{name[0].upper()}{name[1:]}: the test error is higher than with the identity.",
+            WORSE,
+        )
+        for name, variant, _ in _kinds(setting)[1:]
+    ]
 
 
 def _examine(results: Results) -> Findings:
-    network = _network(results.setting)
-    found = {name: results.mean(f"{network}{variant}", test_error) for name, variant, _ in KINDS}
-    worse = [name for name in found if found[name] > found["original"]]
-    worst = max(found, key=lambda name: found[name])
+    network, kinds = _network(results.setting), _kinds(results.setting)
     return Findings(
-        f"{len(worse)} of {len(KINDS) - 1} manipulations have a higher test error than the "
-        f"identity shortcut, {found['original']:.2f}%. The highest is that of {worst}, "
-        f"{found[worst]:.2f}%.",
         (
             errors.table(
                 results,
-                [Row(f"{network}{variant}", (paper,), name) for name, variant, paper in KINDS],
+                [Row(f"{network}{variant}", (paper,), name) for name, variant, paper in kinds],
                 ("paper: ResNet-110",),
             ),
-            curves(results, {network: [f"{network}{variant}" for _, variant, _ in KINDS]}),
+            curves(results, {network: [f"{network}{variant}" for _, variant, _ in kinds]}),
         ),
     )
 
@@ -63,7 +79,8 @@ STUDY = Study(
     title="What a shortcut may not do",
     source="He et al. 2016, Identity Mappings, table 1",
     claim="Every operation on the shortcut makes training harder. The identity shortcut is best.",
-    seeds={"quick": 1, "full": 5},
+    seeds={"quick": 3, "full": 5},
     trainings=_trainings,
+    claims=_claims,
     examine=_examine,
 )

@@ -2,18 +2,21 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
+from resnet_keras.architectures import Architecture, find
 from resnet_keras.recipes import Recipe
 from resnet_keras.runs.run import HistoryRow, Run
+from resnet_keras.studies.verdict import Direction
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from resnet_keras.evaluation.results import Evaluation
-    from resnet_keras.networks.models import Builder
 
 Scale = Literal["quick", "full"]
 
@@ -23,14 +26,13 @@ class Training:
     """A network to train; its seed is the recipe's.
 
     Attributes:
-        network, recipe, shortcut, builder: as in `training.train`.
+        network, recipe, shortcut: as in `training.train`.
         tag: tells the run from others of the network, which other studies train otherwise.
     """
 
     network: str
     recipe: Recipe
     shortcut: str | None = None
-    builder: "Builder | None" = None
     tag: str = ""
 
     @property
@@ -43,6 +45,10 @@ class Training:
         tag = f"-{self.tag}" if self.tag else ""
         return f"{self.label}{tag}-seed{self.recipe.seed}"
 
+    @property
+    def architecture(self) -> Architecture:
+        return find(self.network, self.shortcut)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -53,12 +59,16 @@ class Setting:
         data: as --data spells it.
         image_size: of the data's images, in pixels.
         seeds: how many times every network is trained.
+        training_images, validation_images, test_images: how many the data has.
     """
 
     scale: Scale
     data: str
     image_size: int
     seeds: int
+    training_images: int
+    validation_images: int
+    test_images: int
 
     @property
     def has_large_images(self) -> bool:
@@ -106,6 +116,99 @@ class Results:
         return spread([figure(result) for result in self.of(label)])
 
 
+TEST_ERROR, TRAINING_ERROR = "test error", "training error"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that is measured for every seed.
+
+    Attributes:
+        label: of a network.
+        measure: "test error" or "training error", of any study, or what the study itself measures,
+            see `Findings`.
+    """
+
+    label: str
+    measure: str = TEST_ERROR
+
+    def __str__(self) -> str:
+        return f"{self.measure} of {self.label}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A comparison that is stated before the networks are trained, and judged by verdict.py.
+
+    Attributes:
+        text: the claim, a sentence.
+        first, second: what is compared; the effect is first minus second.
+        direction: the side of the threshold on which the claim expects the effect.
+        threshold: the smallest effect that counts; of a claim that there is no effect, the largest
+            that does not.
+        unit: of the effect.
+    """
+
+    text: str
+    first: Quantity
+    second: Quantity
+    direction: Direction
+    threshold: float
+    unit: str = "points"
+
+    @property
+    def comparison(self) -> str:
+        """What the effect is, such as "test error: plain20 - resnet20"."""
+        if self.first.measure == self.second.measure:
+            return f"{self.first.measure}: {self.first.label} - {self.second.label}"
+        if self.first.label == self.second.label:
+            return f"{self.first.label}: {self.first.measure} - {self.second.measure}"
+        return f"{self.first} - {self.second}"
+
+    @property
+    def counts(self) -> str:
+        """Which effects make the claim true, such as "above 2 points"."""
+        unit = self.unit.removesuffix("s") if self.threshold == 1 else self.unit
+        return f"{self.direction} {self.threshold:g} {unit}".rstrip()
+
+
+Measured = Mapping[Quantity, np.ndarray]
+"""Quantities as `verdict.effect_of` takes them, (seeds, images) or (seeds, 1) float."""
+
+
+def lower_error(
+    better: str, worse: str, text: str, at_least: float = 0, measure: str = TEST_ERROR
+) -> Claim:
+    """The claim that one network has a lower error than another, by so many points or more."""
+    return Claim(text, Quantity(worse, measure), Quantity(better, measure), "above", at_least)
+
+
+def errors_of(results: Results) -> Measured:
+    """Test errors and training errors of all networks, in per cent.
+
+    The test error is 100 for each image that a network classifies wrongly and 0 for each other. A
+    network whose training diverged classifies every image wrongly.
+    """
+    images = max((one.evaluation.images for one in results.all if one.evaluation), default=1)
+    measured = {}
+    for label in results.labels:
+        of_seeds = results.of(label)
+        wrong = np.full((len(of_seeds), images), 100.0)
+        for row, result in zip(wrong, of_seeds, strict=True):
+            if result.evaluation:
+                row[:] = 0
+                row[[mistake.image for mistake in result.evaluation.mistakes]] = 100
+        training = [training_error(result) for result in of_seeds]
+        measured[Quantity(label)] = wrong
+        measured[Quantity(label, TRAINING_ERROR)] = np.nan_to_num(training, nan=100.0)[:, None]
+    return measured
+
+
+def per_seed(values: Iterable[float]) -> np.ndarray:
+    """A quantity that is one number for every seed, (seeds, 1), as in `Measured`."""
+    return np.fromiter(values, float)[:, None]
+
+
 def spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation; the value alone where there is one, and words for none."""
     if any(math.isnan(value) for value in values):
@@ -147,12 +250,12 @@ class Findings:
     """What a study found.
 
     Attributes:
-        verdict: in a sentence or two, with figures: whether the effect shows.
         parts: the page's tables, pictures and paragraphs, in their order.
+        measured: what its claims compare beside errors.
     """
 
-    verdict: str
     parts: tuple[Table | Picture | str, ...]
+    measured: Measured = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,7 +268,9 @@ class Study:
         claim: what was seen there.
         seeds: how many times a network is trained at each scale, if the user names no number.
         trainings: what is to be trained for one seed.
+        claims: what is claimed of these networks.
         examine: reads the results.
+        measuring: multiply-adds that `examine` takes for one seed, if they are many.
     """
 
     title: str
@@ -173,4 +278,6 @@ class Study:
     claim: str
     seeds: dict[Scale, int]
     trainings: Callable[[Setting, int], Sequence[Training]]
+    claims: Callable[[Setting], Sequence[Claim]]
     examine: Callable[[Results], Findings]
+    measuring: Callable[[Setting], float] = lambda setting: 0
