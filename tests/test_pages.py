@@ -30,8 +30,8 @@ EXPORT_PAGE = ROOT / "docs" / "export-page" / "README.md"
 command_line = docs_script("command_line")
 TEMPLATES = sorted((ROOT / "export" / "templates").glob("*.md.j2"))
 NOT_RUN = ("kotlin", "swift", "cpp")  # no tool here compiles them, and the pages say so
-# Commands that need what is not here, or take long and are run by tests of their own. Where a public
-# dataset is here, a command that would download it trains for half an hour.
+# Commands that need what is not here, or take long and are run by tests of their own. Where a
+# public dataset is here, a command that would download it trains for half an hour.
 ELSEWHERE = re.compile(
     r"imagenet|cifar10|--download|\d\.\d+\.\d+\.\d|--hosts|reproduce|launch|resnet1202|resnet110|without-bn|export|serve"
 )
