@@ -72,6 +72,7 @@ with kit.tiny_names(), hosts as is_first:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             training(**settings)
+        print(printed.getvalue())
         if is_first:
             Run(settings["folder"]).folder.joinpath("printed.txt").write_text(printed.getvalue())
 
@@ -159,10 +160,11 @@ def test_two_devices_train_as_one(runs):
 @pytest.mark.slow
 def test_a_run_on_two_devices_goes_on_where_it_was_killed_on_two_or_one(runs):
     resumed, two = runs / "resumed", runs / "two"
-    assert "step 25 of 38" in printed(resumed)
+    assert "devices: 2\n" in printed(resumed) and "step 25 of 38" in printed(resumed)
     assert (resumed / "history.csv").read_bytes() == (two / "history.csv").read_bytes()
     for one, other in zip(weights(resumed), weights(two), strict=True):
         np.testing.assert_array_equal(one, other)
+    assert "devices:" not in printed(runs / "alone")
     assert "step 25 of 38" in printed(runs / "alone")
     assert_same(runs / "alone", runs / "one")
 
@@ -195,8 +197,8 @@ def test_two_processes_train_as_one_and_stop_after_the_same_step(runs, tmp_path)
     assert len({number for pair in steps for number in pair}) == 1
     codes, outputs = both()
     assert codes == [0, 0], outputs
-    assert "devices: 2\n" in printed(folder)
-    assert f"after step {steps[0][0]} of 38" in printed(folder)
+    assert all("devices: 2\n" in output for output, _ in outputs)
+    assert f"after step {steps[0][0]} of 38" in outputs[0][0]
     assert_same(folder, runs / "one")
 
 
