@@ -92,18 +92,20 @@ format: $(DEV) ## format the code, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Slow tests of one file share what takes long to make, so that one process runs them.
-TESTS = $(BIN)/pytest -q -n $(PROCESSES) --dist
+TESTS = $(BIN)/pytest -q -n $(PROCESSES)
+FAST = $(TESTS) --dist worksteal -m "not slow"
+# One process runs the slow tests of a file: fixtures that take long are made once.
+BY_FILE = $(TESTS) --dist loadfile --no-loadscope-reorder
 test: $(DEV) ## the fast tests: 4 minutes
 #: ARGS="-k word"  PROCESSES=2
-	$(TESTS) worksteal -m "not slow" $(ARGS)
+	$(FAST) $(ARGS)
 test-slow: $(DEV) $(NOTEBOOKS) $(DOCS) ## the slow tests, notebooks with few epochs
 #: ARGS="tests/export" takes those of a folder
-	$(TESTS) loadfile --no-loadscope-reorder -m slow $(ARGS)
+	$(BY_FILE) -m slow $(ARGS)
 test-all: $(DEV) $(NOTEBOOKS) $(DOCS) ## all tests
-	$(TESTS) loadfile --no-loadscope-reorder $(ARGS)
+	$(BY_FILE) $(ARGS)
 coverage: $(DEV) ## the fast tests, and which lines and branches they reach
-	$(TESTS) worksteal -m "not slow" --cov --cov-report=term:skip-covered $(ARGS)
+	$(FAST) --cov --cov-report=term:skip-covered $(ARGS)
 
 peers: $(DEV) .venv/.installed-peers ## install torch, transformers and KerasHub (1.2 GB), beside which weights are tested
 	@echo "ready: tests of other projects' weights are no longer skipped"
