@@ -94,7 +94,6 @@ def main(folder: Path) -> None:
     """Writes the pages of all studies, and their verdicts into the table of contents."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     contents = (PAGES / "index.md").read_text("utf-8")
-    contents = contents.replace("| result on the digits |", "| claims |")
     for study in STUDIES:
         text = page(folder, study)
         write_text(PAGES / f"{study}.md", text)

@@ -100,7 +100,12 @@ def test_every_training_is_of_a_network_that_can_be_built(name, setting):
     for training in trainings:
         assert architectures.find(training.network, training.shortcut) == training.architecture
         assert training.recipe.seed == 3
-    assert study.title and study.source and study.claim and study.seeds.keys() == {"quick", "full"}
+    assert (
+        study.title
+        and study.source
+        and study.paper_claim
+        and study.seeds.keys() == {"quick", "full"}
+    )
 
 
 @pytest.mark.parametrize("name", studies.STUDIES)

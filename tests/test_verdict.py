@@ -102,7 +102,7 @@ def test_how_often_the_interval_covers_the_truth(seeds, deviation, least):
 
 
 def result(network, seed, wrong, training_error=0.25):
-    """A training with so many of 100 test images wrong; None if it diverged."""
+    """A training that classifies `wrong` of 100 test images wrongly; None if it diverged."""
     labels, predicted = np.zeros(100, int), np.zeros(100, int)
     if wrong is not None:
         predicted[:wrong] = 1

@@ -2,8 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -112,10 +111,10 @@ def find(data: str) -> Source:
     """
     name, *options = data.split(",")
     if name == "digits":
-        return _subset(Digits, _per_class(options, data))
+        return _subset(Digits(), _per_class(options, data))
     if name in PUBLISHED:
         per_class = _per_class(options, data, of_tfds=name.startswith("cifar"))
-        return _subset(partial(KerasDataset, name), per_class)
+        return _subset(KerasDataset(name), per_class)
     if name in OF_TFDS or name.startswith("tfds:"):
         return Tfds(name.removeprefix("tfds:"), _splits(options))
     if os.path.exists(os.path.expanduser(data)):  # commas and all
@@ -146,7 +145,8 @@ def find(data: str) -> Source:
     if not (of_hdf5 or of_idx):
         return Folder(path, **_fractions(options))
     if of_idx:
-        return _subset(partial(Idx, path), _per_class(options, data))
+        per_class = _per_class(options, data)
+        return _subset(Idx(path), per_class)
     if options:
         raise InputError("HDF5 files take no options", received=repr(data), accepted=f"{name!r}")
     return Hdf5(path)
@@ -158,22 +158,23 @@ def slug(data: str) -> str:
 
 
 def at_most(data: str, per_class: int) -> str:
-    """The spelling of data with no more than so many training images of each class.
+    """Adds the option that limits the training images of each class, where the limit is below.
 
-    Data that takes no such option, or has it already, stays as it is.
+    Data that does not take the option, or has it already, stays as it is.
+
+    Args:
+        data: as for `find`.
+        per_class: the limit.
     """
     source = find(data)
-    if not isinstance(source, Digits | KerasDataset | Idx):
-        return data
-    return (
-        data
-        if smallest_class(source.load("train")) <= per_class
-        else f"{data},{OPTION}={per_class}"
-    )
+    takes_option = isinstance(source, Digits | KerasDataset | Idx)
+    if takes_option and smallest_class(source.load("train")) > per_class:
+        return f"{data},{OPTION}={per_class}"
+    return data
 
 
-def _subset(make: Callable[[], Source], per_class: int | None) -> Source:
-    return make() if per_class is None else Subset(make(), per_class)
+def _subset(source: Source, per_class: int | None) -> Source:
+    return source if per_class is None else Subset(source, per_class)
 
 
 def _per_class(options: Sequence[str], data: str, of_tfds: bool = False) -> int | None:

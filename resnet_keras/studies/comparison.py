@@ -39,10 +39,6 @@ class Rival:
     network: str
     paper: str = ""
 
-    @property
-    def text(self) -> str:
-        return f"{self.network} has a lower test error than the ResNet."
-
 
 # CIFAR-10: He et al. 2016, table 6; Xie et al. 2017, table 7; Huang et al. 2017, table 2, whose
 # ResNet with stochastic depth is of 110 layers, too.
@@ -76,7 +72,7 @@ def _trained(setting: Setting) -> tuple[Rival, ...]:
 
 
 def _listed(setting: Setting) -> tuple[Rival, ...]:
-    """All rows: those that are trained, and others that are too costly for the quick scale."""
+    """All rows: trained networks, and networks that are too costly for the quick scale."""
     rows = _trained(setting)
     if rows is QUICK:
         rows += tuple(rival for rival in FULL if rival not in QUICK)
@@ -94,7 +90,15 @@ def _trainings(setting: Setting, seed: int) -> Sequence[Training]:
 
 def _claims(setting: Setting) -> Sequence[Claim]:
     resnet, *rivals = _trained(setting)
-    return [lower_error(one.network, resnet.network, one.text, LOWER) for one in rivals]
+    return [
+        lower_error(
+            rival.network,
+            resnet.network,
+            f"{rival.network} has a lower test error than the ResNet.",
+            LOWER,
+        )
+        for rival in rivals
+    ]
 
 
 def _images_per_second(result: Result) -> float:
@@ -179,7 +183,7 @@ def _bars(panels: Mapping[str, Mapping[str, float]]) -> Figure:
 STUDY = Study(
     title="Comparison",
     source="He et al. 2016, section 3.3 and table 6; Huang et al. 2016 and 2017",
-    claim=(
+    paper_claim=(
         "A residual network needs fewer parameters than a highway network and has a lower error. "
         "Stochastic depth, grouped convolutions and concatenation lower the error further."
     ),

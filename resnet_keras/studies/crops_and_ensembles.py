@@ -254,7 +254,7 @@ def _bars(rates: Mapping[str, Rates]) -> Figure:
 STUDY = Study(
     title="Crops, scales and ensembles",
     source="He et al. 2016, section 3.4 and tables 3 to 5",
-    claim=(
+    paper_claim=(
         "Comparisons of networks use ten crops. Whole images at several scales, and several "
         "networks together, lower the error."
     ),

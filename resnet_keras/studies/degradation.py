@@ -107,7 +107,7 @@ def _examine(results: Results) -> Findings:
 STUDY = Study(
     title="Degradation",
     source="He et al. 2016, figures 1, 4 and 6, table 2",
-    claim=(
+    paper_claim=(
         "Deeper plain networks have a higher training error, so the cause is not overfitting. "
         "Residual networks gain from depth."
     ),

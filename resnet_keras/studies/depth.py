@@ -68,7 +68,9 @@ def _examine(results: Results) -> Findings:
 STUDY = Study(
     title="Depth",
     source="He et al. 2016, table 6",
-    claim="The error falls with depth up to 110 layers. With 1202 layers it rises, by overfitting.",
+    paper_claim=(
+        "The error falls with depth up to 110 layers. With 1202 layers it rises, by overfitting."
+    ),
     seeds={"quick": 5, "full": 3},
     trainings=_trainings,
     claims=_claims,

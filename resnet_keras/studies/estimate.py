@@ -6,7 +6,7 @@ from resnet_keras.architectures import RESNET20
 from resnet_keras.studies.study import Setting, Study, Training
 
 BACKWARD = 2  # times the multiply-adds of the forward pass
-# A training step of resnet20 at 28x28 pixels, batches of 128, takes so many seconds.
+# Seconds of a training step of resnet20, with a batch of 128 images of 28x28 pixels.
 STEP = {"AVX-512 and bfloat16": 0.17, "AVX2": 0.38}
 MULTIPLY_ADDS_PER_SECOND = {
     cores: 128 * (1 + BACKWARD) * RESNET20.multiply_adds(28) / seconds

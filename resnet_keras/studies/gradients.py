@@ -212,7 +212,7 @@ def _by_epoch(results: Mapping[str, Result]) -> Figure:
 STUDY = Study(
     title="Gradients",
     source="He et al. 2016, section 4.1",
-    claim=(
+    paper_claim=(
         "Plain networks are hard to train, but not because gradients vanish. With batch "
         "normalisation their gradients have healthy norms."
     ),

@@ -262,7 +262,7 @@ def _lines(lesioned: Mapping[str, Sequence[_Lesioned]]) -> Figure:
 STUDY = Study(
     title="Lesions",
     source="He et al. 2016, section 4.2 (small responses); Veit et al. 2016, figures 3 and 5",
-    claim=(
+    paper_claim=(
         "A residual network works without any one unit. Its error grows smoothly with the number "
         "of units removed or swapped. A plain network fails without any one layer."
     ),

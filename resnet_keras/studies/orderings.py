@@ -95,7 +95,7 @@ def _examine(results: Results) -> Findings:
 STUDY = Study(
     title="Orderings of a unit",
     source="He et al. 2016, Identity Mappings, table 2 (medians of five runs)",
-    claim=(
+    paper_claim=(
         "Full pre-activation is the best of five orderings. BN after the addition, which changes "
         "the signal of the shortcut, is the worst."
     ),

@@ -133,7 +133,7 @@ def _drawn(strengths: Mapping[str, np.ndarray]) -> Figure:
 STUDY = Study(
     title="Layer responses",
     source="He et al. 2016, section 4.2 and figure 7",
-    claim=(
+    paper_claim=(
         "Residual networks have smaller responses than their plain counterparts. The deeper the "
         "residual network, the less each layer changes the signal."
     ),

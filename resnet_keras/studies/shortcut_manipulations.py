@@ -78,7 +78,9 @@ def _examine(results: Results) -> Findings:
 STUDY = Study(
     title="What a shortcut may not do",
     source="He et al. 2016, Identity Mappings, table 1",
-    claim="Every operation on the shortcut makes training harder. The identity shortcut is best.",
+    paper_claim=(
+        "Every operation on the shortcut makes training harder. The identity shortcut is best."
+    ),
     seeds={"quick": 3, "full": 5},
     trainings=_trainings,
     claims=_claims,

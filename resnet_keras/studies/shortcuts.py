@@ -80,7 +80,7 @@ def _examine(results: Results) -> Findings:
 STUDY = Study(
     title="Shortcut options",
     source="He et al. 2016, table 3",
-    claim=(
+    paper_claim=(
         "All three options are considerably better than the plain network. B is slightly better "
         "than A, and C is marginally better than B, by the parameters of its projections."
     ),

@@ -85,7 +85,7 @@ def _examine(results: Results) -> Findings:
 STUDY = Study(
     title="Units of a single layer",
     source="He et al. 2016, section 3.2",
-    claim=(
+    paper_claim=(
         "A unit of a single layer is similar to a linear layer, y = W1 x + x. The authors observe "
         "no advantage."
     ),

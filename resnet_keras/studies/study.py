@@ -179,7 +179,14 @@ Measured = Mapping[Quantity, np.ndarray]
 def lower_error(
     better: str, worse: str, text: str, at_least: float = 0, measure: str = TEST_ERROR
 ) -> Claim:
-    """The claim that one network has a lower error than another, by so many points or more."""
+    """The claim that one network has a lower error than another.
+
+    Args:
+        better, worse: labels of the networks.
+        text: the claim, a sentence.
+        at_least: smallest difference that counts, in points.
+        measure: the error, as in `Quantity`.
+    """
     return Claim(text, Quantity(worse, measure), Quantity(better, measure), "above", at_least)
 
 
@@ -265,17 +272,17 @@ class Study:
     Attributes:
         title: what is studied.
         source: where it was published.
-        claim: what was seen there.
+        paper_claim: what the paper claims.
         seeds: how many times a network is trained at each scale, if the user names no number.
         trainings: what is to be trained for one seed.
-        claims: what is claimed of these networks.
+        claims: the claims that the study judges.
         examine: reads the results.
         measuring: multiply-adds that `examine` takes for one seed, if they are many.
     """
 
     title: str
     source: str
-    claim: str
+    paper_claim: str
     seeds: dict[Scale, int]
     trainings: Callable[[Setting, int], Sequence[Training]]
     claims: Callable[[Setting], Sequence[Claim]]
